@@ -1,0 +1,139 @@
+"""How the project is laid out: tests mirror the source, sizes are bounded, no leftovers."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "atoll"
+FILE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 70
+
+TESTED_ELSEWHERE = {
+    "__main__.py": "one call of the command line's main",
+    "client/replies.py": "structs; tests/client/test_api.py reads answers into them",
+    "domain/control.py": "structs; what may be in them is checked in tests/net/test_frames.py",
+    "domain/errors.py": "classes; every test of a refusal raises one",
+    "domain/generation.py": "structs",
+    "domain/ids.py": "names of types",
+    "domain/wire.py": "structs; lengths and ranges are checked in tests/net/test_frames.py",
+    "engine/ends_messages.py": "structs",
+    "engine/stage_messages.py": "structs",
+    "gateway/backend.py": "protocols and structs",
+    "gateway/options.py": "structs",
+    "gateway/replies.py": "structs; tests/gateway/test_openai_client.py holds them to the API",
+}
+"""Source files without a test file of their own, and why."""
+
+PIECES = {
+    "path of a machine": r"(?:^|[^\w./-])/(?:home|root|work|mnt|tmp)/\w",
+    "host of a package registry": r"\b(?:pypi|pythonhosted|npmjs|crates|anaconda)\.(?:org|io)\b",
+    "address of a package index": r"\b(?:extra-)?index-url\b|--find-links",
+    "marker left behind": r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b",
+    "exception swallowed": r"except (?:Base)?Exception: *pass\b",
+    "unpickling": r"\bpickle\.loads?\b",
+}
+FORBIDDEN = {what: re.compile(pattern, re.MULTILINE) for what, pattern in PIECES.items()}
+SLEEP = re.compile(r"\btime\.sleep\(")
+TEXTS = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".cfg", ".ini", ""}
+
+
+def tracked() -> list[Path]:
+    """Files under version control, or all that look like it in an unpacked archive."""
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached"], cwd=ROOT, capture_output=True, check=True
+        ).stdout.decode()
+    except (OSError, subprocess.CalledProcessError):
+        tops = [p for p in ROOT.iterdir() if not p.name.startswith(".")]
+        folders = [p for p in tops if p.name in {"bench", "docs", "src", "tests"}]
+        files = [p for p in tops if p.is_file()]
+        found = files + [p for folder in folders for p in folder.rglob("*") if p.is_file()]
+        return [p for p in found if "__pycache__" not in p.parts and "_build" not in p.parts]
+    return [path for name in listed.splitlines() if (path := ROOT / name).is_file()]
+
+
+def source_files() -> list[Path]:
+    return sorted(p for p in SOURCE.rglob("*.py") if p.name != "__init__.py")
+
+
+def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def mirror(name: str) -> Path:
+    """Test file of a source file that is named by its path in the package."""
+    return ROOT / "tests" / Path(name).parent / f"test_{Path(name).name}"
+
+
+def test_every_module_has_its_test_file_or_a_reason() -> None:
+    names = [path.relative_to(SOURCE).as_posix() for path in source_files()]
+    missing = [n for n in names if not mirror(n).exists() and n not in TESTED_ELSEWHERE]
+    assert not missing, f"without tests/<package>/test_<module>.py: {missing}"
+
+
+def test_no_exception_is_needless() -> None:
+    excused = sorted(TESTED_ELSEWHERE)
+    assert not (gone := [n for n in excused if not (SOURCE / n).exists()]), f"no such file: {gone}"
+    assert not (paid := [n for n in excused if mirror(n).exists()]), f"have a test file: {paid}"
+
+
+def test_sizes_are_bounded() -> None:
+    long = []
+    for path in (*source_files(), *(ROOT / "bench").rglob("*.py")):
+        text = path.read_text()
+        lines = text.count("\n")
+        if lines > FILE_LINES_MAX:
+            long.append(f"{path.relative_to(ROOT)}: {lines} lines")
+        for function in functions(ast.parse(text)):
+            size = (function.end_lineno or function.lineno) - function.lineno + 1
+            if size > FUNCTION_LINES_MAX:
+                long.append(f"{path.relative_to(ROOT)}: {function.name}, {size} lines")
+    assert long == []
+
+
+def test_nothing_forbidden_is_left_in_the_texts() -> None:
+    found = []
+    for path in tracked():
+        if path.suffix not in TEXTS or path == Path(__file__):
+            continue
+        text = path.read_text()
+        found += [
+            f"{path.relative_to(ROOT)}: {what}: {match[0].strip()!r}"
+            for what, pattern in FORBIDDEN.items()
+            for match in pattern.finditer(text)
+        ]
+        if path.is_relative_to(SOURCE):
+            found += [f"{path.relative_to(ROOT)}: {m[0]}" for m in SLEEP.finditer(text)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("see /ho" + "me/me/x", "path of a machine"),
+        ("https://py" + "pi.org/simple", "host of a package registry"),
+        ("# TO" + "DO later", "marker left behind"),
+        ("except Exception:" + " pass", "exception swallowed"),
+    ],
+)
+def test_what_is_forbidden_is_recognised(text: str, what: str) -> None:
+    assert FORBIDDEN[what].search(text)
+
+
+def test_documents_name_only_targets_that_the_makefile_has() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        if "_build" in page.parts:
+            continue
+        named = set(re.findall(r"`make (\w+)", page.read_text()))
+        named |= set(re.findall(r"^make (\w+)", page.read_text(), re.MULTILINE))
+        assert named <= targets, page
