@@ -1,0 +1,1 @@
+"""Domain: ids, units, errors and wire structs."""

@@ -1,0 +1,161 @@
+"""What gateway and node say on the control link.
+
+The gateway alone commands: a plan notice is signed with the key the node
+pinned at join. Nodes report; they never ask another node to do anything.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from atoll.domain.ids import Epoch, ModelId, NodeId, SessionId, ShardId
+
+CONTROL_BYTES_MAX = 256 * 1024
+
+
+class Join(msgspec.Struct, frozen=True, tag="join"):
+    """A node asks in. `secret` is the one-time secret of the join file.
+
+    `data_host`, `data_port`: where its upstream neighbour can reach it.
+    `host_id` is equal for nodes that share a machine (they share its cores).
+    """
+
+    secret: str
+    name: str
+    data_host: str
+    data_port: int
+    host_id: str
+    engine_build: str
+    memory_free_bytes: int
+    version: str
+
+
+class StagePlan(msgspec.Struct, frozen=True):
+    """One stage of a plan: who computes layers [first, last) and where it listens."""
+
+    node: NodeId
+    name: str
+    first: int
+    last: int
+    shard: ShardId
+    host: str
+    port: int
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Which layer range on which node, in ring order, for one epoch.
+
+    The gateway is at both ends: it computes layers [0, stages[0].first) and
+    [stages[-1].last, n_layers), sends to stages[0] and hears from stages[-1].
+    """
+
+    epoch: Epoch
+    model: ModelId
+    architecture: str
+    n_layers: int
+    n_embd: int
+    n_slots: int
+    context: int
+    rows_max: int
+    gateway: NodeId
+    gateway_host: str
+    gateway_port: int
+    stages: tuple[StagePlan, ...]
+
+
+class PlanNotice(msgspec.Struct, frozen=True, tag="plan"):
+    """A plan as signed bytes: msgpack of `Plan` and the gateway's signature over it."""
+
+    plan: bytes
+    signature: bytes
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """The node is in; a plan follows when the ring is complete."""
+
+    name: str
+
+
+class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
+    """The node is not let in, or must leave; `problem` and `hint` are for its owner."""
+
+    problem: str
+    hint: str = ""
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The stage of `epoch` is loaded and both its links stand."""
+
+    epoch: Epoch
+    shard_bytes: int
+    kv_bytes: int
+    load_s: float
+
+
+class StageReport(msgspec.Struct, frozen=True, tag="report"):
+    """Counters of a stage since it was loaded; sent about once a second.
+
+    `engine_s` is time inside llama.cpp, `busy_s` inside the stage process as a
+    whole; `call_s` from handing a batch to the stage process until its answer,
+    `node_s` in the node's own handlers. Seconds, summed over batches.
+    """
+
+    epoch: Epoch
+    windows: int
+    rows: int
+    batches: int
+    engine_s: float
+    busy_s: float
+    call_s: float
+    node_s: float
+    memory_bytes: int
+    sessions: int
+    isolation: tuple[str, ...] = ()
+
+
+class StageFailed(msgspec.Struct, frozen=True, tag="stage_failed"):
+    """The stage cannot go on (its process died, its link broke)."""
+
+    epoch: Epoch
+    problem: str
+
+
+class SessionFailed(msgspec.Struct, frozen=True, tag="session_failed"):
+    """One session's frame was refused or its computation failed; others go on."""
+
+    epoch: Epoch
+    session: SessionId
+    seq: int
+    code: str
+    problem: str
+
+
+class Leave(msgspec.Struct, frozen=True, tag="leave"):
+    """Either side says goodbye; no error."""
+
+    reason: str
+
+
+class Beat(msgspec.Struct, frozen=True, tag="beat"):
+    """Heartbeat on the control link."""
+
+    count: int
+
+
+ControlMessage = (
+    Join
+    | PlanNotice
+    | Welcome
+    | Refusal
+    | Ready
+    | StageReport
+    | StageFailed
+    | SessionFailed
+    | Leave
+    | Beat
+)
+
+
+def plan_signed_part(plan: bytes) -> bytes:
+    """The bytes a gateway signs for a plan notice."""
+    return b"atoll-plan-1" + plan

@@ -1,0 +1,115 @@
+"""What is said on a data link: small frozen structs, decoded once at the edge.
+
+A frame is a header (one of `DataMessage`, msgpack, at most `HEADER_BYTES_MAX`)
+and, for a window only, a payload of hidden states whose length follows from
+`rows`, `encoding` and the model's width (`payload_bytes`).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from atoll.domain.ids import Epoch, SessionId, Slot
+
+HEADER_BYTES_MAX = 4096
+ROWS_MAX = 4096
+"""Most rows a window may hold whatever the plan says; bounds a frame's payload."""
+
+F32 = "f32"
+F16_SCALED = "f16s"
+ENCODINGS = (F32, F16_SCALED)
+
+
+class Window(msgspec.Struct, frozen=True, tag="w", array_like=True):
+    """A run of consecutive positions of one session, on its way round the ring.
+
+    `keep` is also the first position: a stage drops what it holds at `keep`
+    and beyond before it computes. `seq` counts the session's windows from 0
+    without a gap. `follow` says how many windows of the same flight come right
+    behind this one, so that a stage can compute them together. `exact` asks
+    for f32 frames and engine calls that keep the whole model's bits.
+    `engine_us` sums up what the stage processes took for it, microseconds.
+    """
+
+    session: SessionId
+    slot: Slot
+    epoch: Epoch
+    seq: int
+    keep: int
+    rows: int
+    encoding: str
+    follow: int = 0
+    exact: bool = False
+    engine_us: int = 0
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="x", array_like=True):
+    """Windows of `session` up to and including `seq` are stale. Signed by the gateway."""
+
+    session: SessionId
+    epoch: Epoch
+    seq: int
+    signature: bytes = b""
+
+
+class Release(msgspec.Struct, frozen=True, tag="r", array_like=True):
+    """The session is over: forget it and free its slot. Signed by the gateway.
+
+    It goes once round the ring behind the session's last window; when it comes
+    back to the gateway the slot is free everywhere.
+    """
+
+    session: SessionId
+    slot: Slot
+    epoch: Epoch
+    signature: bytes = b""
+
+
+class Grant(msgspec.Struct, frozen=True, tag="g", array_like=True):
+    """From receiver to sender: `frames` more windows may be sent."""
+
+    frames: int
+
+
+class Refused(msgspec.Struct, frozen=True, tag="n", array_like=True):
+    """From receiver to sender: a frame that was not taken, and why."""
+
+    session: SessionId
+    seq: int
+    code: str
+    problem: str
+
+
+class Ping(msgspec.Struct, frozen=True, tag="p", array_like=True):
+    """Heartbeat; answered by nothing, its arrival is the message."""
+
+    count: int
+
+
+DataMessage = Window | Cancel | Release | Grant | Refused | Ping
+
+
+def row_bytes(encoding: str, n_embd: int) -> int:
+    """Bytes of one row of hidden states, shape (n_embd,), in `encoding`.
+
+    f32: four bytes a value. f16s: two bytes a value, and after all rows
+    one signed byte for each, its power-of-two exponent (docs/reference/wire.md).
+
+    Raises:
+        ValueError: `encoding` is not one of `ENCODINGS`.
+    """
+    if encoding == F32:
+        return 4 * n_embd
+    if encoding == F16_SCALED:
+        return 1 + 2 * n_embd
+    raise ValueError(f"unknown encoding {encoding!r}")
+
+
+def payload_bytes(window: Window, n_embd: int) -> int:
+    """Exact length of the payload that goes with `window`, bytes."""
+    return window.rows * row_bytes(window.encoding, n_embd)
+
+
+def signed_part(message: Cancel | Release) -> bytes:
+    """The bytes the gateway signs: the message without its signature."""
+    return b"atoll-data-1" + msgspec.msgpack.encode(msgspec.structs.replace(message, signature=b""))
