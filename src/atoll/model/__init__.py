@@ -1,0 +1,1 @@
+"""Model: GGUF files, the architecture table, shards and manifests."""
