@@ -1,0 +1,1 @@
+"""Plan: which layers go where."""
