@@ -1,0 +1,1 @@
+"""Ring: the sans-IO state machines of coordinator, session and stage."""

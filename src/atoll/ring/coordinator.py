@@ -1,0 +1,391 @@
+"""Coordinator: the gateway's side of a ring, from prompt to last token.
+
+Pure: no clock, socket or task. The driver passes events and carries out the
+returned effects in order. `gateway` drives it live; `sim` from a seeded heap.
+
+A session waits for a slot, enters its prompt in chunks that overlap on their
+way round, then decodes: a window comes back, the ends run the last layers,
+sample, run the first layers on the new token, and the next window leaves.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+
+from atoll.domain.ids import Epoch, SessionId, Slot
+from atoll.domain.wire import Release, Window
+from atoll.ring.coordinator_messages import (
+    Admitted,
+    CancelSession,
+    CloseEnds,
+    CoordinatorConfig,
+    CoordinatorEffect,
+    CoordinatorEvent,
+    Emit,
+    EndsDone,
+    EndsFailed,
+    EndsItem,
+    EndsResult,
+    Failed,
+    Finished,
+    HeadDone,
+    HeadItem,
+    OpenEnds,
+    Rejected,
+    ReleaseReturned,
+    RingDown,
+    RingUp,
+    RunEnds,
+    SendCancel,
+    SendRelease,
+    SessionRefused,
+    Submit,
+    TailDone,
+    TailItem,
+    WindowReturned,
+)
+from atoll.ring.departures import Departures, Ready
+from atoll.ring.messages import Fault, GrantCredit, Granted, ItemFailed, Refuse
+from atoll.ring.messages import WindowUnusable as Unusable
+from atoll.ring.returns import Returned, Returns
+from atoll.ring.session import Session
+
+
+class Coordinator:
+    """The machine at the gateway; change it only through `handle`.
+
+    It begins with the ring down and takes sessions after `RingUp`.
+    """
+
+    def __init__(self, config: CoordinatorConfig) -> None:
+        self.config = config
+        self.epoch: Epoch | None = None
+        self._sessions: dict[SessionId, Session] = {}
+        self._waiting: deque[Submit] = deque()
+        self._free: list[Slot] = [Slot(i) for i in range(config.n_slots)]
+        # Sessions with prompt left to enter, the next to have its turn first.
+        self._prefilling: deque[Session] = deque()
+        self._departures = Departures(config)
+        self._returns = Returns(config.return_credits)
+        self._running: list[tuple[Session, EndsItem, int]] | None = None
+        self._heads_ran = False
+        self._effects: list[CoordinatorEffect] = []
+
+    @property
+    def active(self) -> int:
+        """Sessions that hold a slot, those being released included."""
+        return len(self._sessions)
+
+    @property
+    def waiting(self) -> int:
+        """Sessions that wait for a slot."""
+        return len(self._waiting)
+
+    @property
+    def departures(self) -> Departures:
+        """Credits, lanes and ready windows, to look at."""
+        return self._departures
+
+    @property
+    def returns(self) -> Returns:
+        """Returned windows and the credits given, to look at."""
+        return self._returns
+
+    def holders(self) -> dict[Slot, SessionId]:
+        """Which session holds which slot."""
+        return {session.slot: session.id for session in self._sessions.values()}
+
+    def marks(self) -> dict[SessionId, tuple[int, int, int]]:
+        """Of each session that holds a slot, numbers of which one changes when it moves on."""
+        return {s.id: (s.next_seq, s.sampled, len(s.out)) for s in self._sessions.values()}
+
+    def handle(self, event: CoordinatorEvent) -> list[CoordinatorEffect]:
+        """Take one event; return what the driver has to do, in this order.
+
+        Raises:
+            ValueError: A session id is submitted twice, or an epoch goes back.
+        """
+        self._effects = []
+        match event:
+            case Submit():
+                self._submit(event)
+            case CancelSession(session, reason):
+                self._cancel(session, reason)
+            case EndsDone(results):
+                self._ends_done(results)
+            case EndsFailed(problem):
+                self._ends_failed(problem)
+            case WindowReturned() | Unusable():
+                self._window(event)
+            case ReleaseReturned(release):
+                self._released(release)
+            case SessionRefused(session, _, code, problem):
+                self._fail_if_live(session, Fault(code, problem))
+            case Granted(frames):
+                self._departures.granted(frames)
+            case RingUp(epoch):
+                self._ring_up(epoch)
+            case RingDown(problem):
+                self._ring_down(problem)
+        if self.epoch is not None:
+            self._admit()
+            decoding = sum(session.decoding for session in self._sessions.values())
+            self._effects += self._departures.leave(self.epoch, decoding)
+            self._start_ends()
+            grants = self._returns.take_grants()
+            if grants:
+                self._effects.append(GrantCredit(grants))
+        return self._effects
+
+    # Sessions come and go
+
+    def _submit(self, submit: Submit) -> None:
+        session, request = submit.session, submit.request
+        if session in self._sessions or any(w.session == session for w in self._waiting):
+            raise ValueError(f"session {session} was submitted twice")
+        prompt, context = len(request.prompt), self.config.context
+        if not prompt or request.max_tokens < 1:
+            problem = "a session needs a prompt and at least one token to generate"
+            self._effects.append(Rejected(session, "bad_request", problem))
+        elif prompt > context:
+            problem = f"the prompt has {prompt} tokens, the context holds {context}"
+            self._effects.append(Rejected(session, "too_long", problem))
+        elif self.epoch is None:
+            self._reject(session, "ring_down", "the ring is not complete")
+        elif not self._free and len(self._waiting) >= self.config.waiting_max:
+            problem = f"{self.active} sessions run and {self.waiting} wait"
+            self._reject(session, "overloaded", problem)
+        else:
+            self._waiting.append(submit)
+
+    def _reject(self, session: SessionId, code: str, problem: str) -> None:
+        self._effects.append(Rejected(session, code, problem, self.config.retry_after_s))
+
+    def _admit(self) -> None:
+        """Give free slots to who waits longest; the lowest, so that live slots adjoin."""
+        while self._free and self._waiting:
+            submit = self._waiting.popleft()
+            slot = heapq.heappop(self._free)
+            session = Session.begin(submit.session, slot, submit.request, self.config)
+            session.opened = True
+            self._sessions[session.id] = session
+            self._prefilling.append(session)
+            self._effects += [Admitted(session.id), OpenEnds(session.id, slot, submit.request)]
+
+    def _cancel(self, session_id: SessionId, reason: str) -> None:
+        waiting = next((w for w in self._waiting if w.session == session_id), None)
+        if waiting is not None:
+            self._waiting.remove(waiting)
+            self._effects.append(Rejected(session_id, "cancelled", reason))
+        else:
+            self._fail_if_live(session_id, Fault("cancelled", reason))
+
+    def _fail_if_live(self, session_id: SessionId, fault: Fault) -> None:
+        session = self._sessions.get(session_id)
+        if session is not None and session.live:
+            self._fail(session, fault)
+
+    def _fail(self, session: Session, fault: Fault) -> None:
+        self._effects.append(Failed(session.id, fault.code, fault.problem, session.usage))
+        self._end(session)
+
+    def _end(self, session: Session) -> None:
+        """Nothing more is told of the session; clear it from stages and ends."""
+        session.live = False
+        self._departures.drop(session.id)
+        self._returns.drop(session.id)
+        if session in self._prefilling:
+            self._prefilling.remove(session)
+        if session.out:
+            self._effects.append(SendCancel(session.id, session.next_seq - 1))
+        session.out.clear()
+        # Where no window was sent no stage knows the session.
+        if session.next_seq:
+            session.releasing = True
+            self._effects.append(SendRelease(session.id, session.slot))
+        self._free_if_done(session)
+
+    def _free_if_done(self, session: Session) -> None:
+        """Once it is out of the ends and of the ring its slot is free."""
+        if session.opened and not session.at_ends:
+            session.opened = False
+            self._effects.append(CloseEnds(session.id, session.slot))
+        if not session.opened and not session.releasing:
+            del self._sessions[session.id]
+            heapq.heappush(self._free, session.slot)
+
+    def _released(self, release: Release) -> None:
+        # Whatever the flight that was arriving still lacks will not come.
+        self._returns.close_flight()
+        session = self._sessions.get(release.session)
+        if session is None or not session.releasing or release.epoch != self.epoch:
+            return
+        session.releasing = False
+        self._free_if_done(session)
+
+    # The ring
+
+    def _ring_up(self, epoch: Epoch) -> None:
+        if self.epoch is not None:
+            if epoch <= self.epoch:
+                raise ValueError(f"epoch {epoch} does not follow {self.epoch}")
+            self._ring_down("the ring was replaced")
+        self._departures.reset()
+        self._returns.reset()
+        self.epoch = epoch
+
+    def _ring_down(self, problem: str) -> None:
+        self.epoch = None
+        for waiting in self._waiting:
+            self._reject(waiting.session, "ring_down", problem)
+        self._waiting.clear()
+        self._prefilling.clear()
+        self._departures.reset()
+        self._returns.reset()
+        for session in list(self._sessions.values()):
+            if session.live:
+                self._effects.append(Failed(session.id, "ring_down", problem, session.usage))
+            session.live = session.releasing = False
+            session.out.clear()
+            self._free_if_done(session)
+
+    # Windows come back
+
+    def _window(self, event: WindowReturned | Unusable) -> None:
+        window = event.window
+        if self.epoch is None or window.epoch != self.epoch:
+            problem = f"epoch {window.epoch} is not the current {self.epoch}"
+            self._effects.append(Refuse(window.session, window.seq, "epoch", problem, False))
+            return
+        session = self._sessions.get(window.session)
+        uncredited = self._returns.charge()
+        if uncredited is not None:
+            self._refuse(window, uncredited)
+            return
+        fault = self._fault_of(event, session)
+        if fault is not None:
+            self._returns.refund()
+            self._refuse(window, fault)
+        elif session is None or not session.live or isinstance(event, Unusable):
+            # It was on its way when its session ended: no fault of its sender.
+            self._returns.refund()
+        else:
+            session.out.popleft()
+            self._returns.add(Returned(session, window, event.payload))
+        if window.follow == 0:
+            self._returns.close_flight()
+
+    def _fault_of(self, event: WindowReturned | Unusable, session: Session | None) -> Fault | None:
+        if session is None:
+            return Fault("session", "no such session is in the ring")
+        if not session.live:
+            return None
+        if isinstance(event, Unusable):
+            return Fault(event.code, event.problem)
+        flight_fault = self._returns.fault_of_flight(event.window)
+        return flight_fault or session.fault_of(event.window)
+
+    def _refuse(self, window: Window, fault: Fault) -> None:
+        refusal = Refuse(window.session, window.seq, fault.code, fault.problem, report=False)
+        self._effects.append(refusal)
+        self._fail_if_live(window.session, fault)
+
+    # The ends
+
+    def _start_ends(self) -> None:
+        """Give the ends returned windows or prompt chunks, in turns where both wait."""
+        if self._running is not None:
+            return
+        heads = self._next_heads() if self._heads_may_run() else []
+        if heads:
+            self._running = heads
+        elif self._returns.complete:
+            self._running = [
+                (r.session, r.session.tail_item(r.window, r.payload), r.window.seq)
+                for r in self._returns.take(self.config.rows_max)
+            ]
+        else:
+            return
+        self._heads_ran = bool(heads)
+        for session, _, _ in self._running:
+            session.at_ends = True
+        self._effects.append(RunEnds(tuple(item for _, item, _ in self._running)))
+
+    def _heads_may_run(self) -> bool:
+        return not (self._returns.complete and self._heads_ran)
+
+    def _next_heads(self) -> list[tuple[Session, EndsItem, int]]:
+        """Chunks of the sessions whose turn it is, about one full chunk of rows in all."""
+        heads: list[tuple[Session, EndsItem, int]] = []
+        room, rows = self._departures.room_for_chunks, 0
+        for session in list(self._prefilling):
+            left = session.chunk_left
+            if len(heads) >= room or (heads and rows + left > self.config.chunk_rows):
+                break
+            if session.chunks >= self.config.prefill_in_flight:
+                continue
+            heads.append((session, session.next_chunk(), -1))
+            rows += left
+            self._prefilling.remove(session)
+            if session.chunk_left:
+                self._prefilling.append(session)
+        return heads
+
+    def _ends_done(self, results: tuple[EndsResult, ...]) -> None:
+        running = self._running
+        assert running is not None, "EndsDone without RunEnds"
+        if len(results) != len(running):
+            self._ends_failed(f"the ends returned {len(results)} of {len(running)} results")
+            return
+        self._running = None
+        for (session, item, seq), result in zip(running, results, strict=True):
+            self._leave_ends(session, seq)
+            if session.live:
+                self._result(session, item, result)
+
+    def _ends_failed(self, problem: str) -> None:
+        running = self._running
+        assert running is not None, "EndsFailed without RunEnds"
+        self._running = None
+        for session, _, seq in running:
+            self._leave_ends(session, seq)
+            if session.live:
+                self._fail(session, Fault("engine", problem))
+
+    def _leave_ends(self, session: Session, seq: int) -> None:
+        session.at_ends = False
+        self._departures.step_done(session.id, seq)
+        if not session.live:
+            self._free_if_done(session)
+
+    def _result(self, session: Session, item: EndsItem, result: EndsResult) -> None:
+        match item, result:
+            case HeadItem(), HeadDone(payload):
+                self._departures.add(Ready(session, item.keep, len(item.tokens), payload))
+            case TailItem(), TailDone():
+                self._tail_done(session, item, result)
+            case _, ItemFailed(problem):
+                self._fail(session, Fault("engine", problem))
+            case _:
+                self._fail(session, Fault("engine", "the ends answered another question"))
+
+    def _tail_done(self, session: Session, item: TailItem, done: TailDone) -> None:
+        if session.is_prompt(item.keep):
+            session.chunks -= 1
+        if not item.sample:
+            return
+        sampled = done.sampled
+        if sampled is None or (item.last and sampled.finish is None):
+            self._fail(session, Fault("engine", "the ends returned no token to end with"))
+            return
+        if sampled.finish is None and done.payload is None:
+            self._fail(session, Fault("engine", "the ends did not run the first layers"))
+            return
+        session.sampled += 1
+        self._effects.append(Emit(session.id, sampled))
+        if sampled.finish is not None:
+            self._effects.append(Finished(session.id, session.usage))
+            self._end(session)
+        elif done.payload is not None:
+            self._departures.add(Ready(session, item.keep + item.rows, 1, done.payload))

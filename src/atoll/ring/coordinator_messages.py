@@ -1,0 +1,343 @@
+"""Events and effects of the `Coordinator`, and its limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atoll.domain.generation import GenerateRequest, Sampled
+from atoll.domain.ids import Epoch, SessionId, Slot
+from atoll.domain.wire import ENCODINGS, F16_SCALED, F32, Release, Window
+from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse, WindowUnusable
+
+EXACT_ROWS_MAX = 63
+"""Most rows of a session in one engine call that keeps the whole model's bits
+(from 64 on the engine takes another kernel)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorConfig:
+    """Limits of the gateway's side of a ring; rows, positions and windows are counts.
+
+    Args:
+        n_slots: Sessions that may run at once.
+        context: Positions a session may have.
+        rows_max: Most rows in one engine call.
+        chunk_rows: Rows of a prefill window.
+        exact_chunk_rows: The same for an exact session.
+        waiting_max: Sessions that may wait for a slot.
+        lanes: Decode flights on their way at once, the ends counted. 1 where
+            all stages share one machine's cores, number of stages + 1 where
+            they are apart.
+        prefill_in_flight: Prefill windows a session may have on their way.
+        credits: Windows the first stage takes from us before it grants more.
+        return_credits: Windows we take from the last stage before we grant more.
+        encoding, exact_encoding: How rows travel, by the session's mode.
+        retry_after_s: What a rejected client is told to wait, seconds.
+    """
+
+    n_slots: int
+    context: int
+    rows_max: int
+    chunk_rows: int = 256
+    exact_chunk_rows: int = EXACT_ROWS_MAX
+    waiting_max: int = 64
+    lanes: int = 1
+    prefill_in_flight: int = 4
+    credits: int = 64
+    return_credits: int = 64
+    encoding: str = F16_SCALED
+    exact_encoding: str = F32
+    retry_after_s: int = 2
+
+    def __post_init__(self) -> None:
+        counts = (self.n_slots, self.context, self.rows_max, self.chunk_rows, self.lanes)
+        limits = (self.exact_chunk_rows, self.prefill_in_flight, self.credits, self.return_credits)
+        if min(*counts, *limits) < 1 or self.waiting_max < 0:
+            raise ValueError("every limit of a coordinator is at least 1")
+        if max(self.chunk_rows, self.exact_chunk_rows) > self.rows_max:
+            raise ValueError(f"a chunk does not fit a call of {self.rows_max} rows")
+        if self.exact_chunk_rows > EXACT_ROWS_MAX:
+            raise ValueError(f"an exact chunk has at most {EXACT_ROWS_MAX} rows")
+        if self.encoding not in ENCODINGS or self.exact_encoding != F32:
+            raise ValueError(f"encodings {self.encoding!r}, {self.exact_encoding!r} do not serve")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of a session: those of its prompt, and those sampled (the end token too)."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+# Events
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A new session; answered with `Admitted` (perhaps later) or `Rejected`."""
+
+    session: SessionId
+    request: GenerateRequest
+
+
+@dataclass(frozen=True, slots=True)
+class CancelSession:
+    """Nobody wants the rest: it ends `Failed` with code "cancelled" and its usage."""
+
+    session: SessionId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeadDone:
+    """The first layers' output for a `HeadItem`, encoded."""
+
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class TailDone:
+    """What a `TailItem` gave: the token if it asked for one, the next window if it chained.
+
+    `payload` is one row, the first layers' output for the sampled token;
+    None if the token finished the session or the item did not chain.
+    """
+
+    sampled: Sampled | None = None
+    payload: Payload | None = None
+
+
+EndsResult = HeadDone | TailDone | ItemFailed
+
+
+@dataclass(frozen=True, slots=True)
+class EndsDone:
+    """The running `RunEnds` is done; `results` are in the order of its items."""
+
+    results: tuple[EndsResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndsFailed:
+    """The running `RunEnds` failed as a whole."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class WindowReturned:
+    """A window from the last stage; its payload has the length the header says."""
+
+    window: Window
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseReturned:
+    """A release has gone once round; its signature is ours."""
+
+    release: Release
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRefused:
+    """A stage of the current epoch refused a window of this session or failed on it."""
+
+    session: SessionId
+    seq: int
+    code: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class RingUp:
+    """Every stage of `epoch` is ready and the links stand, with fresh credits."""
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class RingDown:
+    """The ring cannot go on; nothing of its epoch will be heard again."""
+
+    problem: str
+
+
+# Work for the ends
+
+
+@dataclass(frozen=True, slots=True)
+class HeadItem:
+    """Run the first layers on prompt `tokens` at positions keep, keep + 1, ..."""
+
+    session: SessionId
+    slot: Slot
+    keep: int
+    tokens: tuple[int, ...]
+    exact: bool
+    encoding: str
+
+
+@dataclass(frozen=True, slots=True)
+class TailItem:
+    """Run the last layers on a returned window at positions keep, keep + 1, ...
+
+    Args:
+        sample: Compute the logits of the last row and choose the token at
+            position keep + rows.
+        chain: Unless that token finishes the session, run the first layers on
+            it at position keep + rows and encode the row as `encoding`.
+        last: The chosen token is the last the session may have: its finish is
+            "length" unless it is an end token.
+    """
+
+    session: SessionId
+    slot: Slot
+    keep: int
+    rows: int
+    payload: Payload
+    exact: bool
+    encoding: str
+    sample: bool
+    chain: bool
+    last: bool
+
+
+EndsItem = HeadItem | TailItem
+
+
+# Effects
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnds:
+    """Compute these items; at most one `RunEnds` is out at a time.
+
+    All items are heads, or all are tails with equal `rows` and `exact`; no
+    session is in it twice.
+    """
+
+    items: tuple[EndsItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenEnds:
+    """Set up the session's sampler; comes before its first item."""
+
+    session: SessionId
+    slot: Slot
+    request: GenerateRequest
+
+
+@dataclass(frozen=True, slots=True)
+class CloseEnds:
+    """Forget the sampler and clear the slot in both ends; no item is running or follows."""
+
+    session: SessionId
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a window to the first stage."""
+
+    window: Window
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class SendCancel:
+    """Sign a `Cancel` of the current epoch and send it to the first stage."""
+
+    session: SessionId
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendRelease:
+    """Sign a `Release` of the current epoch and send it to the first stage."""
+
+    session: SessionId
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """A token for the client; `sampled.finish` is set on the last one."""
+
+    session: SessionId
+    sampled: Sampled
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The session has a slot; it ends with `Finished` or `Failed`."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The session was not begun.
+
+    Codes: "overloaded", "ring_down" (both worth another try in
+    `retry_after_s`), "too_long", "bad_request", "cancelled" (while it waited).
+    """
+
+    session: SessionId
+    code: str
+    problem: str
+    retry_after_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The session's last token was emitted."""
+
+    session: SessionId
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The session ended early.
+
+    Codes: "cancelled", "ring_down", "engine" (a computation failed), or the
+    code of a frame that was refused (docs/reference/wire.md).
+    """
+
+    session: SessionId
+    code: str
+    problem: str
+    usage: Usage
+
+
+CoordinatorEvent = (
+    Submit
+    | CancelSession
+    | EndsDone
+    | EndsFailed
+    | WindowReturned
+    | WindowUnusable
+    | ReleaseReturned
+    | SessionRefused
+    | Granted
+    | RingUp
+    | RingDown
+)
+CoordinatorEffect = (
+    RunEnds
+    | OpenEnds
+    | CloseEnds
+    | Send
+    | SendCancel
+    | SendRelease
+    | Emit
+    | Admitted
+    | Rejected
+    | Finished
+    | Failed
+    | GrantCredit
+    | Refuse
+)

@@ -1,0 +1,123 @@
+"""Departures: which windows leave the gateway, when, and in which flights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atoll.domain.ids import Epoch, SessionId
+from atoll.ring.coordinator_messages import CoordinatorConfig, Send
+from atoll.ring.messages import Payload
+from atoll.ring.session import Session
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ready:
+    """A computed window that may leave; rows at positions keep, keep + 1, ..."""
+
+    session: Session
+    keep: int
+    rows: int
+    payload: Payload
+
+    @property
+    def prefill(self) -> bool:
+        """Whether it holds prompt tokens."""
+        return self.session.is_prompt(self.keep)
+
+    @property
+    def kind(self) -> tuple[int, bool]:
+        """What must be equal within a flight."""
+        return self.rows, self.session.exact
+
+
+class Departures:
+    """Ready windows, the first stage's credits and the lanes decode flights use.
+
+    A lane is taken when a decode flight leaves and free when the last of its
+    windows has passed the ends again. With all lanes taken ready windows
+    gather, so that sessions which became ready at different times leave as
+    one flight from then on.
+    """
+
+    def __init__(self, config: CoordinatorConfig) -> None:
+        self._config = config
+        self._ready: list[Ready] = []
+        self._lanes: list[set[tuple[SessionId, int]]] = []
+        self.credits = config.credits
+
+    @property
+    def waiting(self) -> int:
+        """Windows that are ready and have not left."""
+        return len(self._ready)
+
+    @property
+    def lanes(self) -> int:
+        """Lanes taken."""
+        return len(self._lanes)
+
+    @property
+    def room_for_chunks(self) -> int:
+        """Prefill windows worth computing now: more would only wait for credits."""
+        return self.credits - sum(ready.prefill for ready in self._ready)
+
+    def reset(self) -> None:
+        """Forget everything: a new epoch begins."""
+        self._ready, self._lanes = [], []
+        self.credits = self._config.credits
+
+    def granted(self, frames: int) -> None:
+        """The first stage takes `frames` more, but never more than was agreed."""
+        self.credits = min(self._config.credits, self.credits + max(0, frames))
+
+    def add(self, ready: Ready) -> None:
+        """Queue a window; those of one session leave in the order they came."""
+        self._ready.append(ready)
+
+    def step_done(self, session: SessionId, seq: int) -> None:
+        """Window `seq` has passed the ends, or never will."""
+        for lane in self._lanes:
+            lane.discard((session, seq))
+        self._lanes = [lane for lane in self._lanes if lane]
+
+    def drop(self, session: SessionId) -> None:
+        """The session is over: forget its ready windows and its places in lanes."""
+        self._ready = [ready for ready in self._ready if ready.session.id != session]
+        for lane in self._lanes:
+            lane.difference_update([step for step in lane if step[0] == session])
+        self._lanes = [lane for lane in self._lanes if lane]
+
+    def leave(self, epoch: Epoch, decoding: int) -> list[Send]:
+        """Send what may leave now, oldest first.
+
+        Args:
+            epoch: The ring's epoch.
+            decoding: Sessions that decode; they are spread evenly over the lanes.
+        """
+        sends: list[Send] = []
+        share = -(-decoding // self._config.lanes)
+        while self.credits and (flight := self._next_flight(max(1, share))):
+            self._ready = [ready for ready in self._ready if ready not in flight]
+            self.credits -= len(flight)
+            windows = [
+                ready.session.send(epoch, ready.keep, ready.rows, len(flight) - 1 - i)
+                for i, ready in enumerate(flight)
+            ]
+            if not flight[0].prefill:
+                self._lanes.append({(window.session, window.seq) for window in windows})
+            sends += [Send(w, r.payload) for w, r in zip(windows, flight, strict=True)]
+        return sends
+
+    def _next_flight(self, share: int) -> list[Ready]:
+        """The oldest window that may leave, with its like up to `share` and the credits."""
+        lane_free = len(self._lanes) < self._config.lanes
+        first = next((r for r in self._ready if r.prefill or lane_free), None)
+        if first is None:
+            return []
+        if first.prefill:
+            return [first]
+        flight: list[Ready] = []
+        for ready in self._ready:
+            alike = not ready.prefill and ready.kind == first.kind
+            if alike and all(ready.session is not other.session for other in flight):
+                flight.append(ready)
+        return flight[: min(share, self.credits)]

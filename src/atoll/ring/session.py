@@ -1,0 +1,138 @@
+"""Session: one generation as the coordinator sees it, from slot to release."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from atoll.domain.generation import GenerateRequest
+from atoll.domain.ids import Epoch, SessionId, Slot
+from atoll.domain.wire import Window
+from atoll.ring.coordinator_messages import CoordinatorConfig, HeadItem, TailItem, Usage
+from atoll.ring.messages import Fault, Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A window that is on its way round: its number, first position and rows."""
+
+    seq: int
+    keep: int
+    rows: int
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A session that holds a slot. `live` until its end was told to the client.
+
+    Any number of its windows may be on their way (`out`, oldest first): a
+    prompt's chunks overlap, and drafts will.
+    """
+
+    id: SessionId
+    slot: Slot
+    request: GenerateRequest
+    encoding: str
+    chunk_rows: int
+    tokens_max: int
+    """Tokens it may sample: the last one needs no position of the context."""
+    live: bool = True
+    opened: bool = False
+    """The ends hold its sampler and KV."""
+    at_ends: bool = False
+    """An item of it is in the running `RunEnds`."""
+    releasing: bool = False
+    """Its release is on its way round."""
+    entered: int = 0
+    """Prompt tokens given to the head."""
+    chunks: int = 0
+    """Prefill windows between head and tail."""
+    sampled: int = 0
+    next_seq: int = 0
+    out: deque[Sent] = field(default_factory=deque)
+
+    @classmethod
+    def begin(
+        cls, session: SessionId, slot: Slot, request: GenerateRequest, config: CoordinatorConfig
+    ) -> Session:
+        """A session on a free slot, nothing of it computed."""
+        return cls(
+            id=session,
+            slot=slot,
+            request=request,
+            encoding=config.exact_encoding if request.exact else config.encoding,
+            chunk_rows=config.exact_chunk_rows if request.exact else config.chunk_rows,
+            tokens_max=min(request.max_tokens, config.context - len(request.prompt) + 1),
+        )
+
+    @property
+    def exact(self) -> bool:
+        """Whether every bit must be the whole model's."""
+        return self.request.exact
+
+    @property
+    def decoding(self) -> bool:
+        """Whether its first token was sampled and more are wanted."""
+        return self.live and self.sampled > 0
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far."""
+        return Usage(len(self.request.prompt), self.sampled)
+
+    @property
+    def chunk_left(self) -> int:
+        """Rows of the next prefill window; 0 when the whole prompt has entered."""
+        return min(self.chunk_rows, len(self.request.prompt) - self.entered)
+
+    def next_chunk(self) -> HeadItem:
+        """The next prefill window's tokens; they count as entered."""
+        keep, rows = self.entered, self.chunk_left
+        self.entered += rows
+        self.chunks += 1
+        tokens = self.request.prompt[keep : keep + rows]
+        return HeadItem(self.id, self.slot, keep, tokens, self.exact, self.encoding)
+
+    def is_prompt(self, keep: int) -> bool:
+        """Whether a window that begins at `keep` holds prompt tokens."""
+        return keep < len(self.request.prompt)
+
+    def send(self, epoch: Epoch, keep: int, rows: int, follow: int) -> Window:
+        """The next window's header; it counts as on its way."""
+        seq = self.next_seq
+        self.next_seq += 1
+        self.out.append(Sent(seq, keep, rows))
+        return Window(self.id, self.slot, epoch, seq, keep, rows, self.encoding, follow, self.exact)
+
+    def fault_of(self, window: Window) -> Fault | None:
+        """Why `window` is not the one due back, or None if it is."""
+        if not self.out or window.seq != self.out[0].seq:
+            due = self.out[0].seq if self.out else "none"
+            return Fault("seq", f"window {window.seq} came back, {due} was due")
+        sent = self.out[0]
+        if window.slot != self.slot:
+            return Fault("slot", f"the session holds slot {self.slot}, not {window.slot}")
+        if window.keep != sent.keep:
+            return Fault("keep", f"position {window.keep} came back for {sent.keep}")
+        if window.rows != sent.rows:
+            return Fault("rows", f"{window.rows} rows came back for {sent.rows}")
+        if window.encoding != self.encoding or window.exact != self.exact:
+            return Fault("encoding", f"encoding {window.encoding!r} was not asked for")
+        return None
+
+    def tail_item(self, window: Window, payload: Payload) -> TailItem:
+        """What the ends do with a window of the session that came back."""
+        sample = window.keep + window.rows >= len(self.request.prompt)
+        last = sample and self.sampled + 1 >= self.tokens_max
+        return TailItem(
+            session=self.id,
+            slot=self.slot,
+            keep=window.keep,
+            rows=window.rows,
+            payload=payload,
+            exact=self.exact,
+            encoding=self.encoding,
+            sample=sample,
+            chain=sample and not last,
+            last=last,
+        )

@@ -1,0 +1,387 @@
+"""Stage: what one node does with the windows, cancels and releases it gets.
+
+Pure: no clock, socket or task. The driver passes events and carries out the
+returned effects in order. `node` drives it live; `sim` from a seeded heap.
+
+Every container is bounded whatever the upstream sends: sessions by the slots
+they hold, the queue by the credits given, the outbox by its limit plus one
+batch. An upstream's frame never makes the machine raise.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import msgspec
+
+from atoll.domain.ids import Epoch, SessionId, Slot
+from atoll.domain.wire import Cancel, Release, Window
+from atoll.ring.messages import (
+    Fault,
+    GrantCredit,
+    Granted,
+    ItemFailed,
+    Payload,
+    Refuse,
+    WindowUnusable,
+)
+from atoll.ring.stage_messages import (
+    BatchDone,
+    BatchFailed,
+    BatchItem,
+    CancelArrived,
+    DropSlot,
+    EpochRaised,
+    Forward,
+    ForwardCancel,
+    ForwardRelease,
+    ReleaseArrived,
+    RunBatch,
+    StageConfig,
+    StageEffect,
+    StageEvent,
+    WindowArrived,
+)
+from atoll.ring.stage_session import StageSession, fault_of_header
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A window with its payload and the session it was accepted for."""
+
+    session: StageSession
+    window: Window
+    payload: Payload
+
+
+class Stage:
+    """The machine of one stage; change it only through `handle`."""
+
+    def __init__(self, config: StageConfig, epoch: Epoch) -> None:
+        self.config = config
+        self.epoch = epoch
+        self._sessions: dict[SessionId, StageSession] = {}
+        self._by_slot: dict[Slot, StageSession] = {}
+        # The session each slot served last: a replay of its first window must
+        # not take the slot again.
+        self._released: dict[Slot, SessionId] = {}
+        self._arriving: list[_Held] = []
+        self._queue: list[_Held] = []
+        self._batch: list[_Held] | None = None
+        self._outbox: deque[list[_Held]] = deque()
+        self._credits = config.downstream_credits
+        self._given = config.credits
+        self._grants = 0
+        self._effects: list[StageEffect] = []
+
+    @property
+    def sessions(self) -> int:
+        """Sessions that hold a slot."""
+        return len(self._sessions)
+
+    @property
+    def queued(self) -> int:
+        """Windows waiting for the engine, those of an unfinished flight included."""
+        return len(self._queue) + len(self._arriving)
+
+    @property
+    def outbox(self) -> int:
+        """Computed windows waiting for credits."""
+        return sum(len(flight) for flight in self._outbox)
+
+    @property
+    def downstream_credits(self) -> int:
+        """Windows that may be sent now."""
+        return self._credits
+
+    @property
+    def upstream_credits(self) -> int:
+        """Windows the upstream may still send."""
+        return self._given
+
+    @property
+    def running(self) -> bool:
+        """Whether a batch is with the engine."""
+        return self._batch is not None
+
+    def holders(self) -> dict[Slot, SessionId]:
+        """Which session holds which slot."""
+        return {slot: session.id for slot, session in self._by_slot.items()}
+
+    def handle(self, event: StageEvent) -> list[StageEffect]:
+        """Take one event; return what the driver has to do, in this order."""
+        self._effects = []
+        self._grants = 0
+        match event:
+            case WindowArrived(window, payload):
+                self._window(window, payload, None)
+            case WindowUnusable(window, code, problem):
+                self._window(window, b"", Fault(code, problem))
+            case CancelArrived(cancel):
+                self._cancel(cancel)
+            case ReleaseArrived(release):
+                self._release(release)
+            case BatchDone(outputs):
+                self._batch_done(outputs)
+            case BatchFailed(problem):
+                self._batch_failed(problem)
+            case Granted(frames):
+                # A downstream cannot grant itself more than was agreed.
+                limit = self.config.downstream_credits
+                self._credits = min(limit, self._credits + max(0, frames))
+            case EpochRaised(epoch):
+                self._raise_epoch(epoch)
+        self._flush()
+        self._start_batch()
+        if self._grants:
+            self._given += self._grants
+            self._effects.append(GrantCredit(self._grants))
+        return self._effects
+
+    # Windows
+
+    def _window(self, window: Window, payload: Payload, fault: Fault | None) -> None:
+        if window.epoch != self.epoch:
+            problem = f"epoch {window.epoch} is not the current {self.epoch}"
+            self._refuse(window, Fault("epoch", problem), report=False)
+            return
+        session = self._sessions.get(window.session)
+        if self._given < 1:
+            self._break(window, session, Fault("credit", "a window was sent without a credit"))
+            return
+        self._given -= 1
+        if session is not None and not session.broken and 0 <= window.seq <= session.cancelled:
+            session.next_seq = max(session.next_seq, window.seq + 1)
+            self._grants += 1
+        elif (fault := fault or self._fault_of(window, session)) is not None:
+            self._grants += 1
+            self._break(window, session, fault)
+        else:
+            self._accept(window, payload, session)
+        # A refused or stale window may have been its flight's last.
+        if window.follow == 0:
+            self._close_flight()
+
+    def _fault_of(self, window: Window, session: StageSession | None) -> Fault | None:
+        if session is not None and session.broken:
+            return Fault("broken", "the session was refused before")
+        fault = fault_of_header(window, self.config)
+        if fault is not None:
+            return fault
+        if window.follow < 0 or self.queued + window.follow + 1 > self.config.queue_max:
+            bound = self.config.queue_max
+            return Fault("flight", f"{window.follow} more to come is beyond a queue of {bound}")
+        if session is None:
+            return self._fault_of_first(window)
+        return session.fault_of(window)
+
+    def _fault_of_first(self, window: Window) -> Fault | None:
+        if window.slot in self._by_slot:
+            return Fault("slot", f"slot {window.slot} is held by another session")
+        if self._released.get(window.slot) == window.session:
+            return Fault("released", "the session was released")
+        if window.seq != 0:
+            return Fault("seq", f"window {window.seq} came, 0 was due")
+        if window.keep != 0:
+            return Fault("gap", f"position {window.keep} leaves a gap after 0")
+        return None
+
+    def _accept(self, window: Window, payload: Payload, session: StageSession | None) -> None:
+        if session is None:
+            session = StageSession(window.session, window.slot)
+            self._sessions[session.id] = session
+            self._by_slot[session.slot] = session
+        session.next_seq = window.seq + 1
+        session.end = window.keep + window.rows
+        session.pending += 1
+        self._arriving.append(_Held(session, window, payload))
+
+    def _close_flight(self) -> None:
+        self._queue += self._arriving
+        self._arriving = []
+
+    def _break(self, window: Window, session: StageSession | None, fault: Fault) -> None:
+        """Refuse a window; its session, if known, is broken until released."""
+        noted = session is not None and session.broken
+        self._refuse(window, fault, report=not noted)
+        if session is not None and not session.broken:
+            session.broken = True
+            self._drop_unwanted(session)
+
+    def _refuse(self, window: Window, fault: Fault, *, report: bool) -> None:
+        refusal = Refuse(window.session, window.seq, fault.code, fault.problem, report)
+        self._effects.append(refusal)
+
+    # Cancel, release, epoch
+
+    def _cancel(self, cancel: Cancel) -> None:
+        if cancel.epoch != self.epoch:
+            problem = f"epoch {cancel.epoch} is not the current {self.epoch}"
+            self._effects.append(Refuse(cancel.session, cancel.seq, "epoch", problem, False))
+            return
+        # Flights travel unbroken, so an unfinished one ends here.
+        self._close_flight()
+        session = self._sessions.get(cancel.session)
+        # The cancel goes ahead of what waits here: it is to overtake stale work.
+        self._effects.append(ForwardCancel(cancel))
+        if session is not None and cancel.seq > session.cancelled:
+            session.cancelled = cancel.seq
+            self._drop_unwanted(session)
+
+    def _release(self, release: Release) -> None:
+        if release.epoch != self.epoch:
+            problem = f"epoch {release.epoch} is not the current {self.epoch}"
+            self._effects.append(Refuse(release.session, -1, "epoch", problem, False))
+            return
+        self._close_flight()
+        session = self._sessions.get(release.session)
+        if session is None:
+            # Refused or cancelled before anything of it was taken: nothing to free here.
+            self._effects.append(ForwardRelease(release))
+        elif session.release is not None or session.slot != release.slot:
+            problem = f"the release of slot {release.slot} does not fit the session"
+            self._effects.append(Refuse(release.session, -1, "released", problem))
+        else:
+            session.release = release
+            self._free_if_done(session)
+
+    def _free_if_done(self, session: StageSession) -> None:
+        gone = self._sessions.get(session.id) is not session
+        if gone or session.release is None or session.pending:
+            return
+        del self._sessions[session.id], self._by_slot[session.slot]
+        self._released[session.slot] = session.id
+        self._effects += [DropSlot(session.slot), ForwardRelease(session.release)]
+
+    def _raise_epoch(self, epoch: Epoch) -> None:
+        if epoch <= self.epoch:
+            return
+        self.epoch = epoch
+        self._effects += [DropSlot(slot) for slot in sorted(self._by_slot)]
+        # The engine may still hold a batch of the old epoch; as its sessions
+        # are broken, what it returns is dropped.
+        for session in self._sessions.values():
+            session.broken = True
+        self._sessions, self._by_slot, self._released = {}, {}, {}
+        self._arriving, self._queue = [], []
+        self._outbox.clear()
+        self._credits = self.config.downstream_credits
+        self._given = self.config.credits
+        self._grants = 0
+
+    def _drop_unwanted(self, session: StageSession) -> None:
+        """Drop the stale windows of `session`; the credits of queued ones go back."""
+
+        def sift(held: list[_Held]) -> list[_Held]:
+            left = [h for h in held if h.session is not session or session.wants(h.window)]
+            session.pending -= len(held) - len(left)
+            return left
+
+        waiting = self.queued
+        self._queue, self._arriving = sift(self._queue), sift(self._arriving)
+        self._grants += waiting - self.queued
+        self._outbox = deque(left for flight in self._outbox if (left := sift(flight)))
+        self._check_queue_of(session)
+        self._free_if_done(session)
+
+    def _check_queue_of(self, session: StageSession) -> None:
+        """After windows were dropped: the rest must still continue what is held."""
+        session.end = session.held
+        for held in [h for h in (*self._queue, *self._arriving) if h.session is session]:
+            if held.window.keep > session.end:
+                problem = f"position {held.window.keep} leaves a gap after {session.end}"
+                self._break(held.window, session, Fault("gap", problem))
+                return
+            session.end = held.window.keep + held.window.rows
+
+    # Engine
+
+    def _start_batch(self) -> None:
+        """Start the oldest window and every other that may share its call.
+
+        One window of a session in a batch, and never a later one before an
+        earlier one. As the oldest always goes, none waits for ever.
+        """
+        if self._batch is not None or not self._queue or self.outbox >= self.config.outbox_max:
+            return
+        first = self._queue[0].window
+        batch: list[_Held] = []
+        rest: list[_Held] = []
+        seen: set[SessionId] = set()
+        rows = 0
+        for held in self._queue:
+            window = held.window
+            alike = window.rows == first.rows and window.exact == first.exact
+            fits = rows + window.rows <= self.config.rows_max
+            if alike and fits and window.session not in seen:
+                batch.append(held)
+                rows += window.rows
+                held.session.held = window.keep + window.rows
+            else:
+                rest.append(held)
+            seen.add(window.session)
+        self._queue, self._batch = rest, batch
+        self._grants += len(batch)
+        self._effects.append(RunBatch(tuple(_item_of(held) for held in batch)))
+
+    def _batch_done(self, outputs: tuple[Payload | ItemFailed, ...]) -> None:
+        batch = self._batch
+        assert batch is not None, "BatchDone without a batch"
+        if len(outputs) != len(batch):
+            self._batch_failed(f"the engine returned {len(outputs)} of {len(batch)} outputs")
+            return
+        self._batch = None
+        flight: list[_Held] = []
+        for held, output in zip(batch, outputs, strict=True):
+            if isinstance(output, ItemFailed):
+                self._lose(held, output.problem)
+            elif held.session.wants(held.window):
+                flight.append(_Held(held.session, held.window, output))
+            else:
+                self._let_go(held)
+        if flight:
+            self._outbox.append(flight)
+
+    def _batch_failed(self, problem: str) -> None:
+        batch = self._batch
+        assert batch is not None, "BatchFailed without a batch"
+        self._batch = None
+        for held in batch:
+            self._lose(held, problem)
+
+    def _lose(self, held: _Held, problem: str) -> None:
+        """The engine could not compute this window: its session is broken here."""
+        if not held.session.broken:
+            self._break(held.window, held.session, Fault("engine", problem))
+        self._let_go(held)
+
+    def _let_go(self, held: _Held) -> None:
+        held.session.pending -= 1
+        self._free_if_done(held.session)
+
+    # Downstream
+
+    def _flush(self) -> None:
+        """Send what credits allow. What leaves together is one flight.
+
+        A flight larger than the credits leaves in parts, each a flight of its
+        own, so that the downstream never waits for a window that cannot come.
+        """
+        while self._outbox and self._credits:
+            flight = self._outbox.popleft()
+            part, left = flight[: self._credits], flight[self._credits :]
+            if left:
+                self._outbox.appendleft(left)
+            self._credits -= len(part)
+            for follow, held in zip(range(len(part) - 1, -1, -1), part, strict=True):
+                window = msgspec.structs.replace(held.window, follow=follow)
+                self._effects.append(Forward(window, held.payload))
+            # Only behind the whole flight: a release must not cut it in two.
+            for held in part:
+                self._let_go(held)
+
+
+def _item_of(held: _Held) -> BatchItem:
+    w = held.window
+    return BatchItem(w.session, w.slot, w.keep, w.rows, w.exact, w.encoding, held.payload)

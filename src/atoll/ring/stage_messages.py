@@ -1,0 +1,152 @@
+"""Events and effects of a `Stage`, and its limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atoll.domain.ids import Epoch, SessionId, Slot
+from atoll.domain.wire import ROWS_MAX, Cancel, Release, Window
+from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse, WindowUnusable
+
+
+@dataclass(frozen=True, slots=True)
+class StageConfig:
+    """Limits of one stage; all counts, `context` in positions.
+
+    Args:
+        n_slots: Sessions whose KV cache fits.
+        context: Positions a session may have.
+        rows_max: Most rows in one engine call.
+        exact_rows_max: Most rows of a session in one call that keeps the bits.
+        credits: Windows the upstream may have in our queue; at most `queue_max`.
+        downstream_credits: Windows the downstream takes from us before it grants more.
+        queue_max: Most windows waiting for the engine.
+        outbox_max: With this many outputs waiting for credits no batch is started.
+    """
+
+    n_slots: int
+    context: int
+    rows_max: int
+    exact_rows_max: int = 63
+    credits: int = 64
+    downstream_credits: int = 64
+    queue_max: int = 64
+    outbox_max: int = 64
+
+    def __post_init__(self) -> None:
+        limits = (self.n_slots, self.context, self.rows_max, self.exact_rows_max, self.credits)
+        if min(*limits, self.downstream_credits, self.queue_max, self.outbox_max) < 1:
+            raise ValueError("every limit of a stage is at least 1")
+        if self.credits > self.queue_max:
+            raise ValueError(f"{self.credits} credits do not fit a queue of {self.queue_max}")
+        if self.rows_max > ROWS_MAX:
+            raise ValueError(f"rows_max {self.rows_max} is beyond the wire's {ROWS_MAX}")
+
+
+@dataclass(frozen=True, slots=True)
+class WindowArrived:
+    """A window from the upstream; its payload has the length the header says."""
+
+    window: Window
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class CancelArrived:
+    """A cancel whose signature the driver has checked."""
+
+    cancel: Cancel
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseArrived:
+    """A release whose signature the driver has checked."""
+
+    release: Release
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDone:
+    """The running batch is computed; `outputs` are in the order of its items."""
+
+    outputs: tuple[Payload | ItemFailed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFailed:
+    """The running batch failed as a whole."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRaised:
+    """A newer plan, its signature checked by the driver."""
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """One session's rows in an engine call.
+
+    The engine drops what `slot` holds at position `keep` and beyond, then
+    computes `rows` rows at positions keep, keep + 1, ...
+    """
+
+    session: SessionId
+    slot: Slot
+    keep: int
+    rows: int
+    exact: bool
+    encoding: str
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class RunBatch:
+    """Compute these items in one call; all have equal `rows` and `exact`."""
+
+    items: tuple[BatchItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send a computed window downstream."""
+
+    window: Window
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardCancel:
+    """Send the cancel on as it came."""
+
+    cancel: Cancel
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardRelease:
+    """Send the release on as it came."""
+
+    release: Release
+
+
+@dataclass(frozen=True, slots=True)
+class DropSlot:
+    """Clear the slot's KV cache, after the running batch and before any later one."""
+
+    slot: Slot
+
+
+StageEvent = (
+    WindowArrived
+    | WindowUnusable
+    | CancelArrived
+    | ReleaseArrived
+    | BatchDone
+    | BatchFailed
+    | Granted
+    | EpochRaised
+)
+StageEffect = RunBatch | Forward | ForwardCancel | ForwardRelease | DropSlot | Refuse | GrantCredit
