@@ -1,0 +1,1 @@
+"""Sim: the ring's machines under a seeded clock, with faults."""

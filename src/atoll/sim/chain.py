@@ -1,0 +1,200 @@
+"""Chain: `Stage` machines over a model of hashes, joined by links that delay by chance.
+
+It is to the stages what a live node is: it passes frames in, runs their
+batches, sends what they forward. Each link keeps its own order; different
+links, grants and reports to the gateway overtake each other.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from atoll.domain.ids import Epoch, SessionId
+from atoll.domain.wire import Cancel, Release, Window
+from atoll.ring import stage_messages as node
+from atoll.ring.coordinator_messages import SessionRefused
+from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse
+from atoll.ring.stage import Stage
+from atoll.sim.clock import EventHeap, FifoLink
+from atoll.sim.fake_model import FakeShard, pack, unpack
+from atoll.sim.scenario import ChainSpec
+from atoll.sim.traffic import Message, Traffic
+
+Happening = Callable[[], None]
+"""An event in the heap: what to do when its time has come."""
+
+
+class Gateway(Protocol):
+    """Whoever is at both ends of the chain."""
+
+    def frame_returned(self, message: Message, payload: Payload) -> None:
+        """A frame has passed the last stage."""
+
+    def granted(self, frames: int, epoch: Epoch) -> None:
+        """The first stage of `epoch` takes more windows."""
+
+    def refused(self, refused: SessionRefused, epoch: Epoch) -> None:
+        """A stage of `epoch` reports a window it did not take."""
+
+    def engine_failed(self, session: SessionId) -> None:
+        """An engine was made to fail on a window of this session."""
+
+
+@dataclass(slots=True)
+class Node:
+    """A stage and its engine; `machine` is None while it is dead."""
+
+    machine: Stage | None
+    shard: FakeShard
+    life: int = 0
+
+
+class Chain:
+    """N stages and N + 1 hops, the last of which ends at the gateway."""
+
+    def __init__(self, spec: ChainSpec, gateway: Gateway, epoch: Epoch, rng: random.Random) -> None:
+        self.spec = spec
+        self.rng = rng
+        self.heap: EventHeap[Happening] = EventHeap()
+        self.traffic = Traffic()
+        self.refusals: Counter[str] = Counter()
+        self.seen: list[list[Window]] = [[] for _ in range(len(spec.stages) + 1)]
+        self.nodes = [
+            Node(Stage(config, epoch), self._new_shard(i)) for i, config in enumerate(spec.stages)
+        ]
+        self._gateway = gateway
+        self._forward = [FifoLink() for _ in self.seen]
+        self._back = [FifoLink() for _ in self.seen]
+        self._control = [FifoLink() for _ in self.nodes]
+
+    @property
+    def machines(self) -> list[Stage | None]:
+        """The stages' machines, in ring order."""
+        return [at.machine for at in self.nodes]
+
+    def after(self, mean_s: float, happening: Happening) -> None:
+        """Let something happen after a time drawn with this mean."""
+        self.heap.put(self.heap.now_s + self._delay_s(mean_s), happening)
+
+    def fails(self) -> bool:
+        """Draw whether an engine item fails."""
+        return self.rng.random() < self.spec.fail_rate
+
+    def send(self, hop: int, message: Message, payload: Payload = b"") -> None:
+        """Put a frame on the link of `hop`."""
+        self.traffic.frame_sent(hop, message)
+        at_s = self._forward[hop].arrival_s(self.heap.now_s, self._delay_s(self.spec.link_s))
+        self.heap.put(at_s, partial(self._arrive, hop, message, payload))
+
+    def grant(self, hop: int, frames: int, epoch: Epoch) -> None:
+        """Send credits back to the sender of `hop`, on the links of `epoch`."""
+        if not frames:
+            return
+        self.traffic.grant_sent(hop, frames, epoch)
+        at_s = self._back[hop].arrival_s(self.heap.now_s, self._delay_s(self.spec.link_s))
+        self.heap.put(at_s, partial(self._granted, hop, frames, epoch))
+
+    def at_stage(self, stage: int, event: node.StageEvent, swallowed: int = 0) -> None:
+        """Let a stage take an event and do what it returns.
+
+        `swallowed` credits are kept from the sender: they answer a frame it
+        did not send.
+        """
+        machine = self.nodes[stage].machine
+        if machine is None:
+            return
+        for effect in machine.handle(event):
+            match effect:
+                case node.RunBatch(items):
+                    self._run_batch(stage, items)
+                case node.Forward(window, payload):
+                    self.send(stage + 1, window, payload)
+                case node.ForwardCancel(cancel):
+                    self.send(stage + 1, cancel)
+                case node.ForwardRelease(release):
+                    self.send(stage + 1, release)
+                case node.DropSlot(slot):
+                    self.nodes[stage].shard.drop(slot)
+                case GrantCredit(frames):
+                    self.grant(stage, frames - swallowed, machine.epoch)
+                case Refuse():
+                    self._refused(stage, effect, machine.epoch)
+
+    def kill(self, stage: int) -> None:
+        """A stage dies, and its caches with it."""
+        lost = self.nodes[stage]
+        lost.machine, lost.shard = None, self._new_shard(stage)
+        lost.life += 1
+
+    def raise_epoch(self, stage: int, epoch: Epoch) -> None:
+        """A stage hears of a new epoch; one that died comes back with it."""
+        hit = self.nodes[stage]
+        if hit.machine is None:
+            hit.machine = Stage(self.spec.stages[stage], epoch)
+        else:
+            self.at_stage(stage, node.EpochRaised(epoch))
+
+    def _new_shard(self, stage: int) -> FakeShard:
+        return FakeShard(self.spec.cuts[stage], self.spec.cuts[stage + 1])
+
+    def _delay_s(self, mean_s: float) -> float:
+        return self.rng.expovariate(1 / mean_s)
+
+    def _arrive(self, hop: int, message: Message, payload: Payload) -> None:
+        self.traffic.frame_arrived(hop, message)
+        if isinstance(message, Window):
+            self.seen[hop].append(message)
+        if hop == len(self.nodes):
+            self._gateway.frame_returned(message, payload)
+            return
+        match message:
+            case Window():
+                self.at_stage(hop, node.WindowArrived(message, payload))
+            case Cancel():
+                self.at_stage(hop, node.CancelArrived(message))
+            case Release():
+                self.at_stage(hop, node.ReleaseArrived(message))
+
+    def _granted(self, hop: int, frames: int, epoch: Epoch) -> None:
+        """Links are made anew with each epoch: what old ones carried back is lost."""
+        self.traffic.grant_arrived(hop, frames, epoch)
+        if hop == 0:
+            self._gateway.granted(frames, epoch)
+            return
+        machine = self.nodes[hop - 1].machine
+        if machine is not None and machine.epoch == epoch:
+            self.at_stage(hop - 1, Granted(frames))
+
+    def _refused(self, stage: int, refuse: Refuse, epoch: Epoch) -> None:
+        self.refusals[refuse.code] += 1
+        if refuse.report:
+            told = SessionRefused(refuse.session, refuse.seq, refuse.code, refuse.problem)
+            at_s = self._control[stage].arrival_s(self.heap.now_s, self._delay_s(self.spec.link_s))
+            self.heap.put(at_s, partial(self._gateway.refused, told, epoch))
+
+    def _run_batch(self, stage: int, items: tuple[node.BatchItem, ...]) -> None:
+        """Compute at once, in order with the drops; the answer takes its time."""
+        self.traffic.batch(self.spec.stages[stage], items)
+        whole = self.fails() and self.fails()
+        outputs: list[Payload | ItemFailed] = []
+        for item in items:
+            rows = unpack(item.payload, item.rows)
+            if whole or self.fails():
+                self._gateway.engine_failed(item.session)
+                outputs.append(ItemFailed("injected"))
+            else:
+                outputs.append(pack(self.nodes[stage].shard.run(item.slot, item.keep, rows)))
+        done: node.StageEvent = node.BatchDone(tuple(outputs))
+        if whole:
+            done = node.BatchFailed("injected")
+        life = self.nodes[stage].life
+        self.after(self.spec.engine_s, partial(self._batch_over, stage, life, done))
+
+    def _batch_over(self, stage: int, life: int, done: node.StageEvent) -> None:
+        if self.nodes[stage].life == life:
+            self.at_stage(stage, done)

@@ -1,0 +1,264 @@
+"""Ring simulation: the real machines, a model of hashes, and a seeded fate.
+
+One `Coordinator` drives a chain of `Stage` machines. Sessions come and are
+given up, engines fail, stages crash and come back under a new epoch, hostile
+frames are pushed in. After every event the invariants of `Watch` and
+`Traffic` are checked; a run that breaks one raises `SimFailure` with the seed
+that replays it exactly.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from atoll.domain.ids import Epoch, SessionId
+from atoll.domain.wire import Cancel, Release, Window
+from atoll.ring import coordinator_messages as gate
+from atoll.ring import stage_messages as node
+from atoll.ring.coordinator import Coordinator
+from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse, WindowUnusable
+from atoll.sim.chain import Chain
+from atoll.sim.fake_ends import FakeEnds
+from atoll.sim.fake_model import FakeShard, ModelMisuse
+from atoll.sim.hostile import forge
+from atoll.sim.scenario import Outage, Scenario, make_scenario
+from atoll.sim.traffic import BrokenInvariant, GatewayCredits, Message
+from atoll.sim.watch import Watch
+
+EVENTS_MAX = 20_000
+"""A run that takes more does not settle."""
+
+
+class SimFailure(Exception):
+    """An invariant was broken; `seed` replays it."""
+
+    def __init__(self, seed: int, event: int, problem: str) -> None:
+        super().__init__(f"seed {seed}, event {event}: {problem}")
+        self.seed = seed
+        self.event = event
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What happened in a run that broke nothing.
+
+    `ends` counts sessions by how they ended ("finished" or a code),
+    `refusals` refused frames by code.
+    """
+
+    seed: int
+    events: int
+    tokens: int
+    ends: dict[str, int]
+    refusals: dict[str, int]
+    batches: int
+    largest_batch: int
+    epochs: int
+
+
+def run_seed(seed: int) -> Report:
+    """Simulate the scenario of `seed` until nothing is left to happen.
+
+    Raises:
+        SimFailure: An invariant was broken or the run did not settle.
+    """
+    rng = random.Random(seed)  # noqa: S311 - a replayable scenario, nothing secret
+    sim = RingSim(make_scenario(rng), rng)
+    settle(seed, sim.chain, sim.check)
+    try:
+        sim.check_settled()
+    except BrokenInvariant as fault:
+        raise SimFailure(seed, sim.chain.heap.taken, str(fault)) from fault
+    traffic = sim.chain.traffic
+    return Report(
+        seed=seed,
+        events=sim.chain.heap.taken,
+        tokens=sim.watch.tokens,
+        ends=dict(Counter(sim.watch.ends.values())),
+        refusals=dict(sim.chain.refusals),
+        batches=traffic.batches,
+        largest_batch=traffic.largest_batch,
+        epochs=sim.epoch.counter,
+    )
+
+
+def settle(seed: int, chain: Chain, check: Callable[[], None]) -> None:
+    """Let everything happen, with a check after each event.
+
+    Raises:
+        SimFailure: A check failed, a machine raised, or the run does not settle.
+    """
+    heap = chain.heap
+    try:
+        for happening in heap:
+            happening()
+            check()
+            if heap.taken > EVENTS_MAX:
+                raise BrokenInvariant("the run does not settle")
+    except (BrokenInvariant, ModelMisuse, AssertionError, LookupError, ValueError) as fault:
+        raise SimFailure(seed, heap.taken, f"{type(fault).__name__}: {fault}") from fault
+
+
+class RingSim:
+    """One run: the driver that a gateway is in real life, and what befalls it."""
+
+    def __init__(self, scenario: Scenario, rng: random.Random) -> None:
+        self.scenario = scenario
+        self.rng = rng
+        self.epoch = Epoch(1, 1)
+        self.coordinator = Coordinator(scenario.coordinator)
+        cuts = scenario.chain.cuts
+        tail = FakeShard(cuts[-1], scenario.n_layers)
+        self.ends = FakeEnds(FakeShard(0, cuts[0]), tail)
+        self.watch = Watch(scenario, self.coordinator, self.ends)
+        self.chain = Chain(scenario.chain, self, self.epoch, rng)
+        self._plan()
+
+    def _plan(self) -> None:
+        put = self.chain.heap.put
+        # Sometimes sessions come before the ring is up.
+        up_s = self.rng.choice((0.0, 0.0, 0.0, 0.3))
+        put(up_s, partial(self._event, gate.RingUp(self.epoch)))
+        for arrival in self.scenario.arrivals:
+            submit = gate.Submit(arrival.session, arrival.request)
+            put(arrival.at_s, partial(self._event, submit))
+            if arrival.cancel_s is not None:
+                cancel = gate.CancelSession(arrival.session, "the client left")
+                put(arrival.cancel_s, partial(self._event, cancel))
+        for outage in self.scenario.outages:
+            put(outage.at_s, partial(self._crash, outage))
+        for at_s in self.scenario.hostile_s:
+            put(at_s, self._hostile)
+
+    def check(self) -> None:
+        """Check what must hold after every event."""
+        machines = self.chain.machines
+        self.watch.check(machines)
+        self.chain.traffic.check_stages(machines)
+        current = [m for m in machines if m is not None and m.epoch == self.epoch]
+        if self.coordinator.epoch == self.epoch and len(current) == len(machines):
+            departures, returns = self.coordinator.departures, self.coordinator.returns
+            agreed = self.scenario.coordinator.return_credits
+            gateway = GatewayCredits(departures.credits, returns.given, returns.waiting, agreed)
+            self.chain.traffic.check_credits(current, gateway, self.epoch)
+
+    def check_settled(self) -> None:
+        """Check what must hold when nothing is left to happen."""
+        self.watch.check_settled()
+        shards = [at.shard for at in self.chain.nodes]
+        self.chain.traffic.check_settled(self.chain.machines, shards)
+
+    # What the chain tells the gateway
+
+    def frame_returned(self, message: Message, payload: Payload) -> None:
+        """A frame has passed the last stage; a cancel has no more to say."""
+        if isinstance(message, Window):
+            self._event(gate.WindowReturned(message, payload))
+        elif isinstance(message, Release):
+            self._event(gate.ReleaseReturned(message))
+
+    def granted(self, frames: int, epoch: Epoch) -> None:
+        """Credits from the first stage, unless its link was replaced."""
+        if self.coordinator.epoch == epoch:
+            self._event(Granted(frames))
+
+    def refused(self, refused: gate.SessionRefused, epoch: Epoch) -> None:
+        """A stage's report, unless it is of another epoch."""
+        if self.coordinator.epoch == epoch:
+            self._event(refused)
+
+    def engine_failed(self, session: SessionId) -> None:
+        """This session may fail with code "engine"."""
+        self.watch.engine_failed(session)
+
+    # What the coordinator wants done
+
+    def _event(self, event: gate.CoordinatorEvent, swallowed: int = 0) -> None:
+        self.watch.event(event)
+        for effect in self.coordinator.handle(event):
+            self._perform(effect, swallowed)
+
+    def _perform(self, effect: gate.CoordinatorEffect, swallowed: int) -> None:
+        match effect:
+            case gate.RunEnds():
+                self._run_ends(effect)
+            case gate.OpenEnds():
+                self.ends.open(effect)
+            case gate.CloseEnds():
+                self.ends.close(effect)
+            case gate.Send(window, payload):
+                self.chain.send(0, window, payload)
+            case gate.SendCancel(session, seq):
+                self.chain.send(0, Cancel(session, self._ring(), seq))
+            case gate.SendRelease(session, slot):
+                self.chain.send(0, Release(session, slot, self._ring()))
+            case GrantCredit(frames):
+                hop = len(self.chain.nodes)
+                self.chain.grant(hop, frames - swallowed, self._ring())
+            case Refuse(_, _, code):
+                self.chain.refusals[code] += 1
+            case _:
+                self.watch.told(effect)
+
+    def _ring(self) -> Epoch:
+        assert self.coordinator.epoch is not None, "a frame is sent without a ring"
+        return self.coordinator.epoch
+
+    def _run_ends(self, effect: gate.RunEnds) -> None:
+        results = self.ends.run(effect, self.chain.fails)
+        for item, result in zip(effect.items, results, strict=True):
+            if isinstance(result, ItemFailed):
+                self.watch.engine_failed(item.session)
+        done = partial(self._event, gate.EndsDone(results))
+        self.chain.after(self.scenario.chain.engine_s, done)
+
+    # What befalls the ring
+
+    def _crash(self, outage: Outage) -> None:
+        self.chain.kill(outage.stage)
+        self.epoch = Epoch(self.epoch.incarnation, self.epoch.counter + 1)
+        put, now_s = self.chain.heap.put, self.chain.heap.now_s
+        ready_s = now_s
+        if outage.detect_s is not None:
+            ready_s += outage.detect_s
+            put(ready_s, partial(self._event, gate.RingDown("a stage died")))
+        for stage in range(len(self.chain.nodes)):
+            at_s = now_s + self.rng.uniform(0, outage.repair_s)
+            put(at_s, partial(self.chain.raise_epoch, stage, self.epoch))
+            ready_s = max(ready_s, at_s)
+        put(ready_s, partial(self._event, gate.RingUp(self.epoch)))
+
+    def _hostile(self) -> None:
+        """Push in a frame made from one that the receiver has just seen."""
+        hop = self.rng.randint(0, len(self.chain.nodes))
+        live = set(self.coordinator.holders().values())
+        seen = [w for w in self.chain.seen[hop][-20:] if w.session in live]
+        if not seen:
+            return
+        origin = self.rng.choice(seen)
+        if hop < len(self.chain.nodes):
+            self._forge_at_stage(hop, origin)
+        else:
+            self._forge_at_gateway(origin)
+
+    def _forge_at_stage(self, stage: int, origin: Window) -> None:
+        machine = self.chain.nodes[stage].machine
+        if machine is None:
+            return
+        held = machine.holders().get(origin.slot) == origin.session
+        window = forge(self.rng, origin, held=held)
+        self.watch.tainted(window.session)
+        charged = window.epoch == machine.epoch and machine.upstream_credits > 0
+        self.chain.at_stage(stage, node.WindowArrived(window, b""), int(charged))
+
+    def _forge_at_gateway(self, origin: Window) -> None:
+        window = forge(self.rng, origin, held=True)
+        self.watch.tainted(window.session)
+        charged = window.epoch == self.coordinator.epoch and self.coordinator.returns.given > 0
+        unusable = WindowUnusable(window, "payload", "the wrong length")
+        event = self.rng.choice((gate.WindowReturned(window, b""), unusable))
+        self._event(event, int(charged))

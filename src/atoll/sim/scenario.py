@@ -1,0 +1,147 @@
+"""Scenario: everything about a simulated run that its seed decides beforehand."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from atoll.domain.generation import GenerateRequest
+from atoll.domain.ids import SessionId
+from atoll.ring.coordinator_messages import CoordinatorConfig
+from atoll.ring.stage_messages import StageConfig
+
+HORIZON_S = 2.0
+"""Sessions, cancels, crashes and hostile frames begin within this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A session that is submitted at `at_s`, and given up at `cancel_s` if that is set."""
+
+    at_s: float
+    session: SessionId
+    request: GenerateRequest
+    cancel_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """`stage` dies at `at_s`; the gateway hears of it `detect_s` later, if at all.
+
+    Every stage is on the new epoch within `repair_s` of the crash.
+    """
+
+    at_s: float
+    stage: int
+    detect_s: float | None
+    repair_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChainSpec:
+    """Stages in ring order; stage i computes layers [cuts[i], cuts[i + 1])."""
+
+    cuts: tuple[int, ...]
+    stages: tuple[StageConfig, ...]
+    engine_s: float
+    link_s: float
+    """Mean times of an engine call and of a hop."""
+    fail_rate: float
+    """Share of engine items that fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One ring, its limits, what is asked of it and what happens to it.
+
+    The gateway computes what lies before the first and behind the last cut of
+    the chain.
+    """
+
+    n_layers: int
+    chain: ChainSpec
+    coordinator: CoordinatorConfig
+    arrivals: tuple[Arrival, ...]
+    outages: tuple[Outage, ...]
+    hostile_s: tuple[float, ...]
+    """When a hostile frame is pushed in somewhere."""
+
+
+def make_scenario(rng: random.Random) -> Scenario:
+    """Draw a scenario: small, so that limits are met often."""
+    n_stages = rng.randint(1, 4)
+    n_layers = n_stages + 2 + rng.randint(0, 2)
+    inner = sorted(rng.sample(range(2, n_layers - 1), n_stages - 1))
+    context = rng.randint(10, 40)
+    n_slots = rng.randint(1, 6)
+    chunk = rng.randint(1, 8)
+    exact_chunk = rng.randint(1, chunk)
+    rows_max = rng.randint(chunk, 12)
+    # One number per hop, the one back to the gateway last.
+    credits = [rng.choice((1, 2, 4, 8, 16, 16)) for _ in range(n_stages + 1)]
+    coordinator = CoordinatorConfig(
+        n_slots=n_slots,
+        context=context,
+        rows_max=rows_max,
+        chunk_rows=chunk,
+        exact_chunk_rows=exact_chunk,
+        waiting_max=rng.choice((0, 4, 14, 14)),
+        lanes=rng.choice((1, 1, 2, n_stages + 1)),
+        prefill_in_flight=rng.randint(1, 4),
+        credits=credits[0],
+        return_credits=credits[-1],
+    )
+    stages = tuple(
+        StageConfig(
+            n_slots=n_slots,
+            context=context,
+            rows_max=rows_max,
+            exact_rows_max=exact_chunk,
+            credits=credits[i],
+            downstream_credits=credits[i + 1],
+            queue_max=credits[i] + rng.choice((0, 4)),
+            outbox_max=rng.choice((1, 2, 8)),
+        )
+        for i in range(n_stages)
+    )
+    # Bursts, so that sessions meet in flights and batches.
+    bursts_s = [0.01, rng.uniform(0, HORIZON_S), rng.uniform(0, HORIZON_S)]
+    arrivals = tuple(_arrival(rng, i, context, bursts_s) for i in range(rng.randint(1, 14)))
+    # Far enough apart for one to be repaired before the next.
+    outages = tuple(
+        Outage(
+            at_s=rng.uniform(0.35, 1.0) + i * 1.5,
+            stage=rng.randrange(n_stages),
+            detect_s=rng.choice((None, 0.0, rng.uniform(0, 0.2))),
+            repair_s=rng.uniform(0.2, 0.6),
+        )
+        for i in range(rng.choice((0, 0, 0, 0, 1, 2)))
+    )
+    hostile = rng.choice((0, 0, 3, 12))
+    return Scenario(
+        n_layers=n_layers,
+        chain=ChainSpec(
+            cuts=(1, *inner, n_layers - 1),
+            stages=stages,
+            engine_s=rng.choice((0.002, 0.02)),
+            link_s=rng.choice((0.001, 0.02)),
+            fail_rate=rng.choice((0.0, 0.0, 0.0, 0.02)),
+        ),
+        coordinator=coordinator,
+        arrivals=arrivals,
+        outages=outages,
+        hostile_s=tuple(rng.uniform(0, HORIZON_S) for _ in range(hostile)),
+    )
+
+
+def _arrival(rng: random.Random, index: int, context: int, bursts_s: list[float]) -> Arrival:
+    at_s = rng.choice(bursts_s) if rng.random() < 0.8 else rng.uniform(0, HORIZON_S)
+    prompt = rng.randint(1, context + 1) if rng.random() < 0.2 else rng.randint(1, context // 2)
+    request = GenerateRequest(
+        prompt=tuple(rng.randrange(1, 1000) for _ in range(prompt)),
+        max_tokens=rng.choice((1, rng.randint(2, 6), rng.randint(4, 16))),
+        exact=rng.random() < 0.2,
+        ignore_eos=rng.random() < 0.6,
+    )
+    cancel_s = at_s + rng.expovariate(4) if rng.random() < 0.3 else None
+    return Arrival(at_s, SessionId(1000 + index), request, cancel_s)

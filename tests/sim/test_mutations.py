@@ -1,0 +1,114 @@
+"""The simulation is worth something only if broken machines fail in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from atoll.domain.ids import Epoch
+from atoll.domain.wire import Window
+from atoll.ring import stage as stage_module
+from atoll.ring.coordinator import Coordinator
+from atoll.ring.messages import Fault
+from atoll.ring.session import Session
+from atoll.ring.stage import Stage
+from atoll.ring.stage_messages import BatchItem
+from atoll.ring.stage_session import StageSession
+from atoll.sim.draft_sim import run_draft_seed
+from atoll.sim.ring_sim import SimFailure, run_seed
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def keep_too_small(patch: pytest.MonkeyPatch) -> None:
+    """The gateway rolls one position too far back."""
+    honest = Session.send
+
+    def send(self: Session, epoch: Epoch, keep: int, rows: int, follow: int) -> Window:
+        return honest(self, epoch, max(0, keep - 1), rows, follow)
+
+    patch.setattr(Session, "send", send)
+
+
+def no_rollback(patch: pytest.MonkeyPatch) -> None:
+    """A stage appends where it should roll back first."""
+
+    held_by: dict[int, int] = {}
+
+    def item_of(held: stage_module._Held) -> BatchItem:
+        w = held.window
+        keep = max(w.keep, held_by.get(id(held.session), 0))
+        held_by[id(held.session)] = keep + w.rows
+        return BatchItem(w.session, w.slot, keep, w.rows, w.exact, w.encoding, held.payload)
+
+    patch.setattr(stage_module, "_item_of", item_of)
+
+
+def follow_not_counted(patch: pytest.MonkeyPatch) -> None:
+    """The gateway announces a window that never comes."""
+    honest = Session.send
+
+    def send(self: Session, epoch: Epoch, keep: int, rows: int, follow: int) -> Window:
+        return honest(self, epoch, keep, rows, follow + 1)
+
+    patch.setattr(Session, "send", send)
+
+
+def cancel_not_forwarded(patch: pytest.MonkeyPatch) -> None:
+    """A stage keeps cancels to itself: later stages miss windows without knowing why."""
+    patch.setattr(stage_module, "ForwardCancel", lambda cancel: None)
+
+
+def any_seq_taken(patch: pytest.MonkeyPatch) -> None:
+    """A stage takes replays and jumps."""
+
+    def fault_of(self: StageSession, window: Window) -> Fault | None:
+        return None
+
+    patch.setattr(StageSession, "fault_of", fault_of)
+
+
+def old_epoch_kept(patch: pytest.MonkeyPatch) -> None:
+    """A stage takes the new epoch's number and forgets nothing."""
+
+    def raise_epoch(self: Stage, epoch: Epoch) -> None:
+        self.epoch = epoch
+
+    patch.setattr(Stage, "_raise_epoch", raise_epoch)
+
+
+def slot_reused_early(patch: pytest.MonkeyPatch) -> None:
+    """The gateway gives a slot away before its release came back."""
+    honest = Coordinator._free_if_done
+
+    def free_if_done(self: Coordinator, session: Session) -> None:
+        session.releasing = False
+        honest(self, session)
+
+    patch.setattr(Coordinator, "_free_if_done", free_if_done)
+
+
+def run_all(run: Callable[[int], object]) -> None:
+    for seed in range(200):
+        run(seed)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "run"),
+    [
+        (keep_too_small, run_seed),
+        (no_rollback, run_draft_seed),
+        (follow_not_counted, run_seed),
+        (cancel_not_forwarded, run_draft_seed),
+        (any_seq_taken, run_seed),
+        (old_epoch_kept, run_seed),
+        (slot_reused_early, run_seed),
+    ],
+)
+def test_a_broken_machine_is_noticed(
+    breaks: Break, run: Callable[[int], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaks(monkeypatch)
+    with pytest.raises(SimFailure, match="seed"):
+        run_all(run)
