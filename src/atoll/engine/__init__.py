@@ -1,0 +1,1 @@
+"""Engine: llama.cpp: binding, stage and ends processes, text, sampling."""

@@ -1,0 +1,266 @@
+"""The two ends of the ring: embedding and first layers, last layers and head.
+
+They live in one process, so that a token that was just sampled goes straight
+through the first layers: one hop of the ring less for every token.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from atoll.domain.errors import AtollError, BadModel, EngineFault
+from atoll.domain.generation import FinishReason, GenerateRequest, Sampled, TopLogprob
+from atoll.domain.wire import row_bytes
+from atoll.engine import codec
+from atoll.engine.batch import Span, lay_out
+from atoll.engine.embedding import EmbeddingTable
+from atoll.engine.ends_messages import EndsOptions, Head, ItemResult, Tail
+from atoll.engine.llama import Context, ContextOptions, Model
+from atoll.engine.sampling import Sampler
+from atoll.engine.vocabulary import Vocabulary
+from atoll.model.architectures import embedding_scale
+from atoll.model.gguf import open_gguf
+
+OUTPUTS_MAX_PER_SLOT = 1
+"""Rows of a session whose logits one call may give; drafting will raise it."""
+
+
+class _Work:
+    """One `RunItems` under way: what each item has come to so far."""
+
+    def __init__(self, items: Sequence[Head | Tail]) -> None:
+        self.items = items
+        self.problems = [""] * len(items)
+        self.sampled: list[Sampled | None] = [None] * len(items)
+        self.outputs: list[bytes] = [b""] * len(items)
+        self.engine_s = 0.0
+
+    def tails(self) -> list[tuple[int, Tail]]:
+        """The tails with their places."""
+        return [(i, item) for i, item in enumerate(self.items) if isinstance(item, Tail)]
+
+
+_Next = tuple[int, int, tuple[int, ...]]
+"""What goes through the first layers: the item's place, its keep, its tokens."""
+
+
+class EndsEngine:
+    """Both ends' contexts, the embedding table, and a sampler for each open slot."""
+
+    def __init__(self, options: EndsOptions) -> None:
+        """Load everything.
+
+        Raises:
+            BadModel: A file is not what it should be.
+            EngineFault: There is no room for the caches.
+        """
+        self._options = options
+        model_path = Path(options.model)
+        gguf = open_gguf(model_path)
+        self._table = EmbeddingTable(
+            model_path,
+            gguf.tensor("token_embd.weight"),
+            scale=embedding_scale(gguf),
+        )
+        self._head_model = Model(Path(options.head))
+        self._tail_model = Model(Path(options.tail))
+        if not self._table.n_embd == self._head_model.n_embd == self._tail_model.n_embd:
+            raise BadModel(
+                "the ends are of models of another width than the embedding",
+                hint="cut both ends from the model that is served",
+            )
+        self._head = Context(self._head_model, self._context(options.rows_max), tap=True)
+        outputs = OUTPUTS_MAX_PER_SLOT * options.n_slots
+        self._tail = Context(self._tail_model, self._context(outputs), tap=False)
+        self._vocabulary = Vocabulary(self._tail_model)
+        self._open: dict[int, tuple[GenerateRequest, Sampler]] = {}
+
+    def _context(self, outputs_max: int) -> ContextOptions:
+        o = self._options
+        return ContextOptions(
+            n_slots=o.n_slots,
+            context=o.context,
+            rows_max=o.rows_max,
+            threads=o.threads,
+            threads_large=o.threads_large,
+            outputs_max=outputs_max,
+        )
+
+    @property
+    def build(self) -> str:
+        """Name of the engine build."""
+        return self._tail_model.library.build
+
+    @property
+    def n_embd(self) -> int:
+        """Width of a hidden state."""
+        return self._tail_model.n_embd
+
+    @property
+    def n_vocab(self) -> int:
+        """Tokens of the vocabulary."""
+        return self._vocabulary.n_tokens
+
+    def open(self, slot: int, request: GenerateRequest) -> None:
+        """Set up the sampler of a new session in `slot`."""
+        self._open[slot] = (request, Sampler(request.sampling, request.prompt))
+
+    def close(self, slot: int) -> None:
+        """Forget the session in `slot`."""
+        self._open.pop(slot, None)
+        self._head.drop(slot)
+        self._tail.drop(slot)
+
+    def run(
+        self, items: Sequence[Head | Tail], payload: bytes
+    ) -> tuple[list[ItemResult], list[bytes], float]:
+        """Compute a batch.
+
+        Returns:
+            Results and next windows in the items' order, and the seconds spent
+            in the engine.
+        """
+        work = _Work(items)
+        heads: list[_Next] = [
+            (i, it.keep, it.tokens) for i, it in enumerate(items) if isinstance(it, Head)
+        ]
+        heads += self._run_tails(work, payload)
+        self._run_heads(work, heads)
+        results = [
+            ItemResult(problem, sampled, len(output))
+            for problem, sampled, output in zip(
+                work.problems, work.sampled, work.outputs, strict=True
+            )
+        ]
+        return results, work.outputs, work.engine_s
+
+    def _run_tails(self, work: _Work, payload: bytes) -> list[_Next]:
+        """Last layers and sampling; returns what goes on through the first layers."""
+        inputs: dict[int, memoryview] = {}
+        view, at = memoryview(payload), 0
+        for i, item in enumerate(work.items):
+            if isinstance(item, Tail):
+                size = item.rows * row_bytes(item.encoding, self.n_embd)
+                inputs[i] = view[at : at + size]
+                at += size
+        chained: list[_Next] = []
+        for exact in {work.items[i].exact for i in inputs}:
+            tails = [
+                (i, t) for i, t in work.tails() if t.exact == exact and self._follows(work, i, t)
+            ]
+            spans = [Span(tail.slot, tail.keep, tail.rows) for _, tail in tails]
+            for call in lay_out(spans, self._options.rows_max):
+                members = [tails[j] for j in call]
+                self._tail_call(work, members, [spans[j] for j in call], inputs, exact)
+                chained += [c for i, tail in members if (c := _chained(work, i, tail))]
+        return chained
+
+    def _follows(self, work: _Work, i: int, tail: Tail) -> bool:
+        """Whether the window continues its slot; who shares the call must not suffer."""
+        work.problems[i] = self._tail.gap(Span(tail.slot, tail.keep, tail.rows))
+        return not work.problems[i]
+
+    def _tail_call(
+        self,
+        work: _Work,
+        members: list[tuple[int, Tail]],
+        spans: list[Span],
+        inputs: dict[int, memoryview],
+        exact: bool,
+    ) -> None:
+        rows = self._tail.inputs(sum(span.rows for span in spans))
+        wanted, asked, end = [], [], 0
+        for i, tail in members:
+            start, end = end, end + tail.rows
+            codec.decode_into(rows[start:end], inputs[i], tail.encoding)
+            if tail.sample:
+                wanted.append(end - 1)
+                asked.append((i, tail))
+        start_s = time.perf_counter()
+        try:
+            logits = self._tail.logits(spans, wanted, exact=exact)
+        except EngineFault as error:
+            for i, _ in members:
+                work.problems[i] = str(error)
+            return
+        finally:
+            work.engine_s += time.perf_counter() - start_s
+        for (i, tail), row in zip(asked, logits, strict=True):
+            try:
+                work.sampled[i] = self._choose(tail, row)
+            except AtollError as error:
+                work.problems[i] = str(error)
+
+    def _choose(self, item: Tail, logits: codec.Rows) -> Sampled:
+        if item.slot not in self._open:
+            raise EngineFault(f"no session is open in slot {item.slot}")
+        request, sampler = self._open[item.slot]
+        choice = sampler.sample(logits, item.keep + item.rows)
+        sampler.accept(choice.token)
+        finish: FinishReason | None = "length" if item.last else None
+        piece = self._vocabulary.piece(choice.token)
+        if not request.ignore_eos and self._vocabulary.is_end(choice.token):
+            finish, piece = "stop", b""
+        top = tuple(
+            TopLogprob(token, self._vocabulary.piece(token, special=True), logprob)
+            for token, logprob in choice.top
+        )
+        return Sampled(choice.token, piece, finish, choice.logprob, top)
+
+    def _run_heads(self, work: _Work, heads: list[_Next]) -> None:
+        """First layers over tokens given as (item, keep, tokens)."""
+        heads = [head for head in heads if self._sound(work, head)]
+        for exact in {work.items[i].exact for i, _, _ in heads}:
+            group = [h for h in heads if work.items[h[0]].exact == exact]
+            spans = [Span(work.items[i].slot, keep, len(tokens)) for i, keep, tokens in group]
+            for call in lay_out(spans, self._options.rows_max):
+                self._head_call(work, [group[j] for j in call], [spans[j] for j in call], exact)
+
+    def _sound(self, work: _Work, head: _Next) -> bool:
+        """Whether it can be computed; who shares the call must not suffer if not."""
+        i, keep, tokens = head
+        n = self._table.n_vocab
+        problem = self._head.gap(Span(work.items[i].slot, keep, len(tokens)))
+        for token in tokens:
+            if not 0 <= token < n:
+                problem = f"token id {token} is outside the vocabulary of {n}"
+                break
+        work.problems[i] = problem
+        return not problem
+
+    def _head_call(
+        self,
+        work: _Work,
+        members: list[_Next],
+        spans: list[Span],
+        exact: bool,
+    ) -> None:
+        start = time.perf_counter()
+        try:
+            tokens = [token for _, _, part in members for token in part]
+            self._table.rows_into(self._head.inputs(len(tokens)), tokens)
+            hidden = self._head.hidden(spans, exact=exact)
+        except EngineFault as error:
+            for i, _, _ in members:
+                work.problems[i] = str(error)
+            return
+        finally:
+            work.engine_s += time.perf_counter() - start
+        at = 0
+        for (i, _, _), span in zip(members, spans, strict=True):
+            try:
+                part = hidden[at : at + span.rows]
+                work.outputs[i] = codec.encode(part, work.items[i].encoding)
+            except codec.NotFinite as error:
+                work.problems[i] = f"the first layers computed no usable numbers: {error}"
+            at += span.rows
+
+
+def _chained(work: _Work, i: int, tail: Tail) -> _Next | None:
+    """The sampled token, if it goes straight on through the first layers."""
+    sampled = work.sampled[i]
+    if not tail.chain or sampled is None or sampled.finish is not None:
+        return None
+    return i, tail.keep + tail.rows, (sampled.token,)

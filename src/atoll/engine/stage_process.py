@@ -1,0 +1,200 @@
+"""The stage process: one shard, its KV caches, and nothing else.
+
+It is a child of the node, without network, and talks over one inherited socket
+pair (`engine.channel`). Whatever aborts inside llama.cpp takes only this
+process down; the node sees the socket close.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+
+from atoll.domain.errors import AtollError, EngineFault
+from atoll.domain.wire import row_bytes
+from atoll.engine import codec
+from atoll.engine.batch import Span, lay_out
+from atoll.engine.channel import Broken, ChildChannel
+from atoll.engine.llama import Context, ContextOptions, Model
+from atoll.engine.process import confine
+from atoll.engine.stage_messages import (
+    Compute,
+    Computed,
+    Drop,
+    Item,
+    Loaded,
+    StageOptions,
+    StageRequest,
+)
+
+
+class _Work:
+    """One batch under way: what each item has come to so far."""
+
+    def __init__(self, items: tuple[Item, ...], inputs: list[memoryview]) -> None:
+        self.items, self.inputs = items, inputs
+        self.outputs = [b""] * len(items)
+        self.problems = [""] * len(items)
+        self.engine_s = 0.0
+
+
+class StageEngine:
+    """A shard's context, and batches of encoded windows run through it."""
+
+    def __init__(self, options: StageOptions) -> None:
+        """Load the shard.
+
+        Raises:
+            BadModel: llama.cpp refuses the shard.
+            EngineFault: There is no room for the caches.
+        """
+        self._options = options
+        self._model = Model(Path(options.path), gpu_layers=options.gpu_layers)
+        self._context = Context(self._model, context_options(options), tap=True)
+
+    @property
+    def build(self) -> str:
+        """Name of the engine build."""
+        return self._model.library.build
+
+    @property
+    def n_embd(self) -> int:
+        """Width of a hidden state."""
+        return self._model.n_embd
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of the shard."""
+        return self._model.n_layers
+
+    def drop(self, slot: int) -> None:
+        """Forget a slot."""
+        self._context.drop(slot)
+
+    def compute(
+        self, items: tuple[Item, ...], payload: bytes
+    ) -> tuple[list[bytes], list[str], float]:
+        """Outputs of a batch, in the items' order.
+
+        Args:
+            items: At most one per slot.
+            payload: The items' encoded hidden states, one after the other.
+
+        Returns:
+            For each item its encoded output and its problem (one of the two is
+            empty), and the seconds spent in the engine.
+        """
+        view, starts, at = memoryview(payload), [], 0
+        for item in items:
+            starts.append(at)
+            at += item.rows * row_bytes(item.encoding, self.n_embd)
+        work = _Work(items, [view[a:b] for a, b in pairwise([*starts, at])])
+        every = [Span(item.slot, item.keep, item.rows) for item in items]
+        # One session's gap must not fail the call of those who share it.
+        work.problems = [self._context.gap(span) for span in every]
+        for exact in {item.exact for item in items}:
+            members = [
+                i for i, it in enumerate(items) if it.exact == exact and not work.problems[i]
+            ]
+            spans = [every[i] for i in members]
+            for call in lay_out(spans, self._options.rows_max):
+                self._call(work, [members[j] for j in call], [spans[j] for j in call], exact)
+        return work.outputs, work.problems, work.engine_s
+
+    def _call(self, work: _Work, members: list[int], spans: list[Span], exact: bool) -> None:
+        """One engine call over `members` of the batch."""
+        rows = self._context.inputs(sum(span.rows for span in spans))
+        at = 0
+        for i, span in zip(members, spans, strict=True):
+            part = rows[at : at + span.rows]
+            codec.decode_into(part, work.inputs[i], work.items[i].encoding)
+            at += span.rows
+        start = time.perf_counter()
+        try:
+            hidden = self._context.hidden(spans, exact=exact)
+        except EngineFault as error:
+            for i in members:
+                work.problems[i] = str(error)
+            return
+        finally:
+            work.engine_s += time.perf_counter() - start
+        at = 0
+        for i, span in zip(members, spans, strict=True):
+            try:
+                part = hidden[at : at + span.rows]
+                work.outputs[i] = codec.encode(part, work.items[i].encoding)
+            except codec.NotFinite:
+                sound = codec.is_finite(rows[at : at + span.rows])
+                who = "the stage computed" if sound else "the window holds"
+                work.problems[i] = f"{who} NaN or infinity"
+                self._context.drop(span.slot, span.keep)
+            at += span.rows
+
+    def close(self) -> None:
+        """Free everything."""
+        self._context.close()
+        self._model.close()
+
+
+def context_options(options: StageOptions) -> ContextOptions:
+    """The engine's context for a stage: every row of a call is an output."""
+    return ContextOptions(
+        n_slots=options.n_slots,
+        context=options.context,
+        rows_max=options.rows_max,
+        threads=options.threads,
+        threads_large=options.threads_large,
+        outputs_max=options.rows_max,
+    )
+
+
+def serve(channel: ChildChannel[StageRequest], isolation: tuple[str, ...]) -> None:
+    """Answer requests until the parent is gone."""
+    engine: StageEngine | None = None
+    while (received := channel.receive()) is not None:
+        message, payload = received
+        start = time.perf_counter()
+        match message:
+            case StageOptions():
+                engine = StageEngine(message)
+                loaded = Loaded(
+                    build=engine.build,
+                    n_embd=engine.n_embd,
+                    n_layers=engine.n_layers,
+                    load_s=time.perf_counter() - start,
+                    isolation=isolation,
+                )
+                channel.send(loaded)
+            case Compute() if engine is not None:
+                outputs, problems, engine_s = engine.compute(message.items, payload)
+                sizes = tuple(len(output) for output in outputs)
+                busy_s = time.perf_counter() - start
+                computed = Computed(message.batch, tuple(problems), sizes, engine_s, busy_s)
+                channel.send(computed, *outputs)
+            case Drop() if engine is not None:
+                engine.drop(message.slot)
+            case _:
+                raise EngineFault("the stage was asked to work before it was loaded")
+
+
+def main(argv: list[str]) -> None:
+    """Run as `python -m atoll.engine.stage_process FD`."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    isolation = confine()
+    connection = socket.socket(fileno=int(argv[0]))
+    channel = ChildChannel[StageRequest](connection, msgspec.msgpack.Decoder(StageRequest))
+    try:
+        serve(channel, isolation)
+    except AtollError as error:
+        channel.send(Broken(error.problem, error.hint))
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,98 @@
+"""The tap: reads the last layer's output and stops the graph there.
+
+llama.cpp calls `cb_eval` for every node of the graph with `ask` set, and once
+more after computing a node that was asked for; returning false then stops the
+graph, so that neither final norm nor head is computed. A shard of ten layers
+has some 350 nodes, so the answer compares one cached address instead of names,
+and tensors arrive as plain numbers: wrapping each would cost more than asking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atoll.domain.errors import EngineFault
+from atoll.engine.library import Library
+
+
+class LayerTap:
+    """Catches the tensor `l_out-{n_layers - 1}`, shape (rows, n_embd), float32."""
+
+    def __init__(self, library: Library, n_layers: int, n_embd: int) -> None:
+        self._ffi, self._lib = library.ffi, library.lib
+        self._name = f"l_out-{n_layers - 1}".encode()
+        self._n_embd = n_embd
+        self._out = np.zeros((0, n_embd), np.float32)
+        self._expected = 0
+        self._caught = 0
+        self._problem = ""
+        self._target = [0]
+        self._on_node = self._ffi.callback("eval_callback", self._answer())
+
+    def callback(self) -> tuple[Any, Any]:
+        """`cb_eval` and its user data for the context's parameters."""
+        return self._ffi.cast("void *", self._on_node), self._ffi.NULL
+
+    def arm(self, rows: int) -> None:
+        """Get ready for a call of `rows` rows."""
+        if self._out.shape[0] < rows:
+            self._out = np.zeros((rows, self._n_embd), np.float32)
+        self._expected, self._caught, self._problem = rows, 0, ""
+
+    def search(self, rows: int) -> None:
+        """Get ready for a call in which the tensor is looked for by name."""
+        self.arm(rows)
+        self._target[0] = 0
+
+    def hit(self) -> bool:
+        """Whether the last call's rows were caught."""
+        return self._caught == self._expected and not self._problem
+
+    def rows(self, n: int) -> NDArray[np.float32]:
+        """The caught rows, shape (n, n_embd); overwritten by the next call.
+
+        Raises:
+            EngineFault: They were not caught.
+        """
+        if not self.hit():
+            raise EngineFault(
+                self._problem or f"the engine gave {self._caught} of {self._expected} rows"
+            )
+        return self._out[:n]
+
+    def _answer(self) -> Callable[[int, bool, int], bool]:
+        """The callback; a closure, as it is called for every node of every graph."""
+        target, catch, is_named = self._target, self._catch, self._is_named
+
+        def answer(address: int, ask: bool, _user_data: int) -> bool:
+            if not ask:
+                return catch(address)
+            known = target[0]
+            return address == known if known else is_named(address)
+
+        return answer
+
+    def _tensor(self, address: int) -> Any:
+        return self._ffi.cast("ggml_tensor *", address)
+
+    def _is_named(self, address: int) -> bool:
+        return bool(self._ffi.string(self._tensor(address).name) == self._name)
+
+    def _catch(self, address: int) -> bool:
+        if not self._is_named(address):
+            self._target[0] = 0
+            return True
+        tensor = self._tensor(address)
+        rows = tensor.ne[1]
+        if tensor.ne[0] != self._n_embd or self._caught + rows > self._expected:
+            self._problem = f"the engine's last layer has an unexpected shape, {rows} rows"
+            return False
+        part = self._out[self._caught : self._caught + rows]
+        self._lib.ggml_backend_tensor_get(tensor, self._ffi.from_buffer(part), 0, part.nbytes)
+        self._caught += rows
+        self._target[0] = address
+        return False
