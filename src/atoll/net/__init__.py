@@ -1,0 +1,1 @@
+"""Net: node identity, authenticated links and the frames on them."""

@@ -1,0 +1,236 @@
+"""Accepting links over TLS 1.3: one open port for both kinds of link.
+
+A connection is nobody's until its key is proven and welcome; until then it is
+bounded in time, bytes and number, in all and from one address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import secrets
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+from atoll.domain.errors import LinkFault, ProtocolFault
+from atoll.domain.ids import NodeId
+from atoll.net.handshake import NONCE_BYTES, ServerHandshake, refusal, welcome
+from atoll.net.identity import Identity
+from atoll.net.link import CONTROL, ControlLink, DataLink, Kind, LinkSettings
+from atoll.net.tls import LINK_TYPES, Gate, server_context, set_socket
+from atoll.net.tls_link import TlsControlLink, TlsDataLink, TlsLink
+
+log = logging.getLogger(__name__)
+
+UNPROVEN_MAX = 64
+"""Connections that may be in their handshake at once; more wait in the kernel."""
+UNPROVEN_PER_HOST_MAX = 24
+"""Of these, how many from one address, so that one host cannot take all places."""
+_BACKLOG = 128
+_ACCEPT_RETRY_S = 0.1
+
+Authorise = Callable[[NodeId, Kind], None]
+"""Decides whether a proven key may have a link of this kind; raises `LinkFault` if not."""
+
+
+class _ServerGate(Gate):
+    def __init__(self, server: NodeId, authorise: Authorise, settings: LinkSettings) -> None:
+        super().__init__(settings)
+        self._authorise = authorise
+        self._handshake = ServerHandshake(server, secrets.token_bytes(NONCE_BYTES))
+
+    def _opened(self) -> None:
+        set_socket(self._transport)
+        self._transport.write(self._handshake.challenge())
+
+    def _received(self, data: bytes) -> None:
+        try:
+            claim = self._handshake.feed(data)
+            if claim is None:
+                return
+            self._authorise(*claim)
+        except LinkFault as fault:
+            self._transport.write(refusal(fault))
+            raise
+        peer, kind = claim
+        self._transport.write(welcome())
+        self._finish(LINK_TYPES[kind], peer, b"")
+
+
+class Listener:
+    """An open port that turns connections into links; made by `listen`."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        identity: Identity,
+        authorise: Authorise,
+        on_control: Callable[[ControlLink], None] | None,
+        on_data: Callable[[DataLink], None] | None,
+        settings: LinkSettings,
+    ) -> None:
+        self._sock = sock
+        self._identity = identity
+        self._allowed = authorise
+        self._on_control = on_control
+        self._on_data = on_data
+        self._settings = settings
+        self._context = server_context(identity)
+        self._places = asyncio.Semaphore(UNPROVEN_MAX)
+        self._by_host: Counter[str] = Counter()
+
+    @property
+    def host(self) -> str:
+        """The address it listens at."""
+        return str(self._sock.getsockname()[0])
+
+    @property
+    def port(self) -> int:
+        """The port it listens at, also where 0 was asked for."""
+        return int(self._sock.getsockname()[1])
+
+    @property
+    def unproven(self) -> int:
+        """How many connections are in their handshake."""
+        return self._by_host.total()
+
+    async def _serve(self) -> None:
+        """Accept until cancelled; each connection proves itself in a task of its own."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._places.acquire()
+                try:
+                    sock, address = await loop.sock_accept(self._sock)
+                except OSError as error:
+                    # Out of descriptors, or the client left before we took it.
+                    self._places.release()
+                    log.warning("listener.accept_failed problem=%s", error)
+                    await asyncio.sleep(_ACCEPT_RETRY_S)
+                    continue
+                host = str(address[0])
+                if self._by_host[host] >= UNPROVEN_PER_HOST_MAX:
+                    log.warning("listener.too_many_unproven host=%s", host)
+                    sock.close()
+                    self._places.release()
+                    continue
+                self._by_host[host] += 1
+                tasks.create_task(self._admit(sock, host), name=f"admit {host}")
+
+    async def _admit(self, sock: socket.socket, host: str) -> None:
+        settings = self._settings
+        gate = _ServerGate(self._identity.node_id, self._authorise, settings)
+        try:
+            async with asyncio.timeout(settings.handshake_s):
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: gate,
+                    sock,
+                    ssl=self._context,
+                    ssl_handshake_timeout=settings.handshake_s,
+                    ssl_shutdown_timeout=settings.close_s,
+                )
+                link = await gate.done
+        except TimeoutError:
+            log.warning("listener.handshake_slow host=%s", host)
+            gate.abort()
+        except (LinkFault, OSError) as error:
+            log.warning("listener.handshake_failed host=%s problem=%s", host, error)
+        except asyncio.CancelledError:
+            gate.abort()
+            raise
+        else:
+            self._take(link)
+        finally:
+            self._places.release()
+            self._by_host[host] -= 1
+            if not self._by_host[host]:
+                del self._by_host[host]
+
+    def _authorise(self, peer: NodeId, kind: Kind) -> None:
+        if (self._on_control if kind == CONTROL else self._on_data) is None:
+            raise ProtocolFault(f"no {kind} links are taken here", hint="check the port")
+        self._allowed(peer, kind)
+
+    def _take(self, link: TlsLink) -> None:
+        log.info("listener.link peer=%s kind=%s host=%s", link.peer, link.kind, link.peer_host)
+        if isinstance(link, TlsControlLink) and self._on_control is not None:
+            self._on_control(link)
+        elif isinstance(link, TlsDataLink) and self._on_data is not None:
+            self._on_data(link)
+
+
+@contextlib.asynccontextmanager
+async def listen(
+    host: str,
+    port: int,
+    *,
+    identity: Identity,
+    authorise: Authorise,
+    on_control: Callable[[ControlLink], None] | None = None,
+    on_data: Callable[[DataLink], None] | None = None,
+    settings: LinkSettings | None = None,
+) -> AsyncIterator[Listener]:
+    """Take links at `host`:`port` (0: any free port) while the context lasts.
+
+    `authorise` decides about each proven key; `on_control` and `on_data` get
+    the links of their kind and start them now or within `handshake_s`; a kind
+    without a callback is refused. Leaving the context stops the listening;
+    links that stand are their takers'.
+
+    Raises:
+        LinkFault: The address cannot be listened at.
+    """
+    sock = await _bound_socket(host, port)
+    failure: Exception | None = None
+    try:
+        listener = Listener(
+            sock,
+            identity=identity,
+            authorise=authorise,
+            on_control=on_control,
+            on_data=on_data,
+            settings=settings or LinkSettings(),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(listener._serve(), name=f"listen {host}:{listener.port}")
+            try:
+                yield listener
+            except Exception as error:
+                failure = error
+                raise
+            finally:
+                serving.cancel()
+    except ExceptionGroup as group:
+        # The caller's own error is the caller's: it leaves as it came.
+        if failure is not None and group.exceptions == (failure,):
+            raise failure from None
+        raise
+    finally:
+        sock.close()
+
+
+async def _bound_socket(host: str, port: int) -> socket.socket:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = found[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setblocking(False)
+            sock.bind(address)
+            sock.listen(_BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as error:
+        hint = "choose another port" if error.errno == errno.EADDRINUSE else "check the address"
+        raise LinkFault(
+            f"cannot listen at {host}:{port}: {error.strerror or error}", hint=hint
+        ) from error
+    return sock

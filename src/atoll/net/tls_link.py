@@ -1,0 +1,348 @@
+"""A link over an open, authenticated TLS connection: frames, heartbeats, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import ClassVar
+
+from atoll.domain.control import CONTROL_BYTES_MAX, Beat, ControlMessage, Refusal
+from atoll.domain.errors import LinkFault
+from atoll.domain.ids import NodeId, SessionId
+from atoll.domain.wire import DataMessage, Ping, Refused
+from atoll.net.frames import ControlDecoder, DataDecoder, encode, encode_control, encode_many
+from atoll.net.link import (
+    CONTROL,
+    DATA,
+    ControlHandler,
+    DataFrame,
+    DataHandler,
+    DataLimits,
+    Kind,
+    LinkLost,
+    LinkSettings,
+    UnusableFrame,
+    peer_text,
+)
+
+log = logging.getLogger(__name__)
+
+LINK_CODE = "link"
+"""Code of the `Refused` that says why the sender closes the whole link."""
+EARLY_BYTES_MAX = 2 * CONTROL_BYTES_MAX
+"""What may arrive before the start; data links carry no window without a grant."""
+_PARTING_CHARS_MAX = 500
+_NO_SESSION = SessionId(0)
+
+
+class TlsLink(asyncio.Protocol):
+    """What data and control links over TLS share; made by `tls`, not by hand.
+
+    It takes over a connection whose handshake is done, keeps what arrives until
+    the link is started, and owns the link's heartbeat.
+    """
+
+    kind: ClassVar[Kind]
+
+    def __init__(
+        self, transport: asyncio.Transport, peer: NodeId, settings: LinkSettings, early: bytes
+    ) -> None:
+        self._transport = transport
+        self._peer = peer
+        self._settings = settings
+        self._early = bytearray(early)
+        self._taken = False
+        self._started = False
+        self._heard = True
+        self._missed = 0
+        self._beats = 0
+        self._ending = False
+        self._lost_early: LinkFault | None = None
+        self._reason: LinkFault | None = None
+        self._loop = asyncio.get_running_loop()
+        self._gone: asyncio.Future[None] = self._loop.create_future()
+        address = transport.get_extra_info("peername")
+        self._peer_host = str(address[0]) if address else ""
+        transport.set_protocol(self)
+        self._start_timer: asyncio.TimerHandle | None = self._loop.call_later(
+            settings.handshake_s, self._never_started
+        )
+        self._timer = self._loop.call_later(settings.heartbeat_s, self._tick)
+
+    @property
+    def peer(self) -> NodeId:
+        """Whose key the other side proved to hold."""
+        return self._peer
+
+    @property
+    def peer_host(self) -> str:
+        """The address the other side has, seen from here."""
+        return self._peer_host
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more can be sent."""
+        return self._ending or self._lost_early is not None
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes still to be written."""
+        return 0 if self.is_closed else self._transport.get_write_buffer_size()
+
+    def close(self, reason: LinkFault | None = None) -> None:
+        """Stop at once to deliver; write what waits, tell the peer `reason`, then end."""
+        if self._ending:
+            return
+        if reason is not None:
+            self._transport.write(self._parting(reason))
+        self._end(reason)
+        self._close_transport()
+
+    async def wait_closed(self) -> LinkFault | None:
+        """Wait until the link is gone; why, or None where we closed it ourselves."""
+        await asyncio.shield(self._gone)
+        return self._reason or self._lost_early
+
+    # What the two kinds do differently.
+
+    def _beat(self, count: int) -> bytes:
+        raise NotImplementedError
+
+    def _parting(self, reason: LinkFault) -> bytes:
+        raise NotImplementedError
+
+    def _deliver(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def _tell_closed(self, reason: LinkFault | None) -> None:
+        raise NotImplementedError
+
+    # asyncio calls these.
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on what arrived, or keep it until the start."""
+        self._heard = True
+        if self._ending:
+            return
+        if not self._started:
+            self._early += data
+            if len(self._early) > EARLY_BYTES_MAX:
+                self._abort(LinkFault("the other side sends more than may wait for the start"))
+            return
+        try:
+            self._deliver(data)
+        except LinkFault as fault:
+            log.warning("link.fault peer=%s kind=%s problem=%s", self._peer, self.kind, fault)
+            self.close(fault)
+        except Exception:
+            # A mistake of ours in a handler: its state is unknown, so the link
+            # must not go on. The loop reports the error itself.
+            self._abort(LinkFault("this side failed on a frame", hint="its log says why"))
+            raise
+
+    def eof_received(self) -> None:
+        """The peer ended it: nothing more can come."""
+        self._lost(LinkLost("the other side closed the link"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, for whatever reason."""
+        if exc is None:
+            self._lost(LinkLost("the other side closed the link"))
+        else:
+            self._lost(LinkLost(f"the connection broke: {exc}"))
+        if not self._gone.done():
+            self._gone.set_result(None)
+
+    # Inside.
+
+    def _write(self, data: bytes) -> bool:
+        if self.is_closed:
+            return False
+        transport = self._transport
+        transport.write(data)
+        if transport.get_write_buffer_size() > self._settings.buffer_bytes_max:
+            self._abort(
+                LinkLost(
+                    f"the other side stopped reading: over"
+                    f" {self._settings.buffer_bytes_max} bytes wait"
+                )
+            )
+            return False
+        return True
+
+    def _begin(self) -> None:
+        if self._taken:
+            raise RuntimeError("the link was started already")
+        self._taken = True
+        if self._start_timer is not None:
+            self._start_timer.cancel()
+            self._start_timer = None
+        # From the loop, not from here: the caller may not be ready yet.
+        self._loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        self._started = True
+        if self._ending:
+            self._tell_closed(self._reason)
+            return
+        early, self._early = bytes(self._early), bytearray()
+        if early:
+            self.data_received(early)
+        if self._lost_early is not None:
+            self._end(self._lost_early)
+
+    def _tick(self) -> None:
+        settings = self._settings
+        if self._heard:
+            self._missed = 0
+        else:
+            self._missed += 1
+        self._heard = False
+        if self._missed >= settings.missed_max:
+            silent_s = settings.heartbeat_s * settings.missed_max
+            self._abort(LinkLost(f"the other side was silent for {silent_s:g} s"))
+            return
+        self._beats += 1
+        if self._write(self._beat(self._beats)):
+            self._timer = self._loop.call_later(settings.heartbeat_s, self._tick)
+
+    def _never_started(self) -> None:
+        self._start_timer = None
+        self._abort(LinkFault("nobody took the link"))
+
+    def _lost(self, reason: LinkFault) -> None:
+        if self._started:
+            self._end(reason)
+        elif not self._ending and self._lost_early is None:
+            # What came before the end is still to be delivered: a node that is
+            # refused right after its link stood must hear why.
+            self._lost_early = reason
+            self._timer.cancel()
+
+    def _abort(self, reason: LinkFault) -> None:
+        self._end(reason)
+        self._transport.abort()
+
+    def _close_transport(self) -> None:
+        """Write what waits and say goodbye in TLS, for at most `close_s`."""
+        if not self._transport.is_closing():
+            self._transport.close()
+        if not self._gone.done():
+            guard = self._loop.call_later(self._settings.close_s, self._transport.abort)
+            self._gone.add_done_callback(lambda _gone: guard.cancel())
+
+    def _end(self, reason: LinkFault | None) -> None:
+        if self._ending:
+            return
+        self._ending = True
+        self._reason = reason
+        self._early.clear()
+        self._timer.cancel()
+        if self._start_timer is not None:
+            self._start_timer.cancel()
+            self._start_timer = None
+        if self._started:
+            # Not from within a send: the caller's state may be half changed.
+            self._loop.call_soon(self._tell_closed, reason)
+
+
+class TlsDataLink(TlsLink):
+    """A `DataLink` over TLS."""
+
+    kind = DATA
+    _handler: DataHandler
+    _decoder: DataDecoder
+
+    def start(self, handler: DataHandler, limits: DataLimits) -> None:
+        """Begin to deliver; called once, within `handshake_s`."""
+        self._handler = handler
+        self._decoder = DataDecoder(limits)
+        self._begin()
+
+    def send(self, message: DataMessage, payload: bytes = b"") -> bool:
+        """Write one frame without waiting; False where the link is closed."""
+        return self._write(encode(message, payload))
+
+    def send_flight(self, frames: Sequence[DataFrame]) -> bool:
+        """Write several frames in one go; False where the link is closed."""
+        return self._write(encode_many(frames))
+
+    def _beat(self, count: int) -> bytes:
+        return encode(Ping(count))
+
+    def _parting(self, reason: LinkFault) -> bytes:
+        return encode(
+            Refused(
+                session=_NO_SESSION, seq=0, code=LINK_CODE, problem=str(reason)[:_PARTING_CHARS_MAX]
+            )
+        )
+
+    def _deliver(self, data: bytes) -> None:
+        handler = self._handler
+        any_delivered = False
+        while True:
+            try:
+                for message, payload in self._decoder.feed(data):
+                    if type(message) is Ping:
+                        continue
+                    if type(message) is Refused and message.code == LINK_CODE:
+                        self._part(message)
+                        break
+                    any_delivered = True
+                    handler.on_frame(message, payload)
+                    if self._ending:
+                        return
+                break
+            except UnusableFrame as fault:
+                handler.on_unusable(fault)
+                if self._ending:
+                    return
+                data = b""  # the decoder has kept what came behind
+        if any_delivered:
+            handler.on_batch_end()
+
+    def _part(self, message: Refused) -> None:
+        """The other side closes the link and says why."""
+        problem = peer_text(message.problem, _PARTING_CHARS_MAX)
+        self._end(LinkLost(f"the other side closed the link: {problem}"))
+        self._close_transport()
+
+    def _tell_closed(self, reason: LinkFault | None) -> None:
+        self._handler.on_closed(reason)
+
+
+class TlsControlLink(TlsLink):
+    """A `ControlLink` over TLS."""
+
+    kind = CONTROL
+    _handler: ControlHandler
+
+    def start(self, handler: ControlHandler) -> None:
+        """Begin to deliver; called once, within `handshake_s`."""
+        self._handler = handler
+        self._decoder = ControlDecoder()
+        self._begin()
+
+    def send(self, message: ControlMessage) -> bool:
+        """Write one message without waiting; False where the link is closed."""
+        return self._write(encode_control(message))
+
+    def _beat(self, count: int) -> bytes:
+        return encode_control(Beat(count))
+
+    def _parting(self, reason: LinkFault) -> bytes:
+        return encode_control(
+            Refusal(reason.problem[:_PARTING_CHARS_MAX], reason.hint[:_PARTING_CHARS_MAX])
+        )
+
+    def _deliver(self, data: bytes) -> None:
+        for message in self._decoder.feed(data):
+            if type(message) is Beat:
+                continue
+            self._handler.on_message(message)
+            if self._ending:
+                return
+
+    def _tell_closed(self, reason: LinkFault | None) -> None:
+        self._handler.on_closed(reason)

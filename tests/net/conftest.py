@@ -1,0 +1,198 @@
+"""Real links over loopback, on both event loops the product may run on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from atoll.domain.errors import LinkFault
+from atoll.domain.ids import NodeId
+from atoll.domain.wire import DataMessage
+from atoll.net.identity import Identity
+from atoll.net.link import ControlLink, DataLimits, DataLink, Kind, LinkSettings, UnusableFrame
+from atoll.net.listener import Authorise, Listener, listen
+from atoll.net.tls import dial_data
+
+PEER = Path(__file__).with_name("peer.py")
+LIMITS = DataLimits(n_embd=4, rows_max=8)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run each asynchronous test on both loops."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@dataclass
+class Recorder:
+    """A data handler that keeps all it is told."""
+
+    frames: asyncio.Queue[tuple[DataMessage, bytes]] = field(default_factory=asyncio.Queue)
+    batches: list[int] = field(default_factory=list)
+    ended: asyncio.Future[LinkFault | None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    seen: int = 0
+
+    def on_frame(self, message: DataMessage, payload: bytes) -> None:
+        self.frames.put_nowait((message, payload))
+        self.seen += 1
+
+    def on_unusable(self, fault: UnusableFrame) -> None:
+        raise fault
+
+    def on_batch_end(self) -> None:
+        self.batches.append(self.seen)
+
+    def on_closed(self, reason: LinkFault | None) -> None:
+        self.ended.set_result(reason)
+
+
+@dataclass
+class Station:
+    """A listener that takes both kinds of link and what arrived at it."""
+
+    listener: Listener
+    identity: Identity
+    data: asyncio.Queue[DataLink] = field(default_factory=asyncio.Queue)
+    control: asyncio.Queue[ControlLink] = field(default_factory=asyncio.Queue)
+
+    @property
+    def port(self) -> int:
+        return self.listener.port
+
+
+OpenStation = Callable[..., Any]
+
+
+def everybody(peer: NodeId, kind: Kind) -> None:
+    """Lets every proven key in."""
+
+
+@pytest.fixture
+def open_station() -> OpenStation:
+    @asynccontextmanager
+    async def station(
+        *, authorise: Authorise = everybody, settings: LinkSettings | None = None
+    ) -> AsyncIterator[Station]:
+        identity = Identity.generate()
+        data: asyncio.Queue[DataLink] = asyncio.Queue()
+        control: asyncio.Queue[ControlLink] = asyncio.Queue()
+        async with listen(
+            "127.0.0.1",
+            0,
+            identity=identity,
+            authorise=authorise,
+            on_data=data.put_nowait,
+            on_control=control.put_nowait,
+            settings=settings,
+        ) as listener:
+            yield Station(listener, identity, data, control)
+
+    return station
+
+
+@dataclass
+class Pair:
+    """Two started ends of one data link."""
+
+    near: DataLink
+    far: DataLink
+    near_heard: Recorder
+    far_heard: Recorder
+
+
+@pytest.fixture
+def open_pair(open_station: OpenStation) -> Callable[..., Any]:
+    @asynccontextmanager
+    async def pair(
+        *, near: LinkSettings | None = None, far: LinkSettings | None = None
+    ) -> AsyncIterator[Pair]:
+        async with open_station(settings=far) as station:
+            ours = await dial_data(
+                "127.0.0.1",
+                station.port,
+                expected=station.identity.node_id,
+                identity=Identity.generate(),
+                settings=near,
+            )
+            theirs = await station.data.get()
+            pair = Pair(ours, theirs, Recorder(), Recorder())
+            ours.start(pair.near_heard, LIMITS)
+            theirs.start(pair.far_heard, LIMITS)
+            try:
+                yield pair
+            finally:
+                ours.close()
+                theirs.close()
+                await ours.wait_closed()
+                await theirs.wait_closed()
+
+    return pair
+
+
+@pytest.fixture
+def start_peer() -> Callable[[Station], Any]:
+    """Start a process of its own that dials the station; killed by its id at the end."""
+
+    @asynccontextmanager
+    async def peer(station: Station) -> AsyncIterator[asyncio.subprocess.Process]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(PEER), stdin=asyncio.subprocess.PIPE
+        )
+        assert process.stdin is not None
+        told = {"key": station.identity.node_id, "port": station.port}
+        process.stdin.write(json.dumps(told).encode())
+        process.stdin.close()
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    return peer
+
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture
+def serve_raw() -> Callable[..., Any]:
+    """Serve a function that talks by hand; leaves when it has ended and its sockets are closed."""
+
+    @asynccontextmanager
+    async def serve(talk: Talk, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+        talking: set[asyncio.Future[None]] = set()
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            talking.add(done)
+            try:
+                with contextlib.suppress(OSError):
+                    await talk(reader, writer)
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+            finally:
+                done.set_result(None)
+
+        server = await asyncio.start_server(
+            handle, "127.0.0.1", 0, ssl=tls, ssl_shutdown_timeout=1 if tls else None
+        )
+        async with server:
+            yield server.sockets[0].getsockname()[1]
+        if talking:
+            await asyncio.wait(talking, timeout=5)
+
+    return serve
