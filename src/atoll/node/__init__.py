@@ -1,0 +1,1 @@
+"""Node: the daemon that hosts a stage and its links."""

@@ -1,0 +1,268 @@
+"""The node: joins a gateway, hosts the stage that the plan gives it, and reports.
+
+Every wait has a limit and every failure an owner: what goes wrong with a stage
+is told to the gateway, what goes wrong with the gateway ends the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+import psutil
+
+from atoll import __version__
+from atoll.domain.control import (
+    ControlMessage,
+    Join,
+    Leave,
+    Plan,
+    PlanNotice,
+    Ready,
+    Refusal,
+    SessionFailed,
+    StageFailed,
+    StageReport,
+    Welcome,
+    plan_signed_part,
+)
+from atoll.domain.errors import AtollError, LinkFault, ProtocolFault
+from atoll.domain.ids import Epoch, NodeId
+from atoll.engine.library import PACKAGE, PACKAGE_VERSION, find_library
+from atoll.net.identity import Identity, verify
+from atoll.net.join_file import JoinFile
+from atoll.net.link import (
+    CONTROL,
+    ControlInbox,
+    ControlLink,
+    DataLink,
+    Kind,
+    LinkLost,
+    LinkSettings,
+)
+from atoll.net.listener import Listener, listen
+from atoll.net.tls import dial_control
+from atoll.node.options import NodeOptions, host_id
+from atoll.node.stage_host import StageHost
+from atoll.store.layout import Store
+
+log = logging.getLogger(__name__)
+
+REPORT_S = 1.0
+JOIN_S = 15.0
+"""How long the gateway may take to answer an introduction."""
+
+Notice = Callable[[str], None]
+
+
+class NodeDaemon:
+    """One node's life, from joining to leaving.
+
+    Args:
+        identity: The node's key.
+        store: Where models and shards lie.
+        options: What the owner chose.
+        tell: Takes one line at a time for the owner to read.
+        settings: Times of the links.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        store: Store,
+        options: NodeOptions,
+        *,
+        tell: Notice,
+        settings: LinkSettings | None = None,
+    ) -> None:
+        self._identity = identity
+        self._store = store
+        self._options = options
+        self._tell = tell
+        self._settings = settings or LinkSettings()
+        self._gateway = NodeId("")
+        self._epoch: Epoch | None = None
+        self._plans: asyncio.Queue[Plan] = asyncio.Queue(maxsize=1)
+        self._stage: StageHost | None = None
+        self._link: ControlLink | None = None
+
+    async def run(self, join: JoinFile) -> None:
+        """Join, serve, and return when the gateway says goodbye.
+
+        Raises:
+            AtollError: The node was refused, or lost its gateway.
+        """
+        find_library()
+        self._gateway = join.gateway
+        async with listen(
+            self._options.host,
+            self._options.port,
+            identity=self._identity,
+            authorise=self._authorise,
+            on_data=self._on_data,
+            settings=self._settings,
+        ) as listener:
+            link = await dial_control(
+                join.host,
+                join.port,
+                expected=join.gateway,
+                identity=self._identity,
+                settings=self._settings,
+            )
+            self._link = link
+            try:
+                await self._serve(link, self._introduction(join, listener))
+            except LinkFault as fault:
+                link.close(fault)
+                raise
+            finally:
+                link.close()
+
+    async def _serve(self, link: ControlLink, introduction: Join) -> None:
+        inbox = ControlInbox(link)
+        link.send(introduction)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                background = [
+                    tasks.create_task(self._report_often(link), name="report"),
+                    tasks.create_task(self._carry_out(), name="carry-out-plans"),
+                ]
+                await self._listen_to_gateway(inbox)
+                for task in background:
+                    task.cancel()
+        except* AtollError as group:
+            raise group.exceptions[0] from None
+
+    def _introduction(self, join: JoinFile, listener: Listener) -> Join:
+        return Join(
+            secret=join.secret,
+            name=self._options.name,
+            data_host=self._options.host,
+            data_port=listener.port,
+            host_id=host_id(),
+            engine_build=f"{PACKAGE}-{PACKAGE_VERSION}",
+            memory_free_bytes=psutil.virtual_memory().available,
+            version=__version__,
+        )
+
+    async def _listen_to_gateway(self, inbox: ControlInbox) -> None:
+        try:
+            async with asyncio.timeout(JOIN_S) as limit:
+                async for message in inbox:
+                    limit.reschedule(None)
+                    if not self._obey(message):
+                        return
+        except TimeoutError:
+            raise LinkFault(
+                f"the gateway did not answer within {JOIN_S:g} s",
+                hint="is it overloaded? try again with a new join file",
+            ) from None
+        except LinkLost as fault:
+            raise LinkFault(
+                f"the gateway is gone: {fault.problem}",
+                hint="join again with a new join file once it is back",
+            ) from fault
+
+    def _obey(self, message: ControlMessage) -> bool:
+        """Act on one message of the gateway; False: it was the last."""
+        match message:
+            case Welcome(name):
+                self._tell(f"joined as {name}; waiting for the ring to be complete")
+            case PlanNotice():
+                plan = self._checked_plan(message)
+                self._epoch = plan.epoch
+                if self._plans.full():
+                    self._plans.get_nowait()  # only the newest counts
+                self._plans.put_nowait(plan)
+            case Refusal(problem, hint):
+                raise LinkFault(f"the gateway refuses this node: {problem}", hint=hint)
+            case Leave(reason):
+                self._tell(f"the gateway said goodbye: {reason}")
+                return False
+            case _:
+                raise ProtocolFault(f"the gateway sent a {type(message).__name__}")
+        return True
+
+    def _checked_plan(self, notice: PlanNotice) -> Plan:
+        """The plan, if the gateway that was pinned signed it and it is newer than the last."""
+        if not verify(self._gateway, notice.signature, plan_signed_part(notice.plan)):
+            raise ProtocolFault("a plan came without the gateway's signature")
+        try:
+            plan = msgspec.msgpack.decode(notice.plan, type=Plan)
+        except msgspec.MsgspecError as error:
+            raise ProtocolFault(f"a plan cannot be read: {error}") from error
+        if self._epoch is not None and plan.epoch <= self._epoch:
+            raise ProtocolFault(f"the plan's epoch {plan.epoch} is not above {self._epoch}")
+        if plan.gateway != self._gateway:
+            raise ProtocolFault("the plan names another gateway")
+        return plan
+
+    async def _carry_out(self) -> None:
+        """Host the stage of the newest plan, whatever becomes of the older ones."""
+        plan = await self._plans.get()
+        while True:
+            async with asyncio.TaskGroup() as tasks:
+                hosting = tasks.create_task(self._host(plan), name="host-stage")
+                plan = await self._plans.get()
+                self._stage = None
+                hosting.cancel()
+
+    async def _host(self, plan: Plan) -> None:
+        """Serve one plan until its stage fails."""
+        told = False
+
+        def failed(error: AtollError) -> None:
+            nonlocal told
+            if not told:
+                told = True
+                self._tell(f"the stage failed: {error}")
+                self._send(StageFailed(plan.epoch, str(error)))
+
+        try:
+            stage = StageHost(
+                plan,
+                self._identity,
+                self._store,
+                self._options,
+                report=self._send,
+                died=failed,
+                settings=self._settings,
+            )
+            self._stage = stage
+            mine = stage.mine
+
+            def ready(message: Ready) -> None:
+                layers = f"layers {mine.first} to {mine.last - 1}"
+                self._tell(f"serving {layers}, loaded in {message.load_s:.1f} s")
+                self._send(message)
+
+            await stage.run(ready)
+        except AtollError as error:
+            failed(error)
+        finally:
+            self._stage = None
+
+    def _send(self, message: Ready | SessionFailed | StageFailed | StageReport) -> None:
+        if self._link is not None:
+            self._link.send(message)
+
+    async def _report_often(self, link: ControlLink) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            if self._stage is not None and self._stage.is_ready:
+                link.send(self._stage.report())
+
+    def _authorise(self, peer: NodeId, kind: Kind) -> None:
+        """Only the neighbour that the plan names may send windows."""
+        if kind == CONTROL:
+            raise LinkFault("a node takes no commands from others")
+        if self._stage is None or peer != self._stage.upstream:
+            raise LinkFault("the plan names another neighbour", hint="try again shortly")
+
+    def _on_data(self, link: DataLink) -> None:
+        if self._stage is None or link.peer != self._stage.upstream:
+            link.close(LinkFault("the plan has changed"))
+            return
+        self._stage.take_upstream(link)

@@ -1,0 +1,44 @@
+"""What the owner of a node may choose."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """How this machine takes part.
+
+    Args:
+        name: What the node is called in tables.
+        model: The model's file or name; empty: looked up in the store by its hash.
+        threads: Worker threads of the stage for small calls.
+        threads_large: Worker threads for prefill.
+        host: Address at which the upstream neighbour can reach this node.
+        port: Port for it; 0 takes any free one.
+        spin: Iterations that idle worker threads spin; None: OpenMP's default.
+    """
+
+    name: str
+    model: str
+    threads: int
+    threads_large: int
+    host: str = "127.0.0.1"
+    port: int = 0
+    spin: int | None = None
+
+
+def host_id() -> str:
+    """Equal for processes of one machine, and of no use elsewhere: 16 hex digits.
+
+    Nodes that share a machine share its cores, which the schedule has to know.
+    """
+    machine = Path("/etc/machine-id")
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    parts = [p.read_text().strip() for p in (machine, boot) if p.is_file()]
+    seed = "|".join(parts) or f"{platform.node()}|{uuid.getnode()}"
+    return hashlib.sha256(f"atoll-host|{seed}".encode()).hexdigest()[:16]

@@ -1,0 +1,356 @@
+"""Drives one stage: links and stage process in, effects out.
+
+Everything happens in callbacks of the loop, without tasks or queues: a window
+comes off the upstream link, the machine decides, the stage process computes,
+and the result leaves on the downstream link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from atoll.domain.control import Plan, SessionFailed
+from atoll.domain.errors import AtollError, LinkFault, ProtocolFault
+from atoll.domain.ids import NO_SESSION, SessionId
+from atoll.domain.wire import Cancel, DataMessage, Grant, Refused, Release, Window, signed_part
+from atoll.engine.stage_client import StageProcess
+from atoll.engine.stage_messages import Computed, Item
+from atoll.net.identity import verify
+from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFrame
+from atoll.ring.messages import (
+    GrantCredit,
+    Granted,
+    ItemFailed,
+    Refuse,
+    WindowUnusable,
+    credits_for,
+)
+from atoll.ring.stage import Stage
+from atoll.ring.stage_messages import (
+    BatchDone,
+    CancelArrived,
+    DropSlot,
+    Forward,
+    ForwardCancel,
+    ForwardRelease,
+    ReleaseArrived,
+    RunBatch,
+    StageConfig,
+    StageEvent,
+    WindowArrived,
+)
+
+log = logging.getLogger(__name__)
+
+GRANT_BATCH = 16
+"""Grants are gathered up to so many frames: each message wakes the upstream, which
+has a whole flight's credits left even so (`credits_for`)."""
+
+NAMELESS_MAX = 16
+"""Frames of which not even the session can be read that a link may carry."""
+PROBLEM_CHARS_MAX = 500
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a stage has done since it was loaded; seconds are sums over batches."""
+
+    windows: int = 0
+    rows: int = 0
+    batches: int = 0
+    engine_s: float = 0.0
+    busy_s: float = 0.0
+    call_s: float = 0.0
+    node_s: float = 0.0
+
+
+class StageDriver:
+    """One stage of one plan, from its first window to its end.
+
+    Args:
+        plan: The plan it belongs to.
+        process: The stage process, loaded or loading.
+        report: Told of every session that failed here.
+        fail: Called once when the stage cannot go on, with the reason.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        process: StageProcess,
+        *,
+        report: Callable[[SessionFailed], None],
+        fail: Callable[[AtollError], None],
+    ) -> None:
+        self._plan = plan
+        self._process = process
+        self._report, self._fail = report, fail
+        credits = credits_for(plan.n_slots)
+        config = StageConfig(
+            plan.n_slots,
+            plan.context,
+            plan.rows_max,
+            credits=credits,
+            downstream_credits=credits,
+            queue_max=credits,
+            outbox_max=credits,
+        )
+        self._machine = Stage(config, plan.epoch)
+        self._grant_at = min(GRANT_BATCH, config.credits // 2)
+        self._limits = DataLimits(plan.n_embd, plan.rows_max)
+        self._upstream: DataLink | None = None
+        self._downstream: DataLink | None = None
+        self._grants = 0
+        self._batch = 0
+        self._closed = False
+        self._heard = False
+        self._nameless = 0
+        self._linked = asyncio.Event()
+        self._called_s = 0.0
+        self._engine_us = 0
+        self.counters = Counters()
+
+    @property
+    def sessions(self) -> int:
+        """Sessions that hold a slot here."""
+        return self._machine.sessions
+
+    async def wait_linked(self) -> None:
+        """Wait until both links stand."""
+        await self._linked.wait()
+
+    def take_upstream(self, link: DataLink) -> None:
+        """Serve the upstream's link; an older one of the same neighbour is closed."""
+        if self._closed:
+            link.close(LinkFault("the stage is over", hint="try again shortly"))
+            return
+        if self._upstream is not None:
+            self._upstream.close(LinkFault("the upstream opened another link"))
+        self._upstream = link
+        link.start(_Upstream(self, link), self._limits)
+        self._note_links()
+
+    def take_downstream(self, link: DataLink) -> None:
+        """Send results to this link from now on."""
+        if self._closed:
+            link.close(LinkFault("the stage is over"))
+            return
+        self._downstream = link
+        link.start(_Downstream(self), self._limits)
+        self._note_links()
+
+    def _note_links(self) -> None:
+        if self._upstream is not None and self._downstream is not None:
+            self._linked.set()
+
+    def is_upstream(self, link: DataLink) -> bool:
+        """Whether windows are expected from this link."""
+        return self._upstream is link
+
+    def close(self) -> None:
+        """Close both links; nothing is computed or sent afterwards."""
+        self._closed = True
+        for link in (self._upstream, self._downstream):
+            if link is not None:
+                link.close()
+
+    # What the links bring
+
+    def from_upstream(self, message: DataMessage, payload: bytes) -> None:
+        """A frame of the upstream neighbour."""
+        self._heard = True
+        match message:
+            case Window():
+                start_s = time.perf_counter()
+                self._handle(WindowArrived(message, payload))
+                self.counters.node_s += time.perf_counter() - start_s
+            case Cancel():
+                if self._is_ordered(message, message.seq):
+                    self._handle(CancelArrived(message))
+            case Release():
+                if self._is_ordered(message, 0):
+                    self._handle(ReleaseArrived(message))
+            case _:
+                raise ProtocolFault(f"the upstream sent a {type(message).__name__}")
+
+    def unusable(self, fault: UnusableFrame) -> None:
+        """A frame of the upstream that is whole but wrong.
+
+        Only its own session ends. A frame that names none is answered and
+        reported, and with too many of them the link ends.
+        """
+        self._heard = True
+        if fault.window is not None:
+            self._handle(WindowUnusable(fault.window, "frame", fault.problem))
+            return
+        self._nameless += 1
+        if self._nameless > NAMELESS_MAX:
+            raise fault
+        self._answer(NO_SESSION, 0, "frame", fault.problem)
+
+    def from_downstream(self, message: DataMessage) -> None:
+        """A frame of the downstream neighbour."""
+        match message:
+            case Grant(frames):
+                self._handle(Granted(frames))
+            case Refused():
+                # The stage that refused has told the gateway, which ends the session.
+                log.warning(
+                    "stage.refused_downstream session=%d seq=%d code=%s",
+                    message.session,
+                    message.seq,
+                    message.code,
+                )
+            case _:
+                raise ProtocolFault(f"the downstream sent a {type(message).__name__}")
+
+    def link_closed(self, side: str, reason: LinkFault | None) -> None:
+        """One of the links is gone; without both, the stage is of no use."""
+        if side == "upstream" and not self._heard and isinstance(reason, LinkLost):
+            # Dialled for an older plan; it dials again for this one.
+            self._upstream = None
+            self._linked.clear()
+        elif not self._closed:
+            self._closed = True
+            self._fail(LinkFault(f"the {side} link is gone: {reason or 'closed by us'}"))
+
+    def computed(self, message: Computed, payload: bytes) -> None:
+        """The stage process has answered the running batch."""
+        if self._closed:
+            return
+        now_s = time.perf_counter()
+        self.counters.engine_s += message.engine_s
+        self.counters.busy_s += message.busy_s
+        self._engine_us = round(1e6 * message.busy_s)
+        self.counters.call_s += now_s - self._called_s
+        outputs: list[bytes | ItemFailed] = []
+        at = 0
+        for problem, size in zip(message.problems, message.sizes, strict=True):
+            outputs.append(ItemFailed(problem) if problem else payload[at : at + size])
+            at += size
+        self._handle(BatchDone(tuple(outputs)))
+        self.counters.node_s += time.perf_counter() - now_s
+
+    # What the machine wants
+
+    def _handle(self, event: StageEvent) -> None:
+        if self._closed:
+            return
+        flight: list[DataFrame] = []
+        batch: RunBatch | None = None
+        for effect in self._machine.handle(event):
+            match effect:
+                case Forward(window, payload):
+                    timed = replace(window, engine_us=window.engine_us + self._engine_us)
+                    flight.append((timed, bytes(payload)))
+                case RunBatch():
+                    batch = effect
+                case GrantCredit(frames):
+                    self._grants += frames
+                case DropSlot(slot):
+                    self._process.drop(slot)
+                case ForwardCancel(cancel):
+                    flight.append((cancel, b""))
+                case ForwardRelease(release):
+                    flight.append((release, b""))
+                case Refuse():
+                    self._refuse(effect)
+        if flight and self._downstream is not None:
+            self._downstream.send_flight(flight)
+        if self._grants >= self._grant_at and self._upstream is not None:
+            self._upstream.send(Grant(self._grants))
+            self._grants = 0
+        if batch is not None:
+            # Last, as it wakes the engine's threads, which take this core.
+            self._run(batch)
+
+    def _run(self, batch: RunBatch) -> None:
+        self._batch += 1
+        items = tuple(Item(it.slot, it.keep, it.rows, it.exact, it.encoding) for it in batch.items)
+        self.counters.windows += len(items)
+        self.counters.rows += sum(item.rows for item in items)
+        self.counters.batches += 1
+        self._called_s = time.perf_counter()
+        self._process.compute(self._batch, items, [bytes(it.payload) for it in batch.items])
+
+    def _refuse(self, refusal: Refuse) -> None:
+        seq = max(0, refusal.seq)  # a release has no number, the wire no negative one
+        if self._upstream is not None:
+            reply = Refused(refusal.session, seq, refusal.code, refusal.problem)
+            self._upstream.send(reply)
+        if refusal.report:
+            self._report(
+                SessionFailed(
+                    self._plan.epoch,
+                    refusal.session,
+                    seq,
+                    refusal.code,
+                    refusal.problem,
+                )
+            )
+
+    def _is_ordered(self, order: Cancel | Release, seq: int) -> bool:
+        """Whether the gateway gave the order; if not, its sender is told and it is reported.
+
+        The session that a forged order names is not ended: it did nothing wrong.
+        """
+        if verify(self._plan.gateway, order.signature, signed_part(order)):
+            return True
+        problem = f"a {type(order).__name__.lower()} came without the gateway's signature"
+        self._answer(order.session, seq, "signature", problem)
+        return False
+
+    def _answer(self, session: SessionId, seq: int, code: str, problem: str) -> None:
+        """Tell the upstream and the gateway of a frame for which no session is to end."""
+        log.warning("stage.refused session=%d code=%s problem=%s", session, code, problem)
+        if self._upstream is not None:
+            self._upstream.send(Refused(session, seq, code, problem[:PROBLEM_CHARS_MAX]))
+        self._report(
+            SessionFailed(self._plan.epoch, NO_SESSION, seq, code, problem[:PROBLEM_CHARS_MAX])
+        )
+
+
+class _Upstream:
+    """The upstream link's handler."""
+
+    def __init__(self, driver: StageDriver, link: DataLink) -> None:
+        self._driver, self._link = driver, link
+
+    def on_frame(self, message: DataMessage, payload: bytes) -> None:
+        self._driver.from_upstream(message, payload)
+
+    def on_unusable(self, fault: UnusableFrame) -> None:
+        self._driver.unusable(fault)
+
+    def on_batch_end(self) -> None:
+        """Nothing is gathered here."""
+
+    def on_closed(self, reason: LinkFault | None) -> None:
+        if self._driver.is_upstream(self._link):
+            self._driver.link_closed("upstream", reason)
+
+
+class _Downstream:
+    """The downstream link's handler."""
+
+    def __init__(self, driver: StageDriver) -> None:
+        self._driver = driver
+
+    def on_frame(self, message: DataMessage, payload: bytes) -> None:
+        del payload  # what the downstream may say carries none
+        self._driver.from_downstream(message)
+
+    def on_unusable(self, fault: UnusableFrame) -> None:
+        raise fault
+
+    def on_batch_end(self) -> None:
+        """Nothing is gathered here."""
+
+    def on_closed(self, reason: LinkFault | None) -> None:
+        self._driver.link_closed("downstream", reason)

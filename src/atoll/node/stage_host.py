@@ -1,0 +1,254 @@
+"""One stage of one plan on this node: its shard, its process and its links."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import NoReturn
+
+import psutil
+
+from atoll.domain.control import Plan, Ready, SessionFailed, StagePlan, StageReport
+from atoll.domain.errors import AtollError, BadModel, EngineFault, LinkFault, ProtocolFault
+from atoll.domain.ids import NodeId
+from atoll.engine.stage_client import StageProcess
+from atoll.engine.stage_messages import Computed, Loaded, StageOptions
+from atoll.model.gguf import open_gguf
+from atoll.model.manifest import describe, kv_bytes
+from atoll.net.identity import Identity
+from atoll.net.link import DataLink, LinkSettings
+from atoll.net.tls import dial_data
+from atoll.node.options import NodeOptions
+from atoll.node.stage_driver import StageDriver
+from atoll.store.layout import FoundModel, Store, UnknownModel
+from atoll.store.shards import ShardFile, ensure_shard
+
+log = logging.getLogger(__name__)
+
+LINK_S = 30.0
+"""How long the neighbours may take to be ready for each other."""
+REDIAL_S = 0.1
+ENGINE_SPARE_BYTES = 2 * 1024**3
+"""Address space beside weights and caches: libraries, thread stacks, compute buffers."""
+
+
+class StageHost:
+    """Loads the shard, starts the stage process, and joins the two neighbours.
+
+    Args:
+        plan: Its signature and epoch checked by the caller.
+        report: Takes failures of single sessions.
+        died: Told at once if the stage process ends by itself, before the links
+            close: they are a symptom, and the cause is to be heard first.
+
+    Raises:
+        ProtocolFault: The plan is not one that this node can have a part in.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        identity: Identity,
+        store: Store,
+        options: NodeOptions,
+        *,
+        report: Callable[[SessionFailed], None],
+        died: Callable[[AtollError], None],
+        settings: LinkSettings,
+    ) -> None:
+        self._plan = plan
+        self._identity = identity
+        self._store = store
+        self._options = options
+        self._settings = settings
+        self._died = died
+        places = [i for i, s in enumerate(plan.stages) if s.node == identity.node_id]
+        if len(places) != 1:
+            raise ProtocolFault(f"the plan gives this node {len(places)} stages, not one")
+        self._place = places[0]
+        self._trouble: asyncio.Future[AtollError] = asyncio.get_running_loop().create_future()
+        self._process = StageProcess(self._computed, self._process_gone)
+        try:
+            self._driver = StageDriver(plan, self._process, report=report, fail=self._failed)
+        except ValueError as error:
+            raise ProtocolFault(f"the plan's limits do not fit: {error}") from error
+        self._loaded: Loaded | None = None
+
+    @property
+    def mine(self) -> StagePlan:
+        """This node's part of the plan."""
+        return self._plan.stages[self._place]
+
+    @property
+    def upstream(self) -> NodeId:
+        """Who may send windows to this stage."""
+        if self._place == 0:
+            return self._plan.gateway
+        return self._plan.stages[self._place - 1].node
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the shard is loaded."""
+        return self._loaded is not None
+
+    async def run(self, on_ready: Callable[[Ready], None]) -> NoReturn:
+        """Have the shard, load it, link both neighbours, and serve until it fails.
+
+        Args:
+            on_ready: Called once when the stage can serve.
+
+        Raises:
+            AtollError: Why the stage cannot go on; it is closed already.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch(), name="watch-stage")
+                loading = tasks.create_task(self._load(), name="load-shard")
+                linking = tasks.create_task(self._link_up(), name="link-neighbours")
+                shard, kv, loaded = await loading
+                await linking
+                on_ready(Ready(self._plan.epoch, shard.size_bytes, kv, loaded.load_s))
+        except* AtollError as group:
+            raise group.exceptions[0] from None
+        finally:
+            await self._close()
+        raise AssertionError("a stage's watch ended without a reason")
+
+    async def _watch(self) -> NoReturn:
+        raise await self._trouble
+
+    async def _load(self) -> tuple[ShardFile, int, Loaded]:
+        plan, mine = self._plan, self.mine
+        shard, kv = await asyncio.to_thread(self._have_shard)
+        options = StageOptions(
+            path=str(shard.path),
+            n_slots=plan.n_slots,
+            context=plan.context,
+            rows_max=plan.rows_max,
+            threads=self._options.threads,
+            threads_large=self._options.threads_large,
+        )
+        loaded = await self._process.start(
+            options,
+            memory_bytes=2 * shard.size_bytes + kv + ENGINE_SPARE_BYTES,
+            spin=self._options.spin,
+        )
+        if loaded.n_embd != plan.n_embd or loaded.n_layers != mine.last - mine.first:
+            raise BadModel(
+                "the shard is not what the plan describes",
+                hint="use the same version of Atoll everywhere",
+            )
+        self._loaded = loaded
+        return shard, kv, loaded
+
+    def _have_shard(self) -> tuple[ShardFile, int]:
+        """The shard's file, and the bytes of its KV cache; takes its time."""
+        plan, mine = self._plan, self.mine
+        model = self._find_model()
+        try:
+            shard = ensure_shard(self._store, model, mine.first, mine.last, expected=mine.shard)
+        except OSError as error:
+            raise AtollError(
+                f"cannot cut the shard in {self._store.home}: {error.strerror or error}",
+                hint="make room or choose another folder with --store, then join again",
+            ) from error
+        manifest = describe(open_gguf(model.path), model.model)
+        return shard, kv_bytes(manifest, mine.first, mine.last, plan.n_slots * plan.context)
+
+    def _find_model(self) -> FoundModel:
+        """The plan's model on this machine."""
+        wanted = self._options.model or self._plan.model
+        try:
+            model = self._store.resolve(wanted)
+        except UnknownModel as error:
+            raise UnknownModel(
+                f"the plan's model {self._plan.model[:12]} is not on this machine",
+                hint="pull it here with `atoll pull`, or name its file with --model",
+            ) from error
+        if model.model != self._plan.model:
+            raise UnknownModel(
+                f"{wanted} is the model {model.model[:12]}, the plan's is {self._plan.model[:12]}",
+                hint="join with the same model file as the gateway",
+            )
+        return model
+
+    async def _link_up(self) -> None:
+        """Dial the downstream until it knows the plan too, then wait for the upstream."""
+        plan = self._plan
+        if self._place + 1 < len(plan.stages):
+            after = plan.stages[self._place + 1]
+            peer, host, port = after.node, after.host, after.port
+        else:
+            peer, host, port = plan.gateway, plan.gateway_host, plan.gateway_port
+        problem: LinkFault | None = None
+        try:
+            async with asyncio.timeout(LINK_S):
+                while True:
+                    try:
+                        link = await dial_data(
+                            host,
+                            port,
+                            expected=peer,
+                            identity=self._identity,
+                            settings=self._settings,
+                        )
+                        break
+                    except LinkFault as fault:
+                        problem = fault
+                        await asyncio.sleep(REDIAL_S)
+                self._driver.take_downstream(link)
+                await self._driver.wait_linked()
+        except TimeoutError:
+            raise LinkFault(
+                f"the neighbours were not linked within {LINK_S:g} s: {problem or 'no upstream'}"
+            ) from None
+
+    def take_upstream(self, link: DataLink) -> None:
+        """The upstream neighbour has dialled."""
+        self._driver.take_upstream(link)
+
+    def report(self) -> StageReport:
+        """Counters for the gateway."""
+        counters = self._driver.counters
+        assert self._loaded is not None
+        return StageReport(
+            epoch=self._plan.epoch,
+            windows=counters.windows,
+            rows=counters.rows,
+            batches=counters.batches,
+            engine_s=counters.engine_s,
+            busy_s=counters.busy_s,
+            call_s=counters.call_s,
+            node_s=counters.node_s,
+            memory_bytes=self._memory_bytes(),
+            sessions=self._driver.sessions,
+            isolation=self._loaded.isolation,
+        )
+
+    def _memory_bytes(self) -> int:
+        """Resident memory of this process and its stage process."""
+        total = 0
+        for pid in (None, self._process.pid):
+            try:
+                total += psutil.Process(pid).memory_info().rss
+            except psutil.NoSuchProcess:
+                # It died between two reports; its exit is reported on its own.
+                log.info("stage.gone pid=%s", pid)
+        return int(total)
+
+    def _computed(self, message: Computed, payload: bytes) -> None:
+        self._driver.computed(message, payload)
+
+    def _process_gone(self, fault: EngineFault) -> None:
+        self._died(fault)
+        self._failed(fault)
+
+    def _failed(self, error: AtollError) -> None:
+        self._driver.close()
+        if not self._trouble.done():
+            self._trouble.set_result(error)
+
+    async def _close(self) -> None:
+        self._driver.close()
+        await self._process.close()
