@@ -1,0 +1,390 @@
+"""The conductor: turns a full fleet into a ring, and again after it broke.
+
+One epoch after the other: plan, announce, link, wait for every stage, serve,
+until something is lost. Streams of a broken epoch end with an error; the next
+epoch begins as soon as every place is taken again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable
+
+import msgspec
+
+from atoll.domain.control import Plan, PlanNotice, SessionFailed, StagePlan, plan_signed_part
+from atoll.domain.errors import AtollError, EngineFault, LinkFault, RingDown
+from atoll.domain.generation import GenerateRequest, Sampled
+from atoll.domain.ids import NO_SESSION, Epoch, NodeId, SessionId
+from atoll.engine.ends_client import EndsProcess
+from atoll.engine.ends_messages import EndsLoaded, EndsOptions, ItemsDone
+from atoll.gateway.backend import Health, ModelCard
+from atoll.gateway.fleet import Fleet, Member
+from atoll.gateway.mailbox import Mailbox
+from atoll.gateway.options import RingOptions
+from atoll.gateway.ring_driver import RingDriver
+from atoll.model.manifest import Manifest
+from atoll.net.identity import Identity
+from atoll.net.link import DATA, DataLink, Kind, LinkSettings
+from atoll.net.tls import dial_data
+from atoll.ring.coordinator_messages import EXACT_ROWS_MAX, CoordinatorConfig
+from atoll.ring.messages import credits_for
+
+log = logging.getLogger(__name__)
+
+FORM_S = 120.0
+"""Most time for cutting, loading and linking a ring."""
+REDIAL_S = 0.1
+AGAIN_S = 2.0
+"""Pause before a broken ring is formed again; doubled with each attempt that fails."""
+ATTEMPTS_MAX = 5
+"""Rings in a row that may break at once; then the next is formed when the fleet changes."""
+STEADY_S = 10.0
+"""A ring that served for so long was no failed attempt."""
+WATCH_S = 1.0
+SYMPTOM_S = 0.25
+"""A link that breaks is a symptom: so long its cause may take to be reported."""
+SESSION_BITS = 62
+
+
+class Conductor:
+    """The ring as the HTTP side sees it (`gateway.backend.Backend`).
+
+    Args:
+        model_name: What clients call the model.
+        manifest: The model in numbers, with the shard of every stage's range.
+        ends: Where the ends' files lie.
+        fleet: The nodes.
+        incarnation: This start of the gateway.
+        tell: Takes one line at a time for the operator to read.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        manifest: Manifest,
+        fleet: Fleet,
+        *,
+        identity: Identity,
+        options: RingOptions,
+        ends: EndsOptions,
+        incarnation: int,
+        tell: Callable[[str], None],
+        settings: LinkSettings | None = None,
+    ) -> None:
+        self._name = model_name
+        self._manifest = manifest
+        self._ends_options = ends
+        self._fleet = fleet
+        self._identity = identity
+        self._options = options
+        self._incarnation = incarnation
+        self._counter = 0
+        self._tell = tell
+        self._settings = settings or LinkSettings()
+        self._created = int(time.time())
+        self._ends: EndsProcess | None = None
+        self._ends_ended = False
+        self._loaded: EndsLoaded | None = None
+        self._plan: Plan | None = None
+        self._driver: RingDriver | None = None
+        self._serving = False
+        self._reason = f"waiting for {options.nodes} nodes to join"
+        self._trouble: asyncio.Future[AtollError] | None = None
+        self._last_linked = asyncio.Event()
+        self.became_ready = asyncio.Event()
+        fleet.on_lost = self._fail
+        fleet.on_session_failed = self._session_failed
+
+    # What the HTTP side asks
+
+    @property
+    def card(self) -> ModelCard:
+        """The model that is served."""
+        n_vocab = self._loaded.n_vocab if self._loaded else self._manifest.n_vocab
+        return ModelCard(self._name, self._created, self._options.context, n_vocab)
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan in force, while there is one."""
+        return self._plan
+
+    @property
+    def driver(self) -> RingDriver | None:
+        """The running epoch."""
+        return self._driver if self._serving else None
+
+    @property
+    def ends_loaded(self) -> EndsLoaded | None:
+        """What the ends process said when it was loaded."""
+        return self._loaded
+
+    @property
+    def ends_pid(self) -> int | None:
+        """The ends process, while it runs."""
+        return self._ends.pid if self._ends else None
+
+    def health(self) -> Health:
+        """Whether a generation could start now."""
+        return Health(self._serving, "" if self._serving else self._reason)
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Sampled, None]:
+        """Yield a session's tokens; closing it cancels the session.
+
+        Raises:
+            Overloaded: No slot is free and the waiting line is full.
+            RingDown: A node is missing or died.
+            BadRequest: The request cannot be served as it stands.
+        """
+        driver = self._driver
+        if driver is None or not self._serving:
+            raise RingDown(
+                f"the model cannot be served now: {self._reason}", hint="try again shortly"
+            )
+        if self._options.exact and not request.exact:
+            request = dataclasses.replace(request, exact=True)
+        session = SessionId(secrets.randbits(SESSION_BITS))
+        mailbox = Mailbox()
+        driver.submit(session, request, mailbox)
+        try:
+            while True:
+                sampled = await mailbox.get()
+                yield sampled
+                if sampled.finish is not None:
+                    return
+        finally:
+            driver.cancel(session, "the client went away")
+
+    # The ring's life
+
+    async def run(self) -> None:
+        """Form the ring whenever the fleet is full, until cancelled."""
+        failed = 0
+        try:
+            while True:
+                await self._fleet.wait_full()
+                changes = self._fleet.changes
+                error, served_s = await self._one_epoch()
+                failed = 1 if served_s >= STEADY_S else failed + 1
+                self._reason = error.problem
+                self._tell(f"the ring is down: {error}")
+                if failed < ATTEMPTS_MAX:
+                    await asyncio.sleep(AGAIN_S * 2 ** (failed - 1))
+                    continue
+                self._tell(
+                    f"{failed} attempts failed; mend the cause, then restart a node to try again"
+                )
+                await self._fleet.wait_change(changes)
+                failed = 0
+        finally:
+            if self._ends is not None:
+                await self._ends.close()
+
+    async def _one_epoch(self) -> tuple[AtollError, float]:
+        """Serve one epoch; returns what ended it, and the seconds it served."""
+        trouble: asyncio.Future[AtollError] = asyncio.get_running_loop().create_future()
+        self._trouble = trouble
+        try:
+            self._reason = "the ring is being formed"
+            async with asyncio.timeout(FORM_S), asyncio.TaskGroup() as tasks:
+                forming = tasks.create_task(self._form(), name="form-ring")
+                trouble.add_done_callback(lambda _done: forming.cancel())
+            if trouble.done():
+                return trouble.result(), 0.0
+            return await self._serve(forming.result(), trouble)
+        except TimeoutError:
+            return RingDown(f"the ring could not be formed within {FORM_S:g} s"), 0.0
+        except ExceptionGroup as group:
+            fault = next((e for e in group.exceptions if isinstance(e, AtollError)), None)
+            if fault is None:
+                raise
+            return fault, 0.0
+        finally:
+            self._serving = False
+            self._trouble = None
+            if self._driver is not None:
+                reason = trouble.result().problem if trouble.done() else "the gateway is closing"
+                self._driver.down(reason)
+            self._driver = None
+
+    async def _serve(
+        self, driver: RingDriver, trouble: asyncio.Future[AtollError]
+    ) -> tuple[AtollError, float]:
+        driver.up()
+        self._serving = True
+        self._tell("the ring is complete: " + self._shape())
+        self.became_ready.set()
+        began_s = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(self._watch(driver), name="watch-progress")
+            # Shielded, as a cancelled wait would cancel the future too.
+            error = await asyncio.shield(trouble)
+            watching.cancel()
+        return error, time.monotonic() - began_s
+
+    async def _watch(self, driver: RingDriver) -> None:
+        """Give the ring up when a session makes no progress: somebody keeps its windows."""
+        stall_s = self._options.stall_s
+        marks: dict[SessionId, tuple[int, int, int]] = {}
+        since_s: dict[SessionId, float] = {}
+        while True:
+            await asyncio.sleep(min(WATCH_S, stall_s / 4))
+            now_s, before, marks = time.monotonic(), marks, driver.marks
+            since_s = {
+                session: since_s[session] if before.get(session) == mark else now_s
+                for session, mark in marks.items()
+            }
+            if any(now_s - at_s > stall_s for at_s in since_s.values()):
+                self._ends_ended = self._ends_ended or driver.at_ends
+                self._fail(RingDown(f"no answer came round the ring for {stall_s:g} s"))
+                return
+
+    async def _form(self) -> RingDriver:
+        members = self._fleet.members
+        ends = await self._ready_ends()
+        self._counter += 1
+        plan = self._make_plan(members)
+        self._plan = plan
+        driver = RingDriver(
+            plan, self._config(members), self._identity, ends, fail=self._link_broke
+        )
+        self._driver = driver
+        encoded = msgspec.msgpack.encode(plan)
+        signature = self._identity.sign(plan_signed_part(encoded))
+        self._fleet.announce(PlanNotice(encoded, signature), plan.epoch)
+        driver.take_first(await self._dial_first(plan.stages[0]))
+        await self._fleet.wait_ready(plan.epoch)
+        while not driver.linked:
+            self._last_linked.clear()
+            await self._last_linked.wait()
+        return driver
+
+    async def _ready_ends(self) -> EndsProcess:
+        """The ends process: running already, or started now in place of one that ended."""
+        if self._ends is not None and not self._ends_ended:
+            return self._ends
+        if self._ends is not None:
+            await self._ends.close()
+        self._ends_ended = True
+        self._ends = ends = EndsProcess(self._ends_done, self._ends_gone)
+        self._loaded = await ends.start(
+            self._ends_options, memory_bytes=None, spin=self._options.spin
+        )
+        self._ends_ended = False
+        return ends
+
+    async def _dial_first(self, stage: StagePlan) -> DataLink:
+        """Dial the first stage until it knows the plan too; `FORM_S` bounds it."""
+        while True:
+            try:
+                return await dial_data(
+                    stage.host,
+                    stage.port,
+                    expected=stage.node,
+                    identity=self._identity,
+                    settings=self._settings,
+                )
+            except LinkFault as fault:
+                log.info("conductor.dial_again node=%s problem=%s", stage.name, fault)
+                await asyncio.sleep(REDIAL_S)
+
+    def _make_plan(self, members: list[Member]) -> Plan:
+        host, port = self._fleet.address
+        stages = tuple(
+            StagePlan(
+                node=member.link.peer,
+                name=member.name,
+                first=entry.first,
+                last=entry.last,
+                shard=entry.shard,
+                host=member.join.data_host,
+                port=member.join.data_port,
+            )
+            for member, entry in zip(members, self._manifest.shards, strict=True)
+        )
+        return Plan(
+            epoch=Epoch(self._incarnation, self._counter),
+            model=self._manifest.model,
+            architecture=self._manifest.architecture,
+            n_layers=self._manifest.n_layers,
+            n_embd=self._manifest.n_embd,
+            n_slots=self._options.streams,
+            context=self._options.context,
+            rows_max=self._options.rows_max,
+            gateway=self._identity.node_id,
+            gateway_host=host,
+            gateway_port=port,
+            stages=stages,
+        )
+
+    def _config(self, members: list[Member]) -> CoordinatorConfig:
+        o = self._options
+        # Stages that share a machine's cores gain nothing from working at the same time.
+        apart = len({member.join.host_id for member in members})
+        return CoordinatorConfig(
+            n_slots=o.streams,
+            context=o.context,
+            rows_max=o.rows_max,
+            waiting_max=o.waiting,
+            chunk_rows=min(o.chunk_rows, o.rows_max),
+            exact_chunk_rows=min(EXACT_ROWS_MAX, o.rows_max),
+            lanes=1 if apart == 1 else len(members) + 1,
+            credits=credits_for(o.streams),
+            return_credits=credits_for(o.streams),
+        )
+
+    def _shape(self) -> str:
+        assert self._plan is not None
+        inner = " → ".join(f"{s.name} [{s.first}, {s.last})" for s in self._plan.stages)
+        return f"gateway → {inner} → gateway"
+
+    # What others report
+
+    def authorise(self, peer: NodeId, kind: Kind) -> None:
+        """Data links are taken from the last stage alone; nodes introduce themselves."""
+        if kind == DATA and (self._plan is None or peer != self._plan.stages[-1].node):
+            raise LinkFault("the plan names another neighbour", hint="try again shortly")
+
+    def on_data(self, link: DataLink) -> None:
+        """The last stage has dialled."""
+        if self._driver is None:
+            link.close(LinkFault("the plan has changed"))
+            return
+        self._driver.take_last(link)
+        self._last_linked.set()
+
+    def _ends_done(self, message: ItemsDone, payload: bytes) -> None:
+        if self._driver is not None:
+            self._driver.ends_done(message, payload)
+
+    def _fail(self, error: AtollError) -> None:
+        if self._trouble is not None and not self._trouble.done():
+            self._trouble.set_result(error)
+            # Streams end now, not when the conductor wakes.
+            self._serving = False
+            if self._driver is not None:
+                self._driver.down(error.problem)
+
+    def _link_broke(self, error: AtollError) -> None:
+        trouble = self._trouble
+
+        def tell() -> None:
+            if self._trouble is trouble:
+                self._fail(error)
+
+        asyncio.get_running_loop().call_later(SYMPTOM_S, tell)
+
+    def _session_failed(self, message: SessionFailed) -> None:
+        if self._driver is None or self._plan is None or message.epoch != self._plan.epoch:
+            return
+        log.warning("ring.session_failed code=%s problem=%s", message.code, message.problem)
+        if message.session != NO_SESSION:
+            self._driver.session_failed(message.session, message.seq, message.code, message.problem)
+
+    def _ends_gone(self, fault: EngineFault) -> None:
+        self._ends_ended = True
+        self._fail(RingDown(f"the gateway's {fault.problem}"))

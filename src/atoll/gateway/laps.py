@@ -1,0 +1,39 @@
+"""Where the time of a token goes: samples of the last decode steps."""
+
+from __future__ import annotations
+
+from collections import deque
+
+LAPS_KEPT = 4096
+
+
+class Laps:
+    """Where the time of a token goes: samples of the last decode steps, seconds.
+
+    `overhead_s` is what a step took in gateway, nodes, links and socket pairs,
+    outside every engine process; `stages_s` inside the stage processes; `ends_s`
+    inside the ends' engine and `sampling_s` in the rest of the ends process.
+    """
+
+    def __init__(self) -> None:
+        self.overhead_s: deque[float] = deque(maxlen=LAPS_KEPT)
+        self.ends_s: deque[float] = deque(maxlen=LAPS_KEPT)
+        self.stages_s: deque[float] = deque(maxlen=LAPS_KEPT)
+        self.sampling_s: deque[float] = deque(maxlen=LAPS_KEPT)
+        self.ends_call_s: deque[float] = deque(maxlen=LAPS_KEPT)
+
+    def note(
+        self,
+        *,
+        lap_s: float,
+        stages_s: float,
+        ends_s: float,
+        sampling_s: float,
+        ends_call_s: float,
+    ) -> None:
+        """Add a step that took `lap_s` from one window's leaving to the next one's."""
+        self.overhead_s.append(lap_s - stages_s - ends_s - sampling_s)
+        self.stages_s.append(stages_s)
+        self.ends_s.append(ends_s)
+        self.sampling_s.append(sampling_s)
+        self.ends_call_s.append(ends_call_s)

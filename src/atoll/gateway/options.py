@@ -1,0 +1,67 @@
+"""What the operator of a gateway may choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from atoll.gateway.server import HOST_DEFAULT, Tls
+
+PORT_DEFAULT = 8642
+
+
+@dataclass(frozen=True, slots=True)
+class RingOptions:
+    """Shape of the ring.
+
+    Args:
+        nodes: How many nodes share the layers between the ends.
+        ends: Layers at each end that stay on the gateway's machine.
+        streams: Sessions that may run at once.
+        context: Positions a session may have.
+        rows_max: Most rows in one engine call.
+        chunk_rows: Rows of a prefill window.
+        waiting: Sessions that may wait for a place; more are refused.
+        stall_s: How long a session may make no progress before the ring is formed anew.
+        exact: Serve every request in exact mode.
+        threads: Worker threads of the ends for small calls.
+        threads_large: Worker threads of the ends for prefill.
+        spin: Iterations that idle worker threads spin; None: OpenMP's default.
+    """
+
+    nodes: int
+    ends: int = 1
+    streams: int = 8
+    context: int = 2048
+    rows_max: int = 512
+    chunk_rows: int = 512
+    waiting: int = 64
+    stall_s: float = 60.0
+    exact: bool = False
+    threads: int = 1
+    threads_large: int = 1
+    spin: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """Where the gateway listens and for whom.
+
+    Args:
+        host: Address of the API.
+        port: Port of the API; 0 takes any free one.
+        link_host: Address at which nodes reach the gateway.
+        link_port: Port for nodes; 0 takes any free one.
+        join_dir: Where join files are written.
+        auth: Ask for API keys.
+        tls: Certificate and key of the API.
+    """
+
+    ring: RingOptions
+    join_dir: Path
+    host: str = HOST_DEFAULT
+    port: int = PORT_DEFAULT
+    link_host: str = HOST_DEFAULT
+    link_port: int = 0
+    auth: bool = True
+    tls: Tls | None = field(default=None)

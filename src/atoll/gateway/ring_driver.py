@@ -1,0 +1,391 @@
+"""Drives the coordinator of one epoch: data links, the ends process, and sessions.
+
+Like a node's driver it works in callbacks of the loop. Sessions are served to
+the HTTP side through `Mailbox`es.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from atoll.domain.control import Plan
+from atoll.domain.errors import (
+    AtollError,
+    BadRequest,
+    EngineFault,
+    LinkFault,
+    Overloaded,
+    ProtocolFault,
+    RingDown,
+)
+from atoll.domain.generation import GenerateRequest
+from atoll.domain.ids import SessionId
+from atoll.domain.wire import Cancel, DataMessage, Grant, Refused, Release, Window, signed_part
+from atoll.engine.ends_client import EndsProcess
+from atoll.engine.ends_messages import Head, ItemsDone, Tail
+from atoll.gateway.laps import Laps
+from atoll.gateway.mailbox import Mailbox
+from atoll.net.identity import Identity
+from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFrame
+from atoll.ring import coordinator_messages as ring
+from atoll.ring.coordinator import Coordinator
+from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Refuse, WindowUnusable
+
+log = logging.getLogger(__name__)
+
+GRANT_BATCH = 16
+"""Grants are gathered up to so many frames, as in a node's driver."""
+
+
+class RingDriver:
+    """One epoch of the ring at the gateway.
+
+    Args:
+        plan: The epoch's plan.
+        config: The coordinator's limits.
+        identity: The gateway's; signs cancels and releases.
+        ends: The ends process, loaded; `ends_done` must be given its answers.
+        fail: Called once when the ring cannot go on, with the reason.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        config: ring.CoordinatorConfig,
+        identity: Identity,
+        ends: EndsProcess,
+        *,
+        fail: Callable[[AtollError], None],
+    ) -> None:
+        self._plan = plan
+        self._identity = identity
+        self._ends = ends
+        self._fail = fail
+        self._machine = Coordinator(config)
+        self._grant_at = min(GRANT_BATCH, config.return_credits // 2)
+        self._limits = DataLimits(plan.n_embd, plan.rows_max)
+        self._first: DataLink | None = None
+        self._last: DataLink | None = None
+        self._mail: dict[SessionId, Mailbox] = {}
+        self._batch = 0
+        self._items: tuple[ring.EndsItem, ...] = ()
+        self._stage_us: dict[SessionId, int] = {}
+        self._left_s: dict[SessionId, float] = {}
+        self._grants = 0
+        self._called_s = self._answered_s = 0.0
+        self._up = False
+        self._over = False
+        self.laps = Laps()
+
+    @property
+    def active(self) -> int:
+        """Sessions that hold a slot."""
+        return self._machine.active
+
+    @property
+    def waiting(self) -> int:
+        """Sessions that wait for one."""
+        return self._machine.waiting
+
+    @property
+    def marks(self) -> dict[SessionId, tuple[int, int, int]]:
+        """Where each session stands; what stays the same for long is stuck."""
+        return self._machine.marks()
+
+    @property
+    def at_ends(self) -> bool:
+        """Whether the ends process has yet to answer."""
+        return bool(self._items)
+
+    @property
+    def linked(self) -> bool:
+        """Whether both data links stand."""
+        return self._first is not None and self._last is not None
+
+    def take_first(self, link: DataLink) -> None:
+        """Send windows to the first stage over this link."""
+        if self._over:
+            link.close(LinkFault("the ring is being formed anew"))
+            return
+        self._first = link
+        link.start(_Side(self, "first", self._from_first), self._limits)
+
+    def take_last(self, link: DataLink) -> None:
+        """Take windows from the last stage over this link."""
+        if self._over:
+            link.close(LinkFault("the ring is being formed anew"))
+            return
+        if self._last is not None:
+            self._last.close(LinkFault("the last stage opened another link"))
+        self._last = link
+        link.start(_Side(self, "last", self._from_last, link), self._limits)
+
+    def is_last(self, link: DataLink) -> bool:
+        """Whether windows come back over this link."""
+        return self._last is link
+
+    def up(self) -> None:
+        """Every stage is ready: begin to take sessions."""
+        self._up = True
+        self._handle(ring.RingUp(self._plan.epoch))
+
+    def down(self, problem: str) -> None:
+        """End every session with the reason and close the links."""
+        if not self._over:
+            self._handle(ring.RingDown(problem))
+        self._over = True
+        for link in (self._first, self._last):
+            if link is not None:
+                link.close()
+        for mailbox in self._mail.values():
+            mailbox.fail(RingDown(problem, hint="try again shortly"))
+        self._mail.clear()
+
+    def submit(self, session: SessionId, request: GenerateRequest, mailbox: Mailbox) -> None:
+        """Begin a session; everything it gives goes to `mailbox`.
+
+        Raises:
+            RingDown: The ring of this epoch is over.
+        """
+        if self._over:
+            raise RingDown("the ring is being rebuilt", hint="try again shortly")
+        self._mail[session] = mailbox
+        self._handle(ring.Submit(session, request))
+
+    def cancel(self, session: SessionId, reason: str) -> None:
+        """Nobody wants the rest of the session."""
+        if session in self._mail and not self._over:
+            self._handle(ring.CancelSession(session, reason))
+
+    def session_failed(self, session: SessionId, seq: int, code: str, problem: str) -> None:
+        """A stage reported that it refused a window of the session."""
+        self._handle(ring.SessionRefused(session, seq, code, problem))
+
+    # What links and the ends bring
+
+    def _from_first(self, message: DataMessage, payload: bytes) -> None:
+        del payload  # what the first stage may say carries none
+        match message:
+            case Grant(frames):
+                self._handle(Granted(frames))
+            case Refused(session, seq, code, problem):
+                self._handle(ring.SessionRefused(session, seq, code, problem))
+            case _:
+                raise ProtocolFault(f"the first stage sent a {type(message).__name__}")
+
+    def _from_last(self, message: DataMessage, payload: bytes) -> None:
+        match message:
+            case Window():
+                self._stage_us[message.session] = message.engine_us
+                self._handle(ring.WindowReturned(message, payload))
+            case Release():
+                # Signed by us and unchanged, or it is no release of ours.
+                if message.signature != self._identity.sign(signed_part(message)):
+                    raise ProtocolFault("a release came back changed")
+                self._handle(ring.ReleaseReturned(message))
+            case Cancel():
+                """It has been everywhere; nothing is left to do."""
+            case _:
+                raise ProtocolFault(f"the last stage sent a {type(message).__name__}")
+
+    def unusable(self, side: str, fault: UnusableFrame) -> None:
+        """A frame that is whole but wrong: only the session of a window ends."""
+        if side != "last" or fault.window is None:
+            raise fault
+        self._handle(WindowUnusable(fault.window, "frame", fault.problem))
+
+    def link_closed(self, side: str, link: DataLink | None, reason: LinkFault | None) -> None:
+        """A data link is gone; the ring cannot go on without it."""
+        if link is not None and not self.is_last(link):
+            return
+        if side == "last" and not self._up and isinstance(reason, LinkLost):
+            # Dialled for an older plan; it dials again for this one.
+            self._last = None
+        elif not self._over:
+            self._fail(RingDown(f"the link to the {side} stage broke: {reason or 'closed'}"))
+
+    def ends_done(self, message: ItemsDone, payload: bytes) -> None:
+        """The ends process has answered; perhaps a batch of an epoch that is over."""
+        if self._over or message.batch != self._batch:
+            return
+        now_s = time.perf_counter()
+        results: list[ring.EndsResult] = []
+        items, self._items = self._items, ()
+        at = 0
+        for item, result in zip(items, message.results, strict=True):
+            part = payload[at : at + result.size]
+            at += result.size
+            if result.problem:
+                results.append(ItemFailed(result.problem))
+            elif isinstance(item, ring.HeadItem):
+                results.append(ring.HeadDone(part))
+            else:
+                results.append(ring.TailDone(result.sampled, part or None))
+        left_s = [self._left_s.pop(item.session, None) for item in items]
+        call_s, self._answered_s = now_s - self._called_s, now_s
+        self._handle(ring.EndsDone(tuple(results)))
+        self._note_laps(items, left_s, message, call_s)
+
+    def _note_laps(
+        self,
+        items: tuple[ring.EndsItem, ...],
+        left_s: list[float | None],
+        message: ItemsDone,
+        call_s: float,
+    ) -> None:
+        """Split the steps that ended with this answer into engines and the rest."""
+        for item, began_s in zip(items, left_s, strict=True):
+            if not isinstance(item, ring.TailItem):
+                continue
+            stages_s = self._stage_us.pop(item.session, 0) / 1e6
+            if not item.sample or item.rows != 1 or began_s is None:
+                continue
+            self.laps.note(
+                lap_s=self._answered_s - began_s,
+                stages_s=stages_s,
+                ends_s=message.engine_s,
+                sampling_s=message.sampling_s,
+                ends_call_s=call_s,
+            )
+
+    # What the machine wants
+
+    def _handle(self, event: ring.CoordinatorEvent) -> None:
+        if self._over:
+            return
+        flight: list[DataFrame] = []
+        items: tuple[ring.EndsItem, ...] = ()
+        for effect in self._machine.handle(event):
+            match effect:
+                case ring.Send(window, payload):
+                    flight.append((window, bytes(payload)))
+                    if window.rows == 1:
+                        # From the answer on, so that the coordinator's own time counts.
+                        self._left_s[window.session] = self._answered_s
+                case ring.RunEnds():
+                    items = effect.items
+                case ring.SendCancel() | ring.SendRelease():
+                    flight.append((self._signed(effect), b""))
+                case ring.OpenEnds() | ring.CloseEnds():
+                    self._tell_ends(effect)
+                case GrantCredit(frames):
+                    self._grants += frames
+                case _:
+                    self._tell_session(effect)
+        if flight and self._first is not None:
+            self._first.send_flight(flight)
+        if self._grants >= self._grant_at and self._last is not None:
+            self._last.send(Grant(self._grants))
+            self._grants = 0
+        if items:
+            # Last, as it wakes the engine's threads, which take this core.
+            self._run_ends(items)
+
+    def _tell_ends(self, effect: ring.OpenEnds | ring.CloseEnds) -> None:
+        if isinstance(effect, ring.OpenEnds):
+            self._ends.open(effect.slot, effect.request)
+            return
+        self._ends.close_slot(effect.slot)
+        self._stage_us.pop(effect.session, None)
+        self._left_s.pop(effect.session, None)
+
+    def _tell_session(self, effect: ring.CoordinatorEffect) -> None:
+        match effect:
+            case ring.Emit(session, sampled):
+                if (mailbox := self._mail.get(session)) is not None:
+                    mailbox.put(sampled)
+            case ring.Finished(session, _):
+                self._mail.pop(session, None)
+            case ring.Rejected(session, code, problem, retry_after_s):
+                self._fail_session(session, rejection(code, problem, retry_after_s))
+            case ring.Failed(session, code, problem, _):
+                self._fail_session(session, failure(code, problem))
+            case Refuse(session, seq, code, problem):
+                log.warning("ring.refused session=%d seq=%d code=%s", session, seq, code)
+                if self._last is not None:
+                    self._last.send(Refused(session, seq, code, problem))
+
+    def _fail_session(self, session: SessionId, error: AtollError) -> None:
+        mailbox = self._mail.pop(session, None)
+        if mailbox is not None:
+            mailbox.fail(error)
+
+    def _run_ends(self, items: tuple[ring.EndsItem, ...]) -> None:
+        self._items = items
+        wire: list[Head | Tail] = []
+        payloads: list[bytes] = []
+        for item in items:
+            if isinstance(item, ring.HeadItem):
+                wire.append(Head(item.slot, item.keep, item.exact, item.encoding, item.tokens))
+            else:
+                wire.append(
+                    Tail(
+                        item.slot,
+                        item.keep,
+                        item.exact,
+                        item.encoding,
+                        item.rows,
+                        item.sample,
+                        item.chain,
+                        item.last,
+                    )
+                )
+                payloads.append(bytes(item.payload))
+        self._called_s = time.perf_counter()
+        self._batch = self._ends.run(tuple(wire), payloads)
+
+    def _signed(self, effect: ring.SendCancel | ring.SendRelease) -> Cancel | Release:
+        message: Cancel | Release
+        if isinstance(effect, ring.SendCancel):
+            message = Cancel(effect.session, self._plan.epoch, effect.seq)
+        else:
+            message = Release(effect.session, effect.slot, self._plan.epoch)
+        signature = self._identity.sign(signed_part(message))
+        return msgspec.structs.replace(message, signature=signature)
+
+
+class _Side:
+    """Handler of one of the two data links; `link` names it where it may be replaced."""
+
+    def __init__(
+        self,
+        driver: RingDriver,
+        side: str,
+        take: Callable[[DataMessage, bytes], None],
+        link: DataLink | None = None,
+    ) -> None:
+        self._driver, self._side, self._take, self._link = driver, side, take, link
+
+    def on_frame(self, message: DataMessage, payload: bytes) -> None:
+        self._take(message, payload)
+
+    def on_unusable(self, fault: UnusableFrame) -> None:
+        self._driver.unusable(self._side, fault)
+
+    def on_batch_end(self) -> None:
+        """Nothing is gathered here."""
+
+    def on_closed(self, reason: LinkFault | None) -> None:
+        self._driver.link_closed(self._side, self._link, reason)
+
+
+def rejection(code: str, problem: str, retry_after_s: int | None) -> AtollError:
+    """The error for a request that was not begun."""
+    if code == "overloaded":
+        return Overloaded(problem, retry_after_s=retry_after_s or 1, hint="try again shortly")
+    if code == "too_long":
+        return BadRequest(problem, hint="send a shorter prompt", param="messages")
+    if code == "bad_request":
+        return BadRequest(problem)
+    return RingDown(problem, hint="try again shortly")
+
+
+def failure(code: str, problem: str) -> AtollError:
+    """The error for a session that ended early."""
+    if code == "ring_down":
+        return RingDown(problem, hint="try again shortly")
+    return EngineFault(f"{problem} ({code})", hint="send the request again")

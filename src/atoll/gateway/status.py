@@ -1,0 +1,177 @@
+"""The ring in numbers, for `atoll status` and the demo's table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+
+import msgspec
+import psutil
+
+from atoll import __version__
+from atoll.engine.process import missing
+from atoll.gateway.conductor import Conductor
+from atoll.gateway.fleet import Fleet, Member
+from atoll.model.manifest import Manifest
+
+
+class StageStatus(msgspec.Struct, frozen=True):
+    """One stage. Milliseconds are means over its batches since it was loaded.
+
+    Of a batch's time `engine_ms` is spent inside llama.cpp, `convert_ms` in the
+    rest of the stage process, `pipe_ms` between node and stage process, and
+    `node_ms` in the node's handlers.
+    """
+
+    name: str
+    node: str
+    address: str
+    first: int
+    last: int
+    ready: bool
+    shard_bytes: int
+    kv_bytes: int
+    memory_bytes: int
+    batches: int
+    windows: int
+    rows: int
+    engine_ms: float
+    convert_ms: float
+    pipe_ms: float
+    node_ms: float
+    sessions: int
+    isolation_missing: tuple[str, ...]
+
+
+class LapStatus(msgspec.Struct, frozen=True):
+    """Where the time of one decode step goes: medians of the last ones, milliseconds.
+
+    `overhead_ms` is all that is outside the engine processes: gateway, nodes,
+    links and socket pairs. `stages_ms` is spent in the stage processes, `ends_ms`
+    in the ends' engine, `sampling_ms` in the rest of the ends process.
+    """
+
+    steps: int
+    overhead_ms: float
+    stages_ms: float
+    ends_ms: float
+    sampling_ms: float
+    ends_pipe_ms: float
+
+
+class RingStatus(msgspec.Struct, frozen=True):
+    """The answer of `GET /status`."""
+
+    version: str
+    model: str
+    model_id: str
+    architecture: str
+    quantisation: str
+    n_layers: int
+    ready: bool
+    reason: str
+    epoch: tuple[int, int]
+    streams: int
+    context: int
+    active: int
+    waiting: int
+    nodes_missing: int
+    gateway_memory_bytes: int
+    ends: tuple[tuple[int, int], ...]
+    stages: tuple[StageStatus, ...]
+    lap: LapStatus | None
+
+
+def ring_status(conductor: Conductor, fleet: Fleet, manifest: Manifest, streams: int) -> RingStatus:
+    """A snapshot."""
+    plan, driver, health = conductor.plan, conductor.driver, conductor.health()
+    stages: tuple[StageStatus, ...] = ()
+    ends: tuple[tuple[int, int], ...] = ()
+    if plan is not None:
+        by_node = {member.link.peer: member for member in fleet.members}
+        stages = tuple(
+            _stage(member, plan_stage.first, plan_stage.last)
+            for plan_stage in plan.stages
+            if (member := by_node.get(plan_stage.node)) is not None
+        )
+        ends = ((0, plan.stages[0].first), (plan.stages[-1].last, plan.n_layers))
+    return RingStatus(
+        version=__version__,
+        model=conductor.card.name,
+        model_id=manifest.model,
+        architecture=manifest.architecture,
+        quantisation=manifest.quantisation,
+        n_layers=manifest.n_layers,
+        ready=health.ready,
+        reason=health.reason,
+        epoch=(plan.epoch.incarnation, plan.epoch.counter) if plan else (0, 0),
+        streams=streams,
+        context=conductor.card.context,
+        active=driver.active if driver else 0,
+        waiting=driver.waiting if driver else 0,
+        nodes_missing=fleet.missing,
+        gateway_memory_bytes=_memory((None, conductor.ends_pid)),
+        ends=ends,
+        stages=stages,
+        lap=_lap(conductor),
+    )
+
+
+def _stage(member: Member, first: int, last: int) -> StageStatus:
+    ready, report = member.ready, member.report
+    batches = report.batches if report else 0
+
+    def mean_ms(seconds: float) -> float:
+        return round(1e3 * seconds / batches, 3) if batches else 0.0
+
+    return StageStatus(
+        name=member.name,
+        node=member.link.peer,
+        address=f"{member.join.data_host}:{member.join.data_port}",
+        first=first,
+        last=last,
+        ready=ready is not None,
+        shard_bytes=ready.shard_bytes if ready else 0,
+        kv_bytes=ready.kv_bytes if ready else 0,
+        memory_bytes=report.memory_bytes if report else 0,
+        batches=batches,
+        windows=report.windows if report else 0,
+        rows=report.rows if report else 0,
+        engine_ms=mean_ms(report.engine_s) if report else 0.0,
+        convert_ms=mean_ms(report.busy_s - report.engine_s) if report else 0.0,
+        pipe_ms=mean_ms(report.call_s - report.busy_s) if report else 0.0,
+        node_ms=mean_ms(report.node_s) if report else 0.0,
+        sessions=report.sessions if report else 0,
+        isolation_missing=missing(report.isolation) if report else (),
+    )
+
+
+def _lap(conductor: Conductor) -> LapStatus | None:
+    driver = conductor.driver
+    if driver is None or not driver.laps.overhead_s:
+        return None
+    laps = driver.laps
+
+    def median_ms(samples: Iterable[float]) -> float:
+        return round(1e3 * statistics.median(samples), 3)
+
+    inside = [e + s for e, s in zip(laps.ends_s, laps.sampling_s, strict=True)]
+    pipe = [c - i for c, i in zip(laps.ends_call_s, inside, strict=True)]
+    return LapStatus(
+        steps=len(laps.overhead_s),
+        overhead_ms=median_ms(laps.overhead_s),
+        stages_ms=median_ms(laps.stages_s),
+        ends_ms=median_ms(laps.ends_s),
+        sampling_ms=median_ms(laps.sampling_s),
+        ends_pipe_ms=median_ms(pipe),
+    )
+
+
+def _memory(pids: Iterable[int | None]) -> int:
+    total = 0
+    for pid in pids:
+        try:
+            total += psutil.Process(pid).memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total

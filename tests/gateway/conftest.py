@@ -1,0 +1,142 @@
+"""A real server on a loopback port, before the scripted ring."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from tests.conftest import MakeModel
+from tests.gateway.scripted import MODEL, ScriptedBackend, ScriptedText
+from tests.support.hand_node import HandNode, open_hand_node, open_small_gateway
+
+from atoll.gateway.api import create_app
+from atoll.gateway.keys import KeyStore
+from atoll.gateway.limits import Limits
+from atoll.gateway.serve import Gateway
+from atoll.gateway.server import open_server, open_socket
+from atoll.store.layout import FoundModel, Store
+
+
+@dataclass
+class Door:
+    """A running server and clients that hold a valid key."""
+
+    url: str
+    http: httpx.AsyncClient
+    client: openai.AsyncOpenAI
+    keys: KeyStore
+    secret: str
+    backend: ScriptedBackend
+    text: ScriptedText
+
+    async def chat(self, **fields: Any) -> httpx.Response:
+        asked: dict[str, Any] = {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": "Where does the tide go?"}],
+            "max_tokens": 8,
+        }
+        return await self.http.post("/v1/chat/completions", json=asked | fields)
+
+    async def complete(self, **fields: Any) -> httpx.Response:
+        asked: dict[str, Any] = {"model": MODEL, "prompt": "The tide", "max_tokens": 8}
+        return await self.http.post("/v1/completions", json=asked | fields)
+
+
+@dataclass
+class Doors:
+    """Opens servers; all are closed at the end of the test."""
+
+    folder: Path
+    stack: AsyncExitStack
+    n_opened: int = field(default=0)
+    servers: dict[str, AsyncExitStack] = field(default_factory=dict)
+
+    async def open(
+        self, *, limits: Limits | None = None, auth: bool = True, grace_s: int = 1
+    ) -> Door:
+        backend, text = ScriptedBackend(), ScriptedText()
+        self.n_opened += 1
+        keys = KeyStore(self.folder / f"keys-{self.n_opened}.json")
+        secret = keys.create("test").secret
+        app = create_app(backend, text, keys=keys if auth else None, limits=limits)
+        server = AsyncExitStack()
+        url = await server.enter_async_context(
+            open_server(app, open_socket("127.0.0.1", 0), limits=limits, grace_s=grace_s)
+        )
+        self.stack.push_async_exit(server)
+        self.servers[url] = server
+        http = await self.stack.enter_async_context(
+            httpx.AsyncClient(
+                base_url=url, headers={"authorization": f"Bearer {secret}"}, timeout=20
+            )
+        )
+        client = await self.stack.enter_async_context(
+            openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0, timeout=20)
+        )
+        return Door(url, http, client, keys, secret, backend, text)
+
+    async def close_server(self, door: Door) -> None:
+        """Leave the server's block early."""
+        await self.servers[door.url].aclose()
+
+
+@pytest.fixture
+async def doors(tmp_path: Path) -> AsyncIterator[Doors]:
+    async with AsyncExitStack() as stack:
+        yield Doors(tmp_path, stack)
+
+
+@pytest.fixture
+async def door(doors: Doors) -> Door:
+    return await doors.open()
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """One store, so that every shard is cut once."""
+    return Store(tmp_path_factory.mktemp("gateway-store"))
+
+
+@pytest.fixture(scope="session")
+def small_model(random_model: MakeModel, small_store: Store) -> FoundModel:
+    return small_store.resolve(str(random_model("llama", n_layers=6)))
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What the gateway told its operator."""
+    return []
+
+
+OpenGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
+
+
+@pytest.fixture
+def open_ring_gateway(
+    small_model: FoundModel, small_store: Store, tmp_path: Path, said: list[str]
+) -> OpenGateway:
+    """Opens a real gateway with one place in its ring; keywords are ring options."""
+
+    def open_it(**options: Any) -> AbstractAsyncContextManager[Gateway]:
+        return open_small_gateway(small_model, small_store, tmp_path, said, **options)
+
+    return open_it
+
+
+@pytest.fixture
+async def ring_gateway(open_ring_gateway: OpenGateway) -> AsyncIterator[Gateway]:
+    async with open_ring_gateway() as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def hand_node() -> AsyncIterator[HandNode]:
+    """A node driven by hand that has not joined yet."""
+    async with open_hand_node() as node:
+        yield node
