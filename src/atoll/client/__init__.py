@@ -1,0 +1,1 @@
+"""Client: talking to a gateway over HTTP, for the commands and the demo."""

@@ -1,0 +1,241 @@
+"""An HTTP client for OpenAI-compatible APIs and for what Atoll adds to them."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+
+from atoll.client.endpoint import Endpoint
+from atoll.client.replies import Chunk, ErrorReply, HealthReply, ModelList, TokenEntry, Usage
+from atoll.client.sse import events
+from atoll.domain.errors import AtollError
+from atoll.gateway.status import RingStatus
+
+CONNECT_S = 10.0
+ANSWER_S = 120.0
+"""Longest silence of a server, which may have a long prompt to read first."""
+BODY_BYTES_MAX = 8 * 1024 * 1024
+
+Reply = TypeVar("Reply")
+
+
+class ApiFault(AtollError):
+    """The API cannot be reached, refused, or answered what nobody understands.
+
+    `status` is the HTTP status; 0 where none came.
+    """
+
+    exit_code = 7
+
+    def __init__(self, problem: str, *, hint: str = "", status: int = 0) -> None:
+        super().__init__(problem, hint=hint)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message; `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one event of an answer adds."""
+
+    text: str = ""
+    tokens: tuple[TokenEntry, ...] = ()
+    finish: str | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOptions:
+    """Fields of a chat request beside its messages; None leaves one out."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+    def body(self) -> dict[str, object]:
+        """As JSON fields."""
+        given = {
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            **self.extra,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class ApiClient:
+    """Talks to one endpoint. Use it as an async context manager."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        headers = {"authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=endpoint.url,
+                headers=headers,
+                timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
+                verify=endpoint.tls(),
+                trust_env=not endpoint.is_local,
+            )
+        except (OSError, ssl.SSLError) as error:
+            raise ApiFault(
+                f"the certificate {endpoint.certificate} cannot be used: {error}",
+                hint="name the gateway with --url",
+            ) from error
+
+    async def __aenter__(self) -> ApiClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def health(self) -> HealthReply:
+        """Whether a generation could start now, and if not, why.
+
+        Raises:
+            ApiFault: There is no gateway.
+        """
+        async with self._send("GET", "/health") as response:
+            return _decode(await _body(response), HealthReply, self.endpoint.url)
+
+    async def models(self) -> tuple[str, ...]:
+        """Names of the served models.
+
+        Raises:
+            ApiFault: The request failed.
+        """
+        found = await self._get("/v1/models", ModelList)
+        return tuple(entry.id for entry in found.data)
+
+    async def status(self) -> RingStatus:
+        """The ring in numbers.
+
+        Raises:
+            ApiFault: The request failed.
+        """
+        return await self._get("/status", RingStatus)
+
+    async def chat(
+        self, model: str, messages: Sequence[ChatMessage], options: ChatOptions | None = None
+    ) -> AsyncGenerator[Part, None]:
+        """Stream an answer; leaving the iteration early cancels it at the server.
+
+        Raises:
+            ApiFault: The request was refused, or the answer ended with an error
+                or without an end.
+        """
+        body = {
+            "model": model,
+            "messages": [{"role": m.role, "content": m.content} for m in messages],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **(options or ChatOptions()).body(),
+        }
+        async with self._send("POST", "/v1/chat/completions", json=body) as response:
+            if response.status_code != httpx.codes.OK:
+                raise _refusal(response, await _body(response))
+            async for event in events(response.aiter_lines()):
+                if event.data == "[DONE]":
+                    return
+                chunk = _decode(event.data.encode(), Chunk, self.endpoint.url)
+                if chunk.error is not None:
+                    raise ApiFault(f"the answer broke off: {chunk.error.message}")
+                yield _part(chunk)
+        raise ApiFault("the answer broke off: the server closed the connection", hint="ask again")
+
+    async def _get(self, path: str, kind: type[Reply]) -> Reply:
+        async with self._send("GET", path) as response:
+            body = await _body(response)
+            if response.status_code != httpx.codes.OK:
+                raise _refusal(response, body)
+            return _decode(body, kind, self.endpoint.url)
+
+    @asynccontextmanager
+    async def _send(
+        self, method: str, path: str, *, json: Any = None
+    ) -> AsyncIterator[httpx.Response]:
+        try:
+            async with self._http.stream(method, path, json=json) as response:
+                yield response
+        except httpx.ConnectError as error:
+            raise ApiFault(
+                f"cannot reach {self.endpoint.url}: {error or 'no answer'}",
+                hint="is the gateway running there? 'atoll serve' starts one",
+            ) from error
+        except httpx.TimeoutException as error:
+            raise ApiFault(
+                f"{self.endpoint.url} did not answer in time", hint="try again"
+            ) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ApiFault(
+                f"the connection to {self.endpoint.url} failed: {error or type(error).__name__}",
+                hint="try again",
+            ) from error
+
+
+def _part(chunk: Chunk) -> Part:
+    if not chunk.choices:
+        return Part(usage=chunk.usage)
+    choice = chunk.choices[0]
+    tokens = choice.logprobs.content if choice.logprobs else None
+    return Part(choice.delta.content or "", tokens or (), choice.finish_reason, chunk.usage)
+
+
+async def _body(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for piece in response.aiter_bytes():
+        body += piece
+        if len(body) > BODY_BYTES_MAX:
+            raise ApiFault(
+                f"the server's answer is longer than {BODY_BYTES_MAX} bytes",
+                hint="check the address",
+            )
+    return bytes(body)
+
+
+def _decode(body: bytes, kind: type[Reply], url: str) -> Reply:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ApiFault(
+            f"{url} answers what an Atoll gateway would not: {error}",
+            hint="check that the address is that of an OpenAI-compatible API",
+        ) from error
+
+
+def _refusal(response: httpx.Response, body: bytes) -> ApiFault:
+    """The server's own words where it sent some."""
+    status = response.status_code
+    try:
+        problem = msgspec.json.decode(body, type=ErrorReply).error.message
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        problem = f"the server answers {status} {response.reason_phrase}"
+    hint = ""
+    if status == httpx.codes.UNAUTHORIZED:
+        hint = "make a key with 'atoll keys create NAME' and set ATOLL_API_KEY to it"
+    elif status == httpx.codes.NOT_FOUND:
+        hint = "check the address and the model's name"
+    return ApiFault(problem, hint=hint, status=status)

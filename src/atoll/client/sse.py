@@ -1,0 +1,50 @@
+"""Server-sent events, read line by line."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from atoll.domain.errors import LinkFault
+
+EVENT_CHARS_MAX = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event; `kind` is "message" where the server names none."""
+
+    data: str
+    kind: str = "message"
+
+
+async def events(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
+    """The events of a stream, given its lines without their ends.
+
+    An event that the stream's end cut off is dropped, as the standard says.
+
+    Raises:
+        LinkFault: An event is longer than `EVENT_CHARS_MAX`.
+
+    Source: WHATWG HTML, section 9.2.6, interpreting an event stream.
+    """
+    data: list[str] = []
+    kind, size = "", 0
+    async for line in lines:
+        if not line:
+            if data:
+                yield Event("\n".join(data), kind or "message")
+            data, kind, size = [], "", 0
+            continue
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        size += len(line)
+        if size > EVENT_CHARS_MAX:
+            raise LinkFault(
+                f"the server sent an event of more than {EVENT_CHARS_MAX} characters",
+                hint="check that the address is that of an OpenAI-compatible API",
+            )
+        if name == "data":
+            data.append(value)
+        elif name == "event":
+            kind = value

@@ -1,0 +1,87 @@
+"""The gateway's real web server before a scripted ring, and a client for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.gateway.scripted import ScriptedBackend, ScriptedText
+
+from atoll.client.api import ApiClient
+from atoll.client.endpoint import Endpoint
+from atoll.gateway.api import create_app
+from atoll.gateway.keys import KeyStore
+from atoll.gateway.server import open_server, open_socket
+from atoll.gateway.status import LapStatus, RingStatus, StageStatus
+
+STATUS = RingStatus(
+    version="0.1.0",
+    model="tide",
+    model_id="ab" * 32,
+    architecture="llama",
+    quantisation="Q4_1",
+    n_layers=30,
+    ready=True,
+    reason="",
+    epoch=(3, 1),
+    streams=8,
+    context=2048,
+    active=1,
+    waiting=0,
+    nodes_missing=0,
+    gateway_memory_bytes=200 << 20,
+    ends=((0, 1), (29, 30)),
+    stages=(
+        StageStatus(
+            name="reef",
+            node="cd" * 32,
+            address="127.0.0.1:9",
+            first=1,
+            last=29,
+            ready=True,
+            shard_bytes=50 << 20,
+            kv_bytes=10 << 20,
+            memory_bytes=90 << 20,
+            batches=10,
+            windows=12,
+            rows=30,
+            engine_ms=1.25,
+            convert_ms=0.0625,
+            pipe_ms=0.25,
+            node_ms=0.125,
+            sessions=1,
+            isolation_missing=("seccomp",),
+        ),
+    ),
+    lap=LapStatus(
+        steps=9,
+        overhead_ms=1.0,
+        stages_ms=2.0,
+        ends_ms=0.75,
+        sampling_ms=0.25,
+        ends_pipe_ms=0.1,
+    ),
+)
+
+
+@dataclass
+class Gateway:
+    """The server, the ring behind it, and who may ask."""
+
+    endpoint: Endpoint
+    backend: ScriptedBackend
+    client: ApiClient
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+    keys = KeyStore(tmp_path / "keys.json")
+    secret = keys.create("test").secret
+    backend = ScriptedBackend()
+    app = create_app(backend, ScriptedText(), keys=keys, status=lambda: STATUS)
+    async with open_server(app, open_socket("127.0.0.1", 0), grace_s=1) as url:
+        endpoint = Endpoint.at(url, secret)
+        async with ApiClient(endpoint) as client:
+            yield Gateway(endpoint, backend, client)
