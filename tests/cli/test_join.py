@@ -1,0 +1,95 @@
+"""`atoll join`: its options, its bad inputs, and a node's life as a process."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.cli.conftest import LiveRing, Run, family, live_ring, wait_until
+
+from atoll.cli.join import JoinFlags
+from atoll.engine.threads import SHARED_SPIN
+from atoll.net.home import held_home
+from atoll.net.join_file import JoinFile
+from atoll.store.layout import Store
+
+GATEWAY = "ab" * 32
+
+
+def _join_file(path: Path, port: int = 1) -> Path:
+    JoinFile("127.0.0.1", port, GATEWAY, "s" * 43).write(path)  # type: ignore[arg-type]
+    return path
+
+
+def test_options_become_the_nodes() -> None:
+    flags = JoinFlags(name="me", model="m", threads=2, threads_large=3, host="::1", port=9)
+    node = flags.node_options()
+    assert (node.name, node.model, node.threads, node.threads_large) == ("me", "m", 2, 3)
+    assert (node.host, node.port, node.spin) == ("::1", 9, SHARED_SPIN)
+    assert JoinFlags(share_cores=False).node_options().spin is None
+    assert JoinFlags().node_options().name != ""
+
+
+def test_a_gateway_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    failed = run("join", str(_join_file(tmp_path / "a.join")))
+    assert failed.code == 6
+    assert failed.err.startswith("error: ")
+    assert "hint: " in failed.err
+
+
+def test_a_join_file_open_to_others_is_refused(run: Run, tmp_path: Path) -> None:
+    file = _join_file(tmp_path / "a.join")
+    file.chmod(0o640)
+    refused = run("join", str(file))
+    assert refused.code == 6
+    assert "open to other users" in refused.err
+
+
+@pytest.mark.parametrize("text", ["", "{}", "x" * 10_000, '{"secret": "hush-hush"}'])
+def test_a_malformed_invitation_is_not_repeated(run: Run, text: str) -> None:
+    refused = run("join", "-", stdin=text)
+    assert refused.code == 6
+    assert "standard input" in refused.err
+    assert "hush-hush" not in refused.err
+
+
+def test_two_nodes_do_not_share_a_home(run: Run, tmp_path: Path) -> None:
+    with held_home(tmp_path / "shared", "node"):
+        refused = run(
+            "join", str(_join_file(tmp_path / "a.join")), "--home", str(tmp_path / "shared")
+        )
+    assert refused.code == 2
+    assert "a node already runs with the home" in refused.err
+    assert "--home DIR" in refused.err
+
+
+@pytest.mark.engine
+@pytest.mark.network
+class TestLive:
+    def test_it_says_what_it_serves(self, ring: LiveRing) -> None:
+        for number, log in enumerate(ring.node_logs):
+            said = log.read_text()
+            assert f"joined as node-{number}" in said
+            assert "serving layers" in said
+
+    def test_a_used_invitation_is_refused(self, ring: LiveRing, run: Run) -> None:
+        refused = run("join", "-", stdin=ring.invitations[0])
+        assert refused.code == 6
+        assert "the gateway refuses this node" in refused.err
+        assert "hint: " in refused.err
+
+    def test_a_signal_ends_it_and_its_stage(
+        self, tmp_path: Path, demo_model: Path, test_store: Store
+    ) -> None:
+        with live_ring(tmp_path, demo_model, test_store) as ring:
+            node, stage = family(ring.nodes[0])
+            node.send_signal(signal.SIGTERM)
+            _, alive = psutil.wait_procs([node, stage], timeout=20)
+            assert not alive
+            assert "stopped by SIGTERM" in ring.node_logs[0].read_text()
+            # The gateway goes on, and invites another to the empty place.
+            new_file = ring.home / "join" / "node-1.join"
+            wait_until(new_file.exists, "a new join file", ring.gateway_log)
+            assert ring.gateway.is_running()
