@@ -1,0 +1,188 @@
+"""The official client against a real ring, and what it computes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+
+import openai
+import pytest
+from tests.gateway.openai_checks import CHECKS, Check
+from tests.support.rings import GREEDY, Ring
+
+from atoll.domain.generation import GenerateRequest
+from atoll.engine.whole import WholeModel
+from atoll.store.layout import FoundModel
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.network,
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+TEXTS = (
+    "The tide goes out and",
+    "def add(a, b):\n    return",
+    "Once upon a time there was a king who",
+    "Water boils at a temperature of",
+    "1, 2, 3, 4, 5,",
+    "The capital of France is",
+    "Dear Sir or Madam,",
+    "In 1969 two people",
+)
+N_TOKENS = 40
+
+
+@pytest.fixture(scope="module")
+def whole(demo: FoundModel) -> Iterator[WholeModel]:
+    model = WholeModel(demo.path, n_slots=len(TEXTS), context=1024, threads=1)
+    yield model
+    model.close()
+
+
+async def greedy(
+    whole: WholeModel, asked: list[tuple[int, ...]], n: int
+) -> tuple[tuple[int, ...], ...]:
+    """The whole model's tokens; in a thread, as the ring's gateway lives on this loop."""
+    run = await asyncio.to_thread(whole.greedy, asked, n, exact=True, stop_at_end=False)
+    return run.tokens
+
+
+def prompts(whole: WholeModel) -> list[tuple[int, ...]]:
+    return [
+        tuple(whole.vocabulary.tokens(text, add_special=True, parse_special=False))
+        for text in TEXTS
+    ]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_official_client(demo_ring: Ring, check: Check) -> None:
+    await check(demo_ring.client, demo_ring.name)
+    await demo_ring.wait_idle()
+
+
+async def test_exact_tokens_are_the_whole_models_alone_and_merged(
+    demo_ring: Ring, whole: WholeModel
+) -> None:
+    asked = prompts(whole)
+    expected = await greedy(whole, asked, N_TOKENS)
+    merged = await asyncio.gather(*(demo_ring.tokens(prompt, N_TOKENS) for prompt in asked))
+    assert tuple(merged) == expected
+    for prompt, tokens in list(zip(asked, expected, strict=True))[:3]:
+        assert await demo_ring.tokens(prompt, N_TOKENS) == tokens
+
+
+async def test_exact_text_over_http_is_the_whole_models(demo_ring: Ring, whole: WholeModel) -> None:
+    [tokens] = await greedy(whole, prompts(whole)[:1], 16)
+    reply = await demo_ring.client.completions.create(
+        model=demo_ring.name,
+        prompt=TEXTS[0],
+        max_tokens=16,
+        temperature=0,
+        extra_body={"exact": True, "ignore_eos": True},
+    )
+    pieces = b"".join(whole.vocabulary.piece(token) for token in tokens)
+    assert reply.choices[0].text == pieces.decode()
+
+
+async def test_default_mode_says_nearly_the_same(demo_ring: Ring, whole: WholeModel) -> None:
+    """Half-precision frames move logits a little: texts part late, if at all."""
+    asked = prompts(whole)
+    exact = await greedy(whole, asked, 24)
+    rough = await asyncio.gather(*(demo_ring.tokens(p, 24, exact=False) for p in asked))
+    equal = [sum(map(int.__eq__, a, b)) for a, b in zip(exact, rough, strict=True)]
+    assert sum(equal) > 0.4 * 24 * len(asked), equal
+    assert sum(a[0] == b[0] for a, b in zip(exact, rough, strict=True)) >= len(asked) - 1
+    reply = await demo_ring.client.completions.create(
+        model=demo_ring.name, prompt="The capital of France is", max_tokens=8, temperature=0
+    )
+    assert "Paris" in reply.choices[0].text
+
+
+async def test_a_prompt_of_many_chunks_beyond_512_positions(
+    demo_ring: Ring, whole: WholeModel
+) -> None:
+    """Exact chunks have 63 rows, so this takes eleven, and decodes behind 512 cells."""
+    prompt = tuple(list(prompts(whole)[2]) * 70)[:650]
+    [expected] = await greedy(whole, [prompt], 12)
+    beside = prompts(whole)[0]
+    [expected_beside] = await greedy(whole, [beside], N_TOKENS)
+    long, short = await asyncio.gather(
+        demo_ring.tokens(prompt, 12), demo_ring.tokens(beside, N_TOKENS)
+    )
+    assert long == expected
+    assert short == expected_beside
+    roughly = await demo_ring.tokens(prompt, 12, exact=False)
+    assert len(roughly) == 12
+
+
+async def test_more_requests_than_slots_wait_their_turn(demo_ring: Ring) -> None:
+    async def ask(seed: int) -> int:
+        reply = await demo_ring.client.completions.create(
+            model=demo_ring.name,
+            prompt=TEXTS[seed % len(TEXTS)],
+            max_tokens=8,
+            seed=seed,
+            extra_body={"ignore_eos": True},
+        )
+        assert reply.usage is not None
+        return reply.usage.completion_tokens
+
+    assert await asyncio.gather(*(ask(seed) for seed in range(14))) == [8] * 14
+    await demo_ring.wait_idle()
+
+
+async def test_too_many_requests_are_told_when_to_come_back(demo_ring: Ring) -> None:
+    """Eight streams run and eight may wait; three times eight choices are too many."""
+
+    async def ask() -> openai.APIStatusError | None:
+        try:
+            await demo_ring.client.completions.create(
+                model=demo_ring.name,
+                prompt="The tide",
+                n=8,
+                max_tokens=48,
+                extra_body={"ignore_eos": True},
+            )
+        except openai.APIStatusError as error:
+            return error
+        return None
+
+    outcomes = await asyncio.gather(*(ask() for _ in range(3)))
+    refused = [error for error in outcomes if error is not None]
+    assert len(refused) == 1
+    assert refused[0].status_code == 503
+    assert refused[0].code == "overloaded"
+    assert int(refused[0].response.headers["retry-after"]) >= 1
+    await demo_ring.wait_idle()
+
+
+async def test_a_prompt_beyond_the_context_is_a_bad_request(demo_ring: Ring) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        await demo_ring.client.completions.create(
+            model=demo_ring.name, prompt=[1000] * 1025, max_tokens=1
+        )
+    assert caught.value.code == "context_length_exceeded"
+    assert "1025" in caught.value.message
+    assert demo_ring.status.active == 0
+
+
+async def test_the_last_position_of_the_context_can_be_used(demo_ring: Ring) -> None:
+    request = GenerateRequest((1000,) * 1020, 100, GREEDY, ignore_eos=True)
+    got = [s async for s in demo_ring.gateway.conductor.generate(request)]
+    assert got[-1].finish == "length"
+    assert len(got) == 5
+    await demo_ring.wait_idle()
+
+
+async def test_the_status_names_every_stage(demo_ring: Ring) -> None:
+    reply = await demo_ring.http.get("/status")
+    status = reply.json()
+    assert status["ready"]
+    assert [stage["ready"] for stage in status["stages"]] == [True] * 3
+    ranges = [(stage["first"], stage["last"]) for stage in status["stages"]]
+    assert (ranges[0][0], ranges[-1][1]) == (1, 29)
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(ranges))
+    assert status["lap"]["steps"] > 0
+    assert demo_ring.secret not in reply.text

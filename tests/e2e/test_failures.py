@@ -1,0 +1,312 @@
+"""What becomes of streams, processes and files when a part of the ring is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import stat
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+from tests.e2e.conftest import OpenSmall
+from tests.support.children import is_running, new_children
+from tests.support.rings import Ring, start_node, wait_until
+
+from atoll.domain.errors import AtollError
+from atoll.store.layout import Store
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.network,
+    pytest.mark.usefixtures("own_children"),
+]
+
+LOST_WITHIN_S = 5.0
+
+
+class Stream:
+    """A client that reads an endless answer; `ended_s` is when an error ended it."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
+        self.text = ""
+        self.code: str | None = None
+        self.message = ""
+        self.ended_s = 0.0
+
+    async def read(self, max_tokens: int = 240) -> None:
+        stream = await self._ring.client.completions.create(
+            model=self._ring.name,
+            prompt="ab",
+            max_tokens=max_tokens,
+            temperature=0,
+            stream=True,
+            extra_body={"ignore_eos": True},
+        )
+        try:
+            async for chunk in stream:
+                self.text += chunk.choices[0].text
+        except openai.APIError as error:
+            self.code, self.message = str(error.code), str(error)
+        self.ended_s = time.monotonic()
+
+
+async def broken_stream(ring: Ring, breakage: int, how: signal.Signals) -> Stream:
+    """Send `how` to process `breakage` while a stream runs; returns the stream once it ended."""
+    # Slow the stages down, so that the stream is surely under way.
+    stream = Stream(ring)
+    async with asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(endless(stream), name="read")
+        await wait_until(lambda: stream.text, what="the first text")
+        sent_s = time.monotonic()
+        os.kill(breakage, how)
+        async with asyncio.timeout(10):
+            await reading
+    assert stream.code == "ring_down", (stream.code, stream.message)
+    assert stream.ended_s - sent_s < LOST_WITHIN_S
+    return stream
+
+
+async def endless(stream: Stream) -> None:
+    """Read one answer after the other until one ends with an error."""
+    while stream.code is None:
+        await stream.read()
+
+
+async def refused(ring: Ring) -> httpx.Response:
+    reply = await ring.http.post(
+        "/v1/completions", json={"model": ring.name, "prompt": "ab", "max_tokens": 2}
+    )
+    assert reply.status_code == 503, reply.text
+    assert reply.json()["error"]["code"] == "ring_down"
+    return reply
+
+
+async def serves(ring: Ring) -> None:
+    reply = await ring.http.post(
+        "/v1/completions", json={"model": ring.name, "prompt": "ab", "max_tokens": 2}
+    )
+    assert reply.status_code == 200, reply.text
+
+
+async def test_a_stage_that_aborts_ends_its_streams_and_the_ring_comes_back(
+    open_small: OpenSmall,
+) -> None:
+    async with open_small() as ring:
+        stage = ring.nodes[1].stage_pid()
+        stream = await broken_stream(ring, stage, signal.SIGABRT)
+        assert "abort" in stream.message
+        await refused(ring)
+        health = await ring.http.get("/health")
+        assert health.status_code == 503
+        assert "node-2" in health.json()["reason"]
+        assert not is_running(stage)
+        await ring.wait_ready(10)
+        await serves(ring)
+        assert ring.status.epoch[1] == 2
+        assert all(node.process.returncode is None for node in ring.nodes)
+        assert ring.nodes[1].stage_pid() != stage
+
+
+async def test_a_killed_node_is_replaced_with_a_new_join_file(open_small: OpenSmall) -> None:
+    async with open_small() as ring:
+        first, second = ring.gateway.join_files
+        assert not first.exists()
+        stage = ring.nodes[0].stage_pid()
+        stream = await broken_stream(ring, ring.nodes[0].pid, signal.SIGKILL)
+        assert "node-1" in stream.message
+        await ring.nodes[0].wait_ended()
+        await wait_until(lambda: not is_running(stage), what="the orphaned stage's end")
+        await refused(ring)
+        reason = (await ring.http.get("/health")).json()["reason"]
+        assert reason == "the node node-1 is gone"
+        assert first.exists()
+        assert not second.exists()
+        assert stat.S_IMODE(first.stat().st_mode) == 0o600
+        assert any(str(first) in line for line in ring.said)
+        assert ring.status.nodes_missing == 1
+        replacement = await ring.add_node(first)
+        await ring.wait_ready()
+        await serves(ring)
+        assert replacement.process.returncode is None
+        assert [stage.name for stage in ring.status.stages] == ["node-3", "node-2"]
+
+
+async def test_a_node_asked_to_stop_says_goodbye(open_small: OpenSmall) -> None:
+    async with open_small() as ring:
+        stage = ring.nodes[1].stage_pid()
+        ring.nodes[1].process.terminate()
+        assert await ring.nodes[1].wait_ended() == 0
+        assert not is_running(stage)
+        await wait_until(lambda: not ring.gateway.conductor.health().ready)
+        await refused(ring)
+
+
+async def test_the_ends_process_is_started_again(open_small: OpenSmall) -> None:
+    async with open_small() as ring:
+        ends = ring.gateway.conductor.ends_pid
+        assert ends is not None
+        stream = await broken_stream(ring, ends, signal.SIGKILL)
+        assert "ends process" in stream.message
+        await refused(ring)
+        await ring.wait_ready(10)
+        assert ring.gateway.conductor.ends_pid not in (None, ends)
+        await serves(ring)
+
+
+async def test_a_silent_node_is_noticed(open_small: OpenSmall) -> None:
+    async with open_small() as ring:
+        silent = ring.nodes[0]
+        try:
+            stream = await broken_stream(ring, silent.pid, signal.SIGSTOP)
+            await refused(ring)
+        finally:
+            os.kill(silent.pid, signal.SIGCONT)
+        assert "silent" in stream.message or "gone" in stream.message
+        # It finds its links closed, and ends: its place has a new join file by now.
+        assert await silent.wait_ended() == 6
+        assert "the gateway is gone" in silent.said
+
+
+async def test_a_stopped_stage_process_stalls_no_stream_for_ever(open_small: OpenSmall) -> None:
+    """Its node still beats, so only the missing answer tells."""
+    async with open_small(stall_s=1.0) as ring:
+        stage = ring.nodes[0].stage_pid()
+        stream = await broken_stream(ring, stage, signal.SIGSTOP)
+        assert "no answer came round" in stream.message
+        await wait_until(lambda: not is_running(stage), what="the stopped stage's end")
+        await ring.wait_ready(15)
+        await serves(ring)
+
+
+async def test_stopped_ends_are_replaced(open_small: OpenSmall) -> None:
+    async with open_small(stall_s=1.0) as ring:
+        ends = ring.gateway.conductor.ends_pid
+        assert ends is not None
+        await broken_stream(ring, ends, signal.SIGSTOP)
+        await ring.wait_ready(15)
+        assert not is_running(ends)
+        await serves(ring)
+
+
+async def test_leaving_the_gateway_ends_streams_nodes_and_files(open_small: OpenSmall) -> None:
+    stream: Stream
+    async with asyncio.TaskGroup() as tasks:
+        async with open_small() as ring:
+            stream = Stream(ring)
+            reading = tasks.create_task(endless(stream), name="read")
+            await wait_until(lambda: stream.text, what="the first text")
+            nodes = ring.nodes
+            stages = [node.stage_pid() for node in nodes]
+            gateway_folder = ring.folder
+            # The clients outlive the gateway here, so that they see what it says last.
+            ring.http, ring.client = ring.http, ring.client.with_options()
+            closing = time.monotonic()
+        assert time.monotonic() - closing < 10
+        with_error = asyncio.gather(reading, return_exceptions=True)
+        await with_error
+    assert stream.code is not None
+    for node in nodes:
+        assert await node.wait_ended() == 0
+        assert "the gateway is shutting down" in node.said
+    assert not any(is_running(stage) for stage in stages)
+    assert list((gateway_folder / "join").iterdir()) == []
+    assert new_children() == []
+
+
+async def test_nodes_of_a_killed_gateway_end_by_themselves(
+    small_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, store_home = small_files
+    join_dir = tmp_path / "join"
+    gateway = await start_gateway(model, store_home, tmp_path, join_dir)
+    nodes = []
+    try:
+        for number in (1, 2):
+            path = join_dir / f"node-{number}.join"
+            await wait_until(path.exists, timeout_s=20, what="the join file")
+            nodes.append(
+                await start_node(
+                    path,
+                    tmp_path / f"n{number}",
+                    tmp_path / f"n{number}.log",
+                    "--model",
+                    str(model),
+                    store=Store(store_home),
+                )
+            )
+        await wait_until((tmp_path / "ready").exists, timeout_s=20, what="the ring")
+        children = psutil.Process(gateway.pid).children(recursive=True)
+        stages = [node.stage_pid() for node in nodes]
+        gateway.kill()
+        await gateway.wait()
+        for node in nodes:
+            assert await node.wait_ended(LOST_WITHIN_S) == 6
+            assert "the gateway is gone" in node.said
+            assert "join again with a new join file" in node.said
+            assert "Traceback" not in node.said
+        pids = [child.pid for child in children] + stages
+        await wait_until(lambda: not any(is_running(pid) for pid in pids), what="the children")
+    finally:
+        for process in [gateway, *(node.process for node in nodes)]:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+async def test_a_gateway_asked_to_stop_leaves_nothing(
+    small_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, store_home = small_files
+    join_dir = tmp_path / "join"
+    gateway = await start_gateway(model, store_home, tmp_path, join_dir)
+    try:
+        await wait_until((join_dir / "node-1.join").exists, timeout_s=20, what="the join file")
+        children = psutil.Process(gateway.pid).children(recursive=True)
+        gateway.terminate()
+        assert await asyncio.wait_for(gateway.wait(), 10) == 0
+    finally:
+        if gateway.returncode is None:
+            gateway.kill()
+            await gateway.wait()
+    assert list(join_dir.iterdir()) == []
+    await wait_until(lambda: not any(is_running(c.pid) for c in children), what="the children")
+    left = [p for p in (tmp_path / "home").rglob("*") if p.is_file()]
+    assert {p.name for p in left} <= {"gateway.pem", "incarnation", "keys.json", "gateway.lock"} | {
+        p.name for p in left if p.suffix == ".lock"
+    }
+
+
+async def start_gateway(
+    model: Path, store_home: Path, folder: Path, join_dir: Path
+) -> asyncio.subprocess.Process:
+    with (folder / "gateway.log").open("wb") as log:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "atoll", "serve", str(model), "--nodes", "2", "--port", "0"),
+            *("--home", str(folder / "home"), "--store", str(store_home), "--context", "256"),
+            *("--join-dir", str(join_dir), "--ready-file", str(folder / "ready")),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=log,
+        )
+
+
+@pytest.fixture
+def small_files(small: object, tmp_path: Path) -> tuple[Path, Path]:
+    """A model's file, and the folder of a store."""
+    return small.path, tmp_path / "store"  # type: ignore[attr-defined]
+
+
+async def test_an_unplanned_end_of_the_ring_is_no_secret(open_small: OpenSmall) -> None:
+    """A ring that never forms says why, and asks for what it needs."""
+    async with open_small(join=False) as ring:
+        reply = await refused(ring)
+        assert "waiting for 2 nodes to join" in reply.json()["error"]["message"]
+        with pytest.raises(AtollError):
+            await ring.tokens((5, 6), 2)
