@@ -1,0 +1,1 @@
+"""Benchmarks: each measures beside a peer or a limit in the same run."""

@@ -1,0 +1,40 @@
+"""Benchmarks: `python -m bench NAME [--json] [--rounds N]`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from typing import Any
+
+NAMES = {
+    "local": "the ring of three nodes against the whole model, on this machine",
+    "links": "round trips of a window over a link",
+}
+
+
+def main() -> None:
+    """Run one benchmark and print what it found."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "name", choices=NAMES, help="; ".join(f"{k}: {v}" for k, v in NAMES.items())
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (local)")
+    parser.add_argument("--small-only", action="store_true", help="skip the large model (local)")
+    asked = parser.parse_args()
+    module = importlib.import_module(f"bench.{asked.name}")
+    found: dict[str, Any]
+    if asked.name == "local":
+        found = module.run(asked.rounds, large=not asked.small_only)
+    else:
+        found = module.run()
+    if asked.json:
+        print(json.dumps(found))
+    else:
+        for key, value in found.items():
+            print(f"{key:28} {json.dumps(value)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The soak runs every simulation, tells of failures with their seed, and goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from atoll.sim.ring_sim import SimFailure
+from bench import soak
+
+
+def test_a_few_seeds_hold() -> None:
+    said: list[str] = []
+    assert soak.soak(500_000, 3, said.append) == []
+    assert said == ["3 of 3 seeds, 0 failures"]
+
+
+def test_a_failure_is_told_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+
+    def simulate(seed: int) -> None:
+        ran.append(seed)
+        if seed == 8:
+            raise SimFailure(seed, 3, "a slot leaked")
+
+    monkeypatch.setattr(soak, "SIMULATIONS", (simulate,))
+    said: list[str] = []
+    assert [failure.seed for failure in soak.soak(7, 3, said.append)] == [8]
+    assert ran == [7, 8, 9]
+    assert said == [
+        "simulate: seed 8, event 3: a slot leaked",
+        "3 of 3 seeds, 1 failures",
+    ]
