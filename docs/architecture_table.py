@@ -1,0 +1,62 @@
+"""Writes the table of architectures.md from the table that the code uses.
+
+    python -m docs.architecture_table
+
+A test checks that the page is current.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from atoll.model.architectures import TABLE, Architecture
+
+PAGE = Path(__file__).parent / "reference" / "architectures.md"
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+COLUMNS = (
+    "Architecture",
+    "May be cut",
+    "Values for each layer",
+    "Windowed layers",
+    "Every shard carries",
+    "Not cut if",
+)
+
+
+def table() -> str:
+    """The table in Markdown, one row for each architecture."""
+    lines = [COLUMNS, tuple("---" for _ in COLUMNS), *(_row(row) for row in TABLE.values())]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def page_with_table(page: str) -> str:
+    """`page` with what lies between the marks replaced by the current table."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+def _row(row: Architecture) -> tuple[str, ...]:
+    where = "after every layer" if row.cut_every == 1 else f"every {row.cut_every} layers"
+    window = f"`{row.window.pattern_key}`" if row.window else "none"
+    refused = [f"`{key}`: {why}" for key, why in sorted(row.must_be_zero.items())]
+    refused += [
+        f"model or shard of {count} layers: the engine tells {what} from that number"
+        for count, what in sorted(row.fixed_counts.items())
+    ]
+    return (
+        f"`{row.name}`",
+        where,
+        _names(row.per_layer),
+        window,
+        _names(row.every_shard),
+        "; ".join(refused) or "-",
+    )
+
+
+def _names(names: frozenset[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names)) or "none"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_with_table(PAGE.read_text("utf-8")), "utf-8")
