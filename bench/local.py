@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,21 +142,18 @@ def best_whole(model: Path) -> int:
     return max(speeds, key=lambda threads: speeds[threads])
 
 
-async def best_ring(model: FoundModel, store: Store, whole: WholeProcess) -> int:
-    """Threads with which the ring decodes fastest."""
+async def best_ring(
+    model: FoundModel, store: Store, whole: WholeProcess, options: LocalRingOptions
+) -> LocalRingOptions:
+    """The options with the threads with which the ring decodes one stream fastest."""
     speeds = {}
     for threads in range(1, usable_cores() + 1):
-        async with open_ring(model, store, ring_options(threads)) as ring:
+        async with open_ring(model, store, replace(options, threads=threads)) as ring:
             contest = Contest(model, whole, ring)
             runs = [await contest.ring_decode(1, CALIBRATE_TOKENS) for _ in range(CALIBRATE_RUNS)]
             speeds[threads] = max(runs)
     talk(f"ring, tokens/s by threads: {rounded(speeds)}")
-    return max(speeds, key=lambda threads: speeds[threads])
-
-
-def ring_options(threads: int) -> LocalRingOptions:
-    """The ring that most figures are about."""
-    return LocalRingOptions(NODES, STREAMS, CONTEXT, threads)
+    return replace(options, threads=max(speeds, key=lambda threads: speeds[threads]))
 
 
 def rounded(speeds: dict[int, float]) -> dict[int, float]:
@@ -192,10 +190,10 @@ async def equal_shares(contest: Contest) -> dict[str, float]:
 
 
 async def memory_over(
-    model: FoundModel, store: Store, whole: WholeProcess, threads: int
+    model: FoundModel, store: Store, whole: WholeProcess, options: LocalRingOptions
 ) -> dict[str, Any]:
     """PSS of each node and its stage process beyond shard and KV cache, MB (10^6 bytes)."""
-    options = LocalRingOptions(NODES, MEMORY_STREAMS, MEMORY_CONTEXT, threads)
+    options = replace(options, streams=MEMORY_STREAMS, context=MEMORY_CONTEXT)
     async with open_ring(model, store, options) as ring:
         contest = Contest(model, whole, ring)
         await contest.ring_run([contest.ask(long_prompt(whole), 8, ignore_eos=True)])
@@ -256,27 +254,29 @@ async def small_model(model: FoundModel, store: Store, rounds: int) -> dict[str,
     """Everything measured on the demo model."""
     threads_whole = best_whole(model.path)
     with WholeProcess(model.path, threads=threads_whole, slots=STREAMS, context=CONTEXT) as whole:
-        threads_ring = await best_ring(model, store, whole)
-        async with open_ring(model, store, ring_options(threads_ring)) as ring:
+        asked = LocalRingOptions(NODES, STREAMS, CONTEXT)
+        options = await best_ring(model, store, whole, asked)
+        async with open_ring(model, store, options) as ring:
             contest = Contest(model, whole, ring)
             speeds = await speeds_of(contest, rounds)
             shares = await equal_shares(contest)
-        memory = await memory_over(model, store, whole, threads_ring)
+        memory = await memory_over(model, store, whole, options)
     return {
         **speeds,
         "exact_equal": min(shares["exact_equal_1"], shares["exact_equal_8"]),
         "greedy_equal": min(shares["greedy_equal_1"], shares["greedy_equal_8"]),
         **memory,
-        "threads": {"whole": threads_whole, "ring": threads_ring},
+        "threads": {"whole": threads_whole, "ring": options.threads},
         "shares": shares,
     }
 
 
 async def large_model(model: FoundModel, store: Store, rounds: int) -> dict[str, Any]:
     """Decoding of the model with 1.1 billion weights."""
-    threads = usable_cores()
+    threads = best_whole(model.path)
     with WholeProcess(model.path, threads=threads, slots=1, context=512) as whole:
-        async with open_ring(model, store, LocalRingOptions(NODES, 1, 512, threads)) as ring:
+        options = await best_ring(model, store, whole, LocalRingOptions(NODES, 1, 512))
+        async with open_ring(model, store, options) as ring:
             contest = Contest(model, whole, ring)
             await contest.ring_decode(1, 8)
             decode = await rounds_of(
@@ -286,7 +286,12 @@ async def large_model(model: FoundModel, store: Store, rounds: int) -> dict[str,
                 lambda: contest.ring_decode(1, DECODE_TOKENS_1B),
             )
             lap = msgspec.to_builtins((await status_of(ring)).lap)
-    return {"decode_ratio_1b": decode["ratio"], "tokens_per_s_1b": decode, "lap_1b": lap}
+    return {
+        "decode_ratio_1b": decode["ratio"],
+        "tokens_per_s_1b": decode,
+        "lap_1b": lap,
+        "threads_1b": {"whole": threads, "ring": options.threads},
+    }
 
 
 def run(rounds: int = 3, *, large: bool = True) -> dict[str, Any]:

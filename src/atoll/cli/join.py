@@ -36,13 +36,13 @@ class JoinFlags(HomeFlags, StoreFlags):
     """The model, as a file or a name. Default: looked up in the store by its hash."""
 
     threads: NonNegativeInt = 0
-    """Worker threads of the stage. 0: all cores, up to 4."""
+    """Worker threads of the stage for a single stream. 0: all cores, up to 4."""
 
     threads_large: NonNegativeInt = 0
-    """Worker threads of the stage for prompts. 0: all cores, up to 4."""
+    """Worker threads of the stage for prompts and several streams. 0: all cores, up to 4."""
 
     share_cores: Annotated[bool, Parameter(negative="--own-cores")] = True
-    """Whether other stages run on this machine's cores; idle threads then sleep sooner."""
+    """Whether other stages run on this machine's cores; its threads then yield sooner."""
 
     host: str = "127.0.0.1"
     """Address at which the other nodes reach this machine."""

@@ -48,13 +48,13 @@ class ServeFlags(HomeFlags, StoreFlags):
     """Compute every answer so that its bits depend on nothing else; slower."""
 
     threads: NonNegativeInt = 0
-    """Worker threads of the ends. 0: all cores, up to 4."""
+    """Worker threads of the ends for a single stream. 0: all cores, up to 4."""
 
     threads_large: NonNegativeInt = 0
-    """Worker threads of the ends for prompts. 0: all cores, up to 4."""
+    """Worker threads of the ends for prompts and several streams. 0: all cores, up to 4."""
 
     share_cores: Annotated[bool, Parameter(negative="--own-cores")] = True
-    """Whether other stages run on this machine's cores; idle threads then sleep sooner."""
+    """Whether other stages run on this machine's cores; its threads then yield sooner."""
 
     host: str = HOST_DEFAULT
     """Address of the API."""

@@ -31,7 +31,8 @@ class LocalRingOptions:
         nodes: How many nodes.
         streams: Answers that can be computed at once.
         context: Positions a session may have.
-        threads: Worker threads of each stage and of the ends.
+        threads: Worker threads of each stage and of the ends for a single stream;
+            for more rows than one they use every core.
     """
 
     nodes: int = 3
@@ -116,8 +117,7 @@ async def _start_ring(
 ) -> LocalRing:
     """Start the gateway, then the nodes, and wait until they serve."""
     home = starter.folder / "gateway"
-    threads = str(options.threads)
-    common = ["--store", str(store.home), "--threads", threads, "--threads-large", threads]
+    common = ["--store", str(store.home), "--threads", str(options.threads)]
     named = model_argument(model, store)
     gateway = await starter.start(
         "gateway",

@@ -24,9 +24,10 @@ class RingOptions:
         waiting: Sessions that may wait for a place; more are refused.
         stall_s: How long a session may make no progress before the ring is formed anew.
         exact: Serve every request in exact mode.
-        threads: Worker threads of the ends for small calls.
-        threads_large: Worker threads of the ends for prefill.
-        spin: Iterations that idle worker threads spin; None: OpenMP's default.
+        threads: Worker threads of the ends for a lone row: one stream's next token.
+        threads_large: The same for several rows: prompts, and several streams.
+        spin: Iterations that idle worker threads spin where stages share cores,
+            which also take turns in short slices; None: the cores are its own.
     """
 
     nodes: int

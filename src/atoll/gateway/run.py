@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from atoll.engine.threads import shorten_slices
 from atoll.gateway.keys import KeyStore, NoSuchKey
 from atoll.gateway.options import ServeOptions
 from atoll.gateway.run_file import RunFile, kept_run_file
@@ -58,6 +59,8 @@ async def run_gateway(
     Raises:
         AtollError: The gateway cannot start, or broke.
     """
+    if options.ring.spin is not None:
+        shorten_slices()
     with held_home(home, "gateway"):
         keys = KeyStore(home / KEYS_FILE)
         # Of a gateway that was killed: it must not count as a key of the operator's.

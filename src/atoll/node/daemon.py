@@ -31,6 +31,7 @@ from atoll.domain.control import (
 from atoll.domain.errors import AtollError, LinkFault, ProtocolFault
 from atoll.domain.ids import Epoch, NodeId
 from atoll.engine.library import PACKAGE, PACKAGE_VERSION, find_library
+from atoll.engine.threads import shorten_slices
 from atoll.net.identity import Identity, verify
 from atoll.net.join_file import JoinFile
 from atoll.net.link import (
@@ -95,6 +96,8 @@ class NodeDaemon:
             AtollError: The node was refused, or lost its gateway.
         """
         find_library()
+        if self._options.spin is not None:
+            shorten_slices()
         self._gateway = join.gateway
         async with listen(
             self._options.host,

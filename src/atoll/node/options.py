@@ -16,11 +16,12 @@ class NodeOptions:
     Args:
         name: What the node is called in tables.
         model: The model's file or name; empty: looked up in the store by its hash.
-        threads: Worker threads of the stage for small calls.
-        threads_large: Worker threads for prefill.
+        threads: Worker threads of the stage for a lone row: one stream's next token.
+        threads_large: Worker threads for several rows: prompts, and several streams.
         host: Address at which the upstream neighbour can reach this node.
         port: Port for it; 0 takes any free one.
-        spin: Iterations that idle worker threads spin; None: OpenMP's default.
+        spin: Iterations that idle worker threads spin where stages share cores,
+            which also take turns in short slices; None: the cores are its own.
     """
 
     name: str
