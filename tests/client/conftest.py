@@ -45,6 +45,7 @@ STATUS = RingStatus(
             kv_bytes=10 << 20,
             memory_bytes=90 << 20,
             batches=10,
+            steps=8,
             windows=12,
             rows=30,
             engine_ms=1.25,

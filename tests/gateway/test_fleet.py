@@ -262,7 +262,7 @@ async def test_closing_says_goodbye_and_leaves_no_file(port: Port) -> None:
 
 
 def a_report(epoch: Epoch) -> StageReport:
-    return StageReport(epoch, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 1, 0)
+    return StageReport(epoch, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 1, 0)
 
 
 async def test_only_words_about_the_current_epoch_count(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ async def test_before_anybody_has_joined(ring_gateway: Gateway) -> None:
     assert status.gateway_memory_bytes > 0
 
 
-async def test_a_stages_means_are_over_its_batches(
+async def test_a_stages_means_are_over_its_steps(
     ring_gateway: Gateway, hand_node: HandNode
 ) -> None:
     await hand_node.form(ring_gateway.join_files[0])
@@ -34,7 +34,8 @@ async def test_a_stages_means_are_over_its_batches(
         epoch=hand_node.plan.epoch,
         windows=8,
         rows=16,
-        batches=4,
+        batches=5,
+        steps=4,
         engine_s=0.4,
         busy_s=0.5,
         call_s=0.7,

@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.support.children import is_running, new_children
-from tests.support.hand_gateway import SECRET, HandGateway, Heard, open_hand_gateway
+from tests.support.hand_gateway import SECRET, HandGateway, Heard, open_hand_gateway, row_at
 from tests.support.rings import wait_until
 
 from atoll import __version__
 from atoll.domain.control import Leave, PlanNotice, Ready, Refusal, StageFailed, StageReport
 from atoll.domain.errors import LinkFault, ProtocolFault
 from atoll.domain.ids import Epoch, ModelId, NodeId, ShardId
-from atoll.domain.wire import Window
+from atoll.domain.wire import Grant, Window
 from atoll.net.identity import Identity
 from atoll.net.join_file import JoinFile
 from atoll.net.link import DataLimits, LinkSettings, NotWelcome
@@ -57,7 +57,8 @@ async def test_it_serves_reports_and_leaves(hand: HandGateway) -> None:
     report = await hand.heard.next_message(StageReport)
     while report.windows == 0:
         report = await hand.heard.next_message(StageReport)
-    assert (report.windows, report.rows, report.batches, report.sessions) == (1, 1, 1, 1)
+    assert (report.windows, report.rows, report.batches, report.steps) == (1, 1, 1, 1)
+    assert report.sessions == 1
     assert 0 < report.engine_s <= report.call_s
     assert report.memory_bytes > 0
     children = new_children()
@@ -65,6 +66,19 @@ async def test_it_serves_reports_and_leaves(hand: HandGateway) -> None:
     assert await end_of(hand) is None
     assert "time to go" in hand.said[-1]
     assert not [child for child in children if is_running(child.pid)]
+
+
+async def test_a_prompts_window_is_no_step(hand: HandGateway) -> None:
+    """Times are of steps: a prompt's would swamp them."""
+    await hand.form()
+    hand.up.send(hand.window(1, 0, 0, 0, rows=2), row_at(0) + row_at(1))
+    await hand.down_heard.next(Window)
+    hand.down.send(Grant(1))
+    await hand.computed(1, 0, 1, 2)
+    report = await hand.heard.next_message(StageReport)
+    while report.windows < 2:
+        report = await hand.heard.next_message(StageReport)
+    assert (report.windows, report.rows, report.batches, report.steps) == (2, 3, 2, 1)
 
 
 async def test_a_refusal_is_handed_to_the_owner(hand: HandGateway) -> None:

@@ -44,12 +44,14 @@ def stage_table(stages: tuple[StageStatus, ...]) -> Table:
 
 
 def time_table(stages: tuple[StageStatus, ...]) -> Table:
-    """How long a batch takes where, on average."""
+    """How long a decode step takes where, on average, and what was done."""
     places = ("engine", "convert", "pipe", "node")
-    table = _table("milliseconds a batch", ("node",), (*places, "batches", "windows", "rows"))
+    table = _table(
+        "milliseconds a step", ("node",), (*places, "steps", "batches", "windows", "rows")
+    )
     for stage in stages:
         times = (stage.engine_ms, stage.convert_ms, stage.pipe_ms, stage.node_ms)
-        counts = (stage.batches, stage.windows, stage.rows)
+        counts = (stage.steps, stage.batches, stage.windows, stage.rows)
         table.add_row(
             printable(stage.name), *(f"{ms:.2f}" for ms in times), *(str(n) for n in counts)
         )

@@ -95,15 +95,17 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 class StageReport(msgspec.Struct, frozen=True, tag="report"):
     """Counters of a stage since it was loaded; sent about once a second.
 
-    `engine_s` is time inside llama.cpp, `busy_s` inside the stage process as a
-    whole; `call_s` from handing a batch to the stage process until its answer,
-    `node_s` in the node's own handlers. Seconds, summed over batches.
+    `steps` are the batches of one row a session, as decoding makes them. Seconds
+    are summed over steps: `engine_s` inside llama.cpp, `busy_s` inside the stage
+    process as a whole, `call_s` from handing a batch to the stage process until
+    its answer, `node_s` in the node's own handlers.
     """
 
     epoch: Epoch
     windows: int
     rows: int
     batches: int
+    steps: int
     engine_s: float
     busy_s: float
     call_s: float

@@ -16,9 +16,9 @@ from atoll.model.manifest import Manifest
 
 
 class StageStatus(msgspec.Struct, frozen=True):
-    """One stage. Milliseconds are means over its batches since it was loaded.
+    """One stage. Milliseconds are means over its decode steps since it was loaded.
 
-    Of a batch's time `engine_ms` is spent inside llama.cpp, `convert_ms` in the
+    Of a step's time `engine_ms` is spent inside llama.cpp, `convert_ms` in the
     rest of the stage process, `pipe_ms` between node and stage process, and
     `node_ms` in the node's handlers.
     """
@@ -33,6 +33,7 @@ class StageStatus(msgspec.Struct, frozen=True):
     kv_bytes: int
     memory_bytes: int
     batches: int
+    steps: int
     windows: int
     rows: int
     engine_ms: float
@@ -119,10 +120,10 @@ def ring_status(conductor: Conductor, fleet: Fleet, manifest: Manifest, streams:
 
 def _stage(member: Member, first: int, last: int) -> StageStatus:
     ready, report = member.ready, member.report
-    batches = report.batches if report else 0
+    steps = report.steps if report else 0
 
     def mean_ms(seconds: float) -> float:
-        return round(1e3 * seconds / batches, 3) if batches else 0.0
+        return round(1e3 * seconds / steps, 3) if steps else 0.0
 
     return StageStatus(
         name=member.name,
@@ -134,7 +135,8 @@ def _stage(member: Member, first: int, last: int) -> StageStatus:
         shard_bytes=ready.shard_bytes if ready else 0,
         kv_bytes=ready.kv_bytes if ready else 0,
         memory_bytes=report.memory_bytes if report else 0,
-        batches=batches,
+        batches=report.batches if report else 0,
+        steps=steps,
         windows=report.windows if report else 0,
         rows=report.rows if report else 0,
         engine_ms=mean_ms(report.engine_s) if report else 0.0,

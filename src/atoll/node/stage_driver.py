@@ -59,11 +59,15 @@ PROBLEM_CHARS_MAX = 500
 
 @dataclass(slots=True)
 class Counters:
-    """What a stage has done since it was loaded; seconds are sums over batches."""
+    """What a stage has done since it was loaded; seconds are sums over steps.
+
+    A step is a batch of one row a session, as decoding makes them.
+    """
 
     windows: int = 0
     rows: int = 0
     batches: int = 0
+    steps: int = 0
     engine_s: float = 0.0
     busy_s: float = 0.0
     call_s: float = 0.0
@@ -113,6 +117,7 @@ class StageDriver:
         self._nameless = 0
         self._linked = asyncio.Event()
         self._called_s = 0.0
+        self._is_step = False
         self._engine_us = 0
         self.counters = Counters()
 
@@ -169,7 +174,8 @@ class StageDriver:
             case Window():
                 start_s = time.perf_counter()
                 self._handle(WindowArrived(message, payload))
-                self.counters.node_s += time.perf_counter() - start_s
+                if message.rows == 1:
+                    self.counters.node_s += time.perf_counter() - start_s
             case Cancel():
                 if self._is_ordered(message, message.seq):
                     self._handle(CancelArrived(message))
@@ -225,17 +231,21 @@ class StageDriver:
         if self._closed:
             return
         now_s = time.perf_counter()
-        self.counters.engine_s += message.engine_s
-        self.counters.busy_s += message.busy_s
+        was_step = self._is_step
+        if was_step:
+            self.counters.steps += 1
+            self.counters.engine_s += message.engine_s
+            self.counters.busy_s += message.busy_s
+            self.counters.call_s += now_s - self._called_s
         self._engine_us = round(1e6 * message.busy_s)
-        self.counters.call_s += now_s - self._called_s
         outputs: list[bytes | ItemFailed] = []
         at = 0
         for problem, size in zip(message.problems, message.sizes, strict=True):
             outputs.append(ItemFailed(problem) if problem else payload[at : at + size])
             at += size
         self._handle(BatchDone(tuple(outputs)))
-        self.counters.node_s += time.perf_counter() - now_s
+        if was_step:
+            self.counters.node_s += time.perf_counter() - now_s
 
     # What the machine wants
 
@@ -273,8 +283,10 @@ class StageDriver:
     def _run(self, batch: RunBatch) -> None:
         self._batch += 1
         items = tuple(Item(it.slot, it.keep, it.rows, it.exact, it.encoding) for it in batch.items)
+        rows = sum(item.rows for item in items)
+        self._is_step = rows == len(items)
         self.counters.windows += len(items)
-        self.counters.rows += sum(item.rows for item in items)
+        self.counters.rows += rows
         self.counters.batches += 1
         self._called_s = time.perf_counter()
         self._process.compute(self._batch, items, [bytes(it.payload) for it in batch.items])

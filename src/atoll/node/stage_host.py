@@ -217,6 +217,7 @@ class StageHost:
             windows=counters.windows,
             rows=counters.rows,
             batches=counters.batches,
+            steps=counters.steps,
             engine_s=counters.engine_s,
             busy_s=counters.busy_s,
             call_s=counters.call_s,
