@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from atoll.gateway.keys import KeyFileFault, KeyStore, NoSuchKey
+from atoll.gateway.keys import KeyStore, NoSuchKey
+from atoll.gateway.records import RecordFault
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_a_file_open_to_others_is_refused(path: Path) -> None:
     store = KeyStore(path)
     store.create("laptop")
     path.chmod(0o640)
-    with pytest.raises(KeyFileFault, match="open to other users"):
+    with pytest.raises(RecordFault, match="open to other users"):
         KeyStore(path).list()
 
 
@@ -99,12 +100,12 @@ def test_a_damaged_file_lets_nobody_in(path: Path, content: bytes) -> None:
     store = KeyStore(path)
     made = store.create("laptop")
     path.write_bytes(content)
-    with pytest.raises(KeyFileFault) as caught:
+    with pytest.raises(RecordFault) as caught:
         store.verify(made.secret)
     assert caught.value.hint
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(KeyFileFault):
+    with pytest.raises(RecordFault):
         KeyStore(tmp_path / "file" / "keys.json").create("laptop")
