@@ -41,6 +41,19 @@ class TestOneAnswer:
         assert refused.code == 7
         assert "'other' is not served here" in refused.err
 
+    def test_text_that_is_not_utf8(self, ring: LiveRing, run: Run) -> None:
+        done = subprocess.run(
+            command("chat"),
+            input=b"\xff\xfe hi",
+            capture_output=True,
+            timeout=60,
+            check=False,
+            env=clean_environment(ring.home),
+        )
+        assert done.returncode == 2
+        assert b"the text is not UTF-8" in done.stderr
+        assert run("chat", os.fsdecode(b"caf\xe9"), home=ring.home).code == 2
+
     def test_nothing_to_say(self, ring: LiveRing, run: Run) -> None:
         refused = run("chat", home=ring.home, stdin=" \n")
         assert refused.code == 2

@@ -33,3 +33,11 @@ def test_lines_go_to_standard_error_from_a_level_on(capsys: pytest.CaptureFixtur
 def test_there_is_no_such_level() -> None:
     with pytest.raises(BadRequest, match="no log level"):
         set_up_logging("loud")
+
+
+def test_a_strangers_words_steer_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("info")
+    logging.getLogger("atoll.x").warning("said=%s", "\x1b[2Jgone\nWARNING forged")
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert shown.count("\n") == 1

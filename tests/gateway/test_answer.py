@@ -146,3 +146,16 @@ async def test_our_own_mistake_midway_says_nothing(
 async def test_two_requests_on_one_connection(door: Door) -> None:
     for stream in (True, False, True):
         assert (await door.complete(stream=stream)).status_code == 200
+
+
+async def test_how_streams_ended_is_logged(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="atoll"):
+        await door.complete(stream=True)
+        door.backend.sampler = fail(RingDown("gone"), "one")
+        await door.complete(stream=True)
+    outcomes = [
+        r.getMessage().split("outcome=")[1].split()[0]
+        for r in caplog.records
+        if "outcome=" in r.getMessage()
+    ]
+    assert outcomes == ["done", "failed"]

@@ -78,6 +78,7 @@ def test_out_of_range(endpoint: str, field: str, value: Any) -> None:
         ({"top_logprobs": -1}, "top_logprobs"),
         ({"stream_options": {"include_all": True}}, "stream_options.include_all"),
         ({"chat_template_kwargs": {"a": [1]}}, "chat_template_kwargs[...]"),
+        ({"chat_template_kwargs": {"a": 1 << 64}}, "chat_template_kwargs[...]"),
         ({"temprature": 1}, "temprature"),
         ({"prompt": "hi"}, "prompt"),
     ],

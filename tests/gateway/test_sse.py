@@ -49,7 +49,7 @@ async def test_the_response_begins_with_the_first_event() -> None:
 
     events = EventQueue(2)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(write_events(events, send, []))
+        tasks.create_task(write_events(events, send, [], lambda: sent.append("ending")))
         await asyncio.sleep(0.02)
         assert sent == []
         await events.put(b"a")
@@ -59,4 +59,7 @@ async def test_the_response_begins_with_the_first_event() -> None:
             "http.response.body",
         ]
         await events.close()
-    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+    assert sent[-2:] == [
+        "ending",
+        {"type": "http.response.body", "body": b"", "more_body": False},
+    ]

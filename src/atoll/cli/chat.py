@@ -74,9 +74,10 @@ def chat(*prompt: str, options: ChatFlags | None = None) -> None:
     endpoint = options.endpoint()
     text = " ".join(prompt)
     if not text and (options.json or not sys.stdin.isatty()):
-        text = sys.stdin.read(PROMPT_CHARS_MAX)
+        text = _read_input()
         if not text.strip():
             raise BadRequest("there is nothing to say", hint='try: atoll chat "Hello"')
+    check_utf8(text)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         client = ApiClient(endpoint)
         try:
@@ -94,6 +95,29 @@ def chat(*prompt: str, options: ChatFlags | None = None) -> None:
             runner.run(client.close())
 
 
+def _read_input() -> str:
+    try:
+        return sys.stdin.read(PROMPT_CHARS_MAX)
+    except UnicodeDecodeError as error:
+        raise _not_utf8() from error
+
+
+def check_utf8(text: str) -> None:
+    """Refuse text in which Python hides bytes that are not UTF-8.
+
+    Raises:
+        BadRequest: There are some.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _not_utf8() from error
+
+
+def _not_utf8() -> BadRequest:
+    return BadRequest("the text is not UTF-8", hint="convert it, for example with iconv")
+
+
 def converse(runner: asyncio.Runner, client: ApiClient, conversation: Conversation) -> None:
     """Ask and answer in turns until Ctrl-D."""
     say(f"talking with {conversation.model}; Ctrl-C stops an answer, Ctrl-D leaves")
@@ -106,13 +130,17 @@ def converse(runner: asyncio.Runner, client: ApiClient, conversation: Conversati
         except KeyboardInterrupt:
             write("\n")
             continue
+        except UnicodeDecodeError:
+            say("error: the text is not UTF-8")
+            continue
         if not text.strip():
             continue
         try:
+            check_utf8(text)
             runner.run(conversation.ask(client, text, write))
             write("\n")
         except KeyboardInterrupt:
             say("\n(stopped)")
-        except ApiFault as fault:
+        except (ApiFault, BadRequest) as fault:
             # The conversation goes on: the next question may fare better.
             say(f"\nerror: {fault.problem}" + (f"\nhint: {fault.hint}" if fault.hint else ""))

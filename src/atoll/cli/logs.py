@@ -21,8 +21,16 @@ def set_up_logging(level: str) -> None:
             f"there is no log level {level!r}", hint=f"set ATOLL_LOG to one of {', '.join(LEVELS)}"
         )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s %(message)s"))
     root = logging.getLogger("atoll")
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     root.propagate = False
+
+
+class _OneLine(logging.Formatter):
+    """A line is a line, and a stranger's words in it steer no terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line = super().formatMessage(record)
+        return "".join(c if c.isprintable() else "\ufffd" for c in line)

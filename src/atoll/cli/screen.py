@@ -37,7 +37,14 @@ def talk_console() -> Console:
 
 def data_console() -> Console:
     """The console for tables, which are data. Wide where nobody watches, so that no cell is cut."""
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200)
+    return _DataConsole(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200)
+
+
+class _DataConsole(Console):
+    """Leaves it to the command line what to do when nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def say(text: str) -> None:

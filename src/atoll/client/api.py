@@ -14,7 +14,7 @@ import msgspec
 
 from atoll.client.endpoint import Endpoint
 from atoll.client.replies import Chunk, ErrorReply, HealthReply, ModelList, TokenEntry, Usage
-from atoll.client.sse import events
+from atoll.client.sse import events, lines_of
 from atoll.domain.errors import AtollError
 from atoll.gateway.status import RingStatus
 
@@ -157,7 +157,7 @@ class ApiClient:
         async with self._send("POST", "/v1/chat/completions", json=body) as response:
             if response.status_code != httpx.codes.OK:
                 raise _refusal(response, await _body(response))
-            async for event in events(response.aiter_lines()):
+            async for event in events(lines_of(response.aiter_bytes())):
                 if event.data == "[DONE]":
                     return
                 chunk = _decode(event.data.encode(), Chunk, self.endpoint.url)

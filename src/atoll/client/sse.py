@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -16,6 +17,40 @@ class Event:
 
     data: str
     kind: str = "message"
+
+
+async def lines_of(parts: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    """The lines of a stream of bytes, without their ends.
+
+    Only CR, LF and both end a line: JSON leaves the other characters that Python
+    splits at as they are.
+
+    Raises:
+        LinkFault: A line is longer than `EVENT_CHARS_MAX` bytes.
+
+    Source: WHATWG HTML, section 9.2.5, parsing an event stream.
+    """
+    rest = b""
+    async for part in parts:
+        rest += part
+        *lines, rest = _LINE_END.split(rest)
+        for line in lines:
+            yield line.decode("utf-8", "replace")
+        if len(rest) > EVENT_CHARS_MAX:
+            raise _too_long()
+    if rest:
+        yield rest.removesuffix(b"\r").decode("utf-8", "replace")
+
+
+_LINE_END = re.compile(rb"\r\n|\n|\r(?!\n|\Z)")
+"""A CR at the very end may be half of an end that is still coming."""
+
+
+def _too_long() -> LinkFault:
+    return LinkFault(
+        f"the server sent an event of more than {EVENT_CHARS_MAX} characters",
+        hint="check that the address is that of an OpenAI-compatible API",
+    )
 
 
 async def events(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
@@ -40,10 +75,7 @@ async def events(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
         value = value.removeprefix(" ")
         size += len(line)
         if size > EVENT_CHARS_MAX:
-            raise LinkFault(
-                f"the server sent an event of more than {EVENT_CHARS_MAX} characters",
-                hint="check that the address is that of an OpenAI-compatible API",
-            )
+            raise _too_long()
         if name == "data":
             data.append(value)
         elif name == "event":

@@ -131,12 +131,11 @@ class Answer:
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(watch_client(receive), name="watch-client")
                 writer = tasks.create_task(
-                    sse.write_events(events, send, [*sse.HEADERS, self._id_header()]),
+                    sse.write_events(events, send, [*sse.HEADERS, self._id_header()], watch.cancel),
                     name="write-events",
                 )
                 outcome = await self._fill(events)
                 await writer
-                watch.cancel()
         except ExceptionGroup as group:
             raise first_cause(group) from None
         return outcome

@@ -67,6 +67,7 @@ _RAW_CHARS_MAX = 64
 _UNSET = Raw()
 
 StopText = Annotated[str, Meta(min_length=1, max_length=STOP_CHARS_MAX)]
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
@@ -142,7 +143,7 @@ class ChatRequest(CommonRequest, kw_only=True, forbid_unknown_fields=True):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=TOP_LOGPROBS_MAX)] | None = None
     chat_template_kwargs: (
-        Annotated[dict[str, str | int | float | bool], Meta(max_length=TEMPLATE_ARGS_MAX)] | None
+        Annotated[dict[str, str | Int64 | float | bool], Meta(max_length=TEMPLATE_ARGS_MAX)] | None
     ) = None
     parallel_tool_calls: Raw = _UNSET
     tools: Raw = _UNSET

@@ -8,6 +8,7 @@ writes and not more memory.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.types import Send
 
@@ -63,11 +64,23 @@ class EventQueue:
         return b"".join(parts), False
 
 
-async def write_events(events: EventQueue, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
-    """Send events until the queue is closed; the status goes out with the first."""
-    body, more = await events.next_batch()
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": more})
+async def write_events(
+    events: EventQueue,
+    send: Send,
+    headers: list[tuple[bytes, bytes]],
+    ending: Callable[[], object],
+) -> None:
+    """Send events until the queue is closed; the status goes out with the first.
+
+    `ending` is called before the last part: after it the server takes the client
+    for gone.
+    """
+    more, started = True, False
     while more:
         body, more = await events.next_batch()
+        if not started:
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+        started = True
+        if not more:
+            ending()
         await send({"type": "http.response.body", "body": body, "more_body": more})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Iterable
 
@@ -111,7 +112,7 @@ def ring_status(conductor: Conductor, fleet: Fleet, manifest: Manifest, streams:
         active=driver.active if driver else 0,
         waiting=driver.waiting if driver else 0,
         nodes_missing=fleet.missing,
-        gateway_memory_bytes=_memory((None, conductor.ends_pid)),
+        gateway_memory_bytes=_memory((os.getpid(), conductor.ends_pid)),
         ends=ends,
         stages=stages,
         lap=_lap(conductor),
@@ -172,6 +173,8 @@ def _lap(conductor: Conductor) -> LapStatus | None:
 def _memory(pids: Iterable[int | None]) -> int:
     total = 0
     for pid in pids:
+        if pid is None:
+            continue
         try:
             total += psutil.Process(pid).memory_info().rss
         except psutil.NoSuchProcess:
