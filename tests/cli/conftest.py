@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from atoll.net.ticket import Ticket
 from atoll.store.layout import Store
 
 NODES = 2
@@ -127,7 +128,7 @@ class LiveRing:
     @property
     def secrets(self) -> list[str]:
         """The nodes' join secrets."""
-        return [json.loads(invitation)["secret"] for invitation in self.invitations]
+        return [Ticket.parse(invitation).secret for invitation in self.invitations]
 
 
 @contextmanager
@@ -140,6 +141,7 @@ def live_ring(folder: Path, model: Path, store: Store) -> Iterator[LiveRing]:
             background(
                 [
                     *("serve", str(model), "--nodes", str(NODES), "--port", "0", "--json"),
+                    *("--link-port", "0"),
                     *("--ready-file", str(ready), "--streams", "2", "--context", "512", *places),
                 ],
                 home,

@@ -10,16 +10,18 @@ import pytest
 from tests.cli.conftest import LiveRing, Run, family, live_ring, wait_until
 
 from atoll.cli.join import JoinFlags
+from atoll.domain.ids import NodeId
 from atoll.engine.threads import SHARED_SPIN
+from atoll.net.address import Address
 from atoll.net.home import held_home
-from atoll.net.join_file import JoinFile
+from atoll.net.ticket import Ticket
 from atoll.store.layout import Store
 
-GATEWAY = "ab" * 32
+GATEWAY = NodeId("ab" * 32)
 
 
 def _join_file(path: Path, port: int = 1) -> Path:
-    JoinFile("127.0.0.1", port, GATEWAY, "s" * 43).write(path)  # type: ignore[arg-type]
+    Ticket(GATEWAY, (Address("127.0.0.1", port),), "s" * 43, 2**40).write(path)
     return path
 
 
@@ -47,12 +49,26 @@ def test_a_join_file_open_to_others_is_refused(run: Run, tmp_path: Path) -> None
     assert "open to other users" in refused.err
 
 
-@pytest.mark.parametrize("text", ["", "{}", "x" * 10_000, '{"secret": "hush-hush"}'])
-def test_a_malformed_invitation_is_not_repeated(run: Run, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{}", "x" * 10_000, "atoll-ticket-hush-hush"])
+def test_a_malformed_ticket_is_not_repeated(run: Run, text: str) -> None:
     refused = run("join", "-", stdin=text)
     assert refused.code == 6
     assert "standard input" in refused.err
     assert "hush-hush" not in refused.err
+
+
+def test_a_damaged_ticket_is_told(run: Run) -> None:
+    refused = run("join", "atoll-ticket-hush-hush")
+    assert refused.code == 6
+    assert "the ticket is damaged" in refused.err
+    assert "hush-hush" not in refused.err
+
+
+def test_without_a_ticket_the_first_time(run: Run) -> None:
+    refused = run("join")
+    assert refused.code == 6
+    assert "has joined no gateway yet" in refused.err
+    assert "atoll invite" in refused.err
 
 
 def test_two_nodes_do_not_share_a_home(run: Run, tmp_path: Path) -> None:
@@ -74,7 +90,7 @@ class TestLive:
             assert f"joined as node-{number}" in said
             assert "serving layers" in said
 
-    def test_a_used_invitation_is_refused(self, ring: LiveRing, run: Run) -> None:
+    def test_a_used_ticket_is_refused(self, ring: LiveRing, run: Run) -> None:
         refused = run("join", "-", stdin=ring.invitations[0])
         assert refused.code == 6
         assert "the gateway refuses this node" in refused.err

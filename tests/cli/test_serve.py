@@ -118,7 +118,7 @@ class TestEnd:
         self, number: signal.Signals, tmp_path: Path, demo_model: Path, test_store: Store
     ) -> None:
         home, log = tmp_path / "home", tmp_path / "log"
-        arguments = ["serve", str(demo_model), "--port", "0", "--json"]
+        arguments = ["serve", str(demo_model), "--port", "0", "--link-port", "0", "--json"]
         with background([*arguments, "--store", str(test_store.home)], home, log) as process:
             assert process.stdout is not None
             opened = json.loads(process.stdout.readline())
@@ -136,7 +136,16 @@ class TestEnd:
     def test_it_stops_when_its_input_ends(
         self, tmp_path: Path, demo_model: Path, test_store: Store
     ) -> None:
-        arguments = ["serve", str(demo_model), "--port", "0", "--json", "--stop-at-eof"]
+        arguments = [
+            "serve",
+            str(demo_model),
+            "--port",
+            "0",
+            "--link-port",
+            "0",
+            "--json",
+            "--stop-at-eof",
+        ]
         home, log = tmp_path / "home", tmp_path / "log"
         with background([*arguments, "--store", str(test_store.home)], home, log) as process:
             assert process.stdout is not None
@@ -162,7 +171,7 @@ class TestEnd:
         self, tmp_path: Path, demo_model: Path, test_store: Store, run: Run
     ) -> None:
         home = tmp_path / "home"
-        arguments = ["serve", str(demo_model), "--port", "0", "--json"]
+        arguments = ["serve", str(demo_model), "--port", "0", "--link-port", "0", "--json"]
         arguments += ["--store", str(test_store.home)]
         with background(arguments, home, tmp_path / "log") as first:
             assert first.stdout is not None

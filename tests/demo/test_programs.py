@@ -34,7 +34,7 @@ async def test_a_program_that_dies_says_why(folder: Path) -> None:
     async with started("join", ["join", str(folder / "no.join")], folder) as program:
         with pytest.raises(ProgramDied, match="join ended with exit code 6") as caught:
             await program.wait_died()
-    assert "there is no join file" in caught.value.hint
+    assert "there is no ticket at" in caught.value.hint
 
 
 async def test_a_program_without_data_is_dead(folder: Path) -> None:

@@ -10,7 +10,7 @@ from tests.gateway.conftest import OpenGateway
 from tests.support.hand_node import Asked, HandNode, open_hand_node
 from tests.support.rings import wait_until
 
-from atoll.domain.control import PlanNotice, SessionFailed, StageFailed, Welcome
+from atoll.domain.control import Leave, PlanNotice, SessionFailed, StageFailed, Welcome
 from atoll.domain.errors import BadRequest, EngineFault, Overloaded, RingDown
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import NO_SESSION, Epoch, NodeId
@@ -209,3 +209,30 @@ async def test_closing_the_gateway_ends_streams_with_a_reason(
     assert isinstance(asked.error, RingDown)
     assert "the gateway is closing" in asked.error.problem
     assert hand_node.gateway != NodeId("")
+
+
+async def test_a_node_that_comes_and_goes_at_once_ends_only_an_attempt(
+    ring_gateway: Gateway, hand_node: HandNode, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conductor_module, "AGAIN_S", 0.01)
+    await hand_node.form(ring_gateway.join_files[0])
+    await wait_until(lambda: ring_gateway.conductor.health().ready)
+    for _ in range(3):
+        hand_node.control.close()
+        await wait_until(ring_gateway.join_files[0].exists)
+        await hand_node.join(ring_gateway.join_files[0])
+        hand_node.control.send(Leave("at once"))
+        await hand_node.heard.wait_ended()
+    await wait_until(ring_gateway.join_files[0].exists)
+    async with open_hand_node() as other:
+        await other.form(ring_gateway.join_files[0])
+        await wait_until(lambda: ring_gateway.conductor.health().ready)
+
+
+async def test_what_a_ring_waits_for_is_told(
+    ring_gateway: Gateway, hand_node: HandNode, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conductor_module, "FORM_S", 0.5)
+    await hand_node.join(ring_gateway.join_files[0])
+    await hand_node.link_up()
+    await wait_until(lambda: any("hand did not get ready" in line for line in said))

@@ -30,10 +30,13 @@ from atoll.domain.errors import AtollError
 from atoll.domain.ids import Epoch, SessionId
 from atoll.gateway import fleet as fleet_module
 from atoll.gateway.fleet import Fleet
+from atoll.gateway.join_files import JoinFiles
+from atoll.gateway.register import Invitation, Register
+from atoll.net.address import Address
 from atoll.net.identity import Identity
-from atoll.net.join_file import JoinFile
 from atoll.net.link import ControlLink
 from atoll.net.listener import listen
+from atoll.net.ticket import Ticket
 from atoll.net.tls import dial_control
 
 pytestmark = pytest.mark.network
@@ -50,6 +53,8 @@ class Port:
     """A fleet that can be dialled."""
 
     fleet: Fleet
+    register: Register
+    address: Address
     folder: Path
     files: list[Path]
     stack: AsyncExitStack
@@ -57,13 +62,20 @@ class Port:
     lost: list[AtollError] = field(default_factory=list)
     failed: list[SessionFailed] = field(default_factory=list)
 
-    def file(self, place: int = 0) -> JoinFile:
-        return JoinFile.load(self.files[place])
+    rearranged: int = 0
+
+    def note_rearranged(self) -> None:
+        self.rearranged += 1
+
+    def file(self, place: int = 0) -> Ticket:
+        return Ticket.load(self.files[place])
 
     async def dial(self, identity: Identity | None = None) -> Peer:
-        host, port = self.fleet.address
         link = await dial_control(
-            host, port, expected=self.gateway, identity=identity or Identity.generate()
+            self.address.host,
+            self.address.port,
+            expected=self.gateway,
+            identity=identity or Identity.generate(),
         )
         heard = Heard()
         link.start(heard)
@@ -84,9 +96,10 @@ class Port:
 
 
 @asynccontextmanager
-async def open_port(folder: Path, places: int = 2) -> AsyncIterator[Port]:
+async def open_port(folder: Path, places: int = 2, **options: Any) -> AsyncIterator[Port]:
     said: list[str] = []
-    fleet = Fleet(places, folder, tell=said.append)
+    register = Register(folder.parent / "register.json")
+    fleet = Fleet(places, register, tell=said.append, **options)
     identity = Identity.generate()
     async with (
         AsyncExitStack() as stack,
@@ -98,10 +111,16 @@ async def open_port(folder: Path, places: int = 2) -> AsyncIterator[Port]:
             on_control=fleet.on_control,
         ) as listener,
     ):
-        files = fleet.open("127.0.0.1", listener.port, identity.node_id)
-        port = Port(fleet, folder, files, stack, said)
+        address = Address("127.0.0.1", listener.port)
+
+        def make_ticket(invitation: Invitation, secret: str) -> Ticket:
+            return Ticket(identity.node_id, (address,), secret, invitation.expires)
+
+        files = fleet.open(JoinFiles(folder, register, make_ticket))
+        port = Port(fleet, register, address, folder, files, stack, said)
         port.gateway = identity.node_id
         fleet.on_lost = port.lost.append
+        fleet.on_rearranged = port.note_rearranged
         fleet.on_session_failed = port.failed.append
         try:
             yield port
@@ -135,14 +154,14 @@ async def test_a_file_is_good_for_one_join(port: Port) -> None:
     assert not port.files[0].exists()
     assert port.fleet.missing == 1
     told = await refusal(await port.ask(used.secret))
-    assert "not valid" in told.problem
-    assert "the join file that the gateway wrote last" in told.hint
+    assert "its invitation is not known here" in told.problem
+    assert "atoll invite" in told.hint
     assert used.secret not in "".join(port.said)
 
 
 @pytest.mark.parametrize("secret", ["", "x", "A" * 43, "ü" * 43])
 async def test_a_forged_secret_is_refused(port: Port, secret: str) -> None:
-    assert "not valid" in (await refusal(await port.ask(secret))).problem
+    assert "not known here" in (await refusal(await port.ask(secret))).problem
     assert port.fleet.missing == 2
     await port.join(0)
 
@@ -176,12 +195,107 @@ async def test_a_key_joins_once(port: Port) -> None:
     assert port.fleet.missing == 1
 
 
-async def test_a_full_ring_takes_nobody_more(tmp_path: Path) -> None:
+async def test_who_comes_when_all_places_are_taken_is_a_spare(tmp_path: Path) -> None:
     async with open_port(tmp_path / "join", places=1) as port:
-        secret = port.file(0).secret
+        first = await port.join(0)
+        _, secret = port.register.invite("anna", lifetime_s=60)
+        second = await port.ask(secret, name="second")
+        await second.heard.next_message(Welcome)
+        assert [m.name for m in port.fleet.spares] == ["second"]
+        assert (port.fleet.spares[0].owner, port.fleet.missing) == ("anna", 0)
+        first.link.close()
+        await wait_until(lambda: [m.name for m in port.fleet.members] == ["second"])
+        assert [error.problem for error in port.lost] == ["the node hand is gone"]
+        async with asyncio.timeout(1):
+            await port.fleet.wait_full()
+        assert not port.files[0].exists()
+
+
+async def test_a_spare_that_goes_disturbs_nobody(tmp_path: Path) -> None:
+    async with open_port(tmp_path / "join", places=1) as port:
         await port.join(0)
-        told = await refusal(await port.ask(secret))
-        assert "all the nodes it was started for" in told.problem
+        _, secret = port.register.invite("anna", lifetime_s=60)
+        spare = await port.ask(secret, name="spare")
+        await spare.heard.next_message(Welcome)
+        spare.link.close()
+        await wait_until(lambda: not port.fleet.spares)
+        assert (port.lost, port.fleet.missing) == ([], 0)
+        assert not port.files[0].exists()
+
+
+async def test_an_enrolled_node_comes_back_without_a_secret(port: Port) -> None:
+    identity = Identity.generate()
+    first = await port.ask(port.file(1).secret, identity)
+    await first.heard.next_message(Welcome)
+    assert port.fleet.members[0].place == 1
+    first.link.close()
+    await wait_until(lambda: port.fleet.missing == 2)
+    again = await port.ask("", identity)
+    await again.heard.next_message(Welcome)
+    assert port.fleet.missing == 1
+
+
+async def test_a_revoked_node_is_sent_away_and_stays_out(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "WATCH_S", 0.02)
+    identity = Identity.generate()
+    peer = await port.ask(port.file(0).secret, identity)
+    await peer.heard.next_message(Welcome)
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(port.fleet.watch(), name="watch")
+        port.register.revoke("hand")
+        assert "this node was revoked" in (await refusal(peer)).problem
+        await wait_until(lambda: port.lost)
+        watching.cancel()
+    told = await refusal(await port.ask(port.file(0).secret, identity))
+    assert "was revoked by the gateway's operator" in told.problem
+    assert port.files[0].exists()
+
+
+async def test_a_node_rests_once_another_can_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "WATCH_S", 0.02)
+    async with open_port(tmp_path / "join", places=1) as port, asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(port.fleet.watch(), name="watch")
+        await port.join(0, name="tired")
+        port.register.rest("tired", resting=True)
+        await wait_until(lambda: "tired cannot rest before another node has joined" in port.said)
+        assert (port.rearranged, port.fleet.missing) == (0, 0)
+        _, secret = port.register.invite("anna", lifetime_s=60)
+        await (await port.ask(secret, name="fresh")).heard.next_message(Welcome)
+        await wait_until(lambda: port.rearranged)
+        assert [m.name for m in port.fleet.members] == ["fresh"]
+        assert [m.name for m in port.fleet.spares] == ["tired"]
+        assert port.lost == []
+        # Rested, it may step in again.
+        port.register.rest("tired", resting=False)
+        port.fleet.members[0].link.close()
+        await wait_until(lambda: [m.name for m in port.fleet.members] == ["tired"])
+        assert port.said.count("tired cannot rest before another node has joined") == 1
+        watching.cancel()
+
+
+async def test_too_little_memory_is_said_in_gib(tmp_path: Path) -> None:
+    async with open_port(tmp_path / "join", memory_bytes=3 << 30) as port:
+        told = await refusal(await port.ask(port.file(0).secret))
+        assert "1.0 GiB of memory free, and 2.0 GiB more are needed" in told.problem
+        assert "more nodes" in told.hint
+        await port.join(0, memory_free_bytes=4 << 30)
+
+
+async def test_a_node_that_leaves_for_good_is_forgotten(port: Port) -> None:
+    identity = Identity.generate()
+    peer = await port.ask(port.file(0).secret, identity)
+    await peer.heard.next_message(Welcome)
+    peer.link.close()
+    await wait_until(lambda: port.fleet.missing == 2)
+    parting = await port.dial(identity)
+    parting.link.send(Leave("for good"))
+    assert (await parting.heard.next_message(Leave)).reason == "forgotten"
+    assert port.register.nodes() == ()
+    assert "not known here" in (await refusal(await port.ask("", identity))).problem
 
 
 async def test_names_are_told_apart(port: Port) -> None:
@@ -193,7 +307,7 @@ async def test_names_are_told_apart(port: Port) -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [Ready(Epoch(1, 1), 1, 1, 1.0), Leave("x"), PlanNotice(b"", b""), Welcome("x")]
+    "message", [Ready(Epoch(1, 1), 1, 1, 1.0), PlanNotice(b"", b""), Welcome("x")]
 )
 async def test_strangers_introduce_themselves_first(port: Port, message: ControlMessage) -> None:
     peer = await port.dial()
@@ -233,8 +347,8 @@ async def test_a_lost_place_gets_a_new_file(port: Port) -> None:
     assert [error.problem for error in port.lost] == ["the node hand is gone"]
     assert stat.S_IMODE(port.files[0].stat().st_mode) == 0o600
     assert port.file(0).secret != old
-    assert str(port.files[0]) in port.said[-1]
-    assert "not valid" in (await refusal(await port.ask(old))).problem
+    assert port.said[-1] == f"it can come back by itself; to replace it: {port.files[0]}"
+    assert "not known here" in (await refusal(await port.ask(old))).problem
     await port.join(0)
 
 
@@ -290,3 +404,27 @@ async def test_only_words_about_the_current_epoch_count(tmp_path: Path) -> None:
         again = port.fleet.members[0]
         assert again.ready is None
         assert again.report is None
+
+
+async def test_one_host_cannot_take_all_places_of_strangers(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "STRANGERS_PER_HOST_MAX", 1)
+    await port.dial()
+    assert "too many wait" in (await refusal(await port.dial())).problem
+
+
+@pytest.mark.parametrize("host", ["..", "a..b", "\u00e9..b", "x" * 64, "a b", "[::1]"])
+async def test_a_host_that_could_not_be_dialled_is_refused(port: Port, host: str) -> None:
+    peer = await port.ask(port.file(0).secret, None, data_host=host)
+    assert "its host is no name or address" in (await refusal(peer)).problem
+    assert port.fleet.missing == 2
+
+
+async def test_a_nodes_words_reach_no_terminal_raw(port: Port) -> None:
+    told = await refusal(
+        await port.ask(port.file(0).secret, None, engine_build="\x1b[2J" + "x" * 200)
+    )
+    assert "\x1b" not in told.problem
+    await port.join(0, name="a\nb")
+    assert port.fleet.members[0].name == "a?b"

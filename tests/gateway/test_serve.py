@@ -14,6 +14,7 @@ from atoll.domain.errors import AtollError, BadRequest, CannotCut
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.serve import open_gateway
 from atoll.gateway.server import BadBind
+from atoll.net.ticket import Ticket
 from atoll.store.layout import FoundModel, Store
 
 pytestmark = [
@@ -78,7 +79,7 @@ async def test_each_start_has_an_incarnation_and_the_same_key(
     for _ in range(2):
         said: list[str] = []
         async with open_small_gateway(small_model, small_store, tmp_path, said) as gateway:
-            identities.add(gateway.join_files[0].read_text().split('"gateway":')[1][:70])
+            identities.add(Ticket.load(gateway.join_files[0]).gateway)
             assert new_children()
         assert not new_children()
         assert list((tmp_path / "join").iterdir()) == []

@@ -49,6 +49,7 @@ from atoll.net.link import DataFrame, DataLimits, UnusableFrame
 
 LIMITS = DataLimits(n_embd=3, rows_max=4)
 NUMBER = st.integers(0, 2**63 - 1)
+HOSTS = st.sampled_from(("", "reef.example", "10.0.0.1", "::1"))
 EPOCHS = st.builds(Epoch, NUMBER, NUMBER)
 SIGNATURES = st.sampled_from([b"", bytes(64)])
 TEXT = st.text(max_size=40)
@@ -80,7 +81,7 @@ BARE: st.SearchStrategy[DataMessage] = st.one_of(
 )
 FRAMES = st.lists(window_frames() | st.tuples(BARE, st.just(b"")), max_size=8)
 MESSAGES: st.SearchStrategy[ControlMessage] = st.one_of(
-    st.builds(Join, TEXT, TEXT, TEXT, st.integers(1, 65535), TEXT, TEXT, NUMBER, TEXT),
+    st.builds(Join, TEXT, TEXT, HOSTS, st.integers(1, 65535), TEXT, TEXT, NUMBER, TEXT),
     st.builds(PlanNotice, st.binary(max_size=100), st.binary(max_size=64)),
     st.builds(Welcome, TEXT),
     st.builds(Refusal, TEXT, TEXT),

@@ -17,12 +17,13 @@ from atoll.domain.control import Leave, PlanNotice, Ready, Refusal, StageFailed,
 from atoll.domain.errors import LinkFault, ProtocolFault
 from atoll.domain.ids import Epoch, ModelId, NodeId, ShardId
 from atoll.domain.wire import Grant, Window
+from atoll.net.address import Address
 from atoll.net.identity import Identity
-from atoll.net.join_file import JoinFile
 from atoll.net.link import DataLimits, LinkSettings, NotWelcome
 from atoll.net.tls import dial_control
 from atoll.node import daemon
 from atoll.node.daemon import NodeDaemon
+from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions
 from atoll.store.layout import FoundModel, Store
 
@@ -31,6 +32,10 @@ pytestmark = [
     pytest.mark.network,
     pytest.mark.usefixtures("own_children"),
 ]
+
+
+def a_membership(port: int, gateway: NodeId) -> Membership:
+    return Membership(gateway, (Address("127.0.0.1", port),), SECRET)
 
 
 async def end_of(hand: HandGateway) -> BaseException | None:
@@ -82,11 +87,11 @@ async def test_a_prompts_window_is_no_step(hand: HandGateway) -> None:
 
 
 async def test_a_refusal_is_handed_to_the_owner(hand: HandGateway) -> None:
-    hand.control.send(Refusal("its join secret is not valid", "use the newest join file"))
+    hand.control.send(Refusal("its invitation has expired", "ask for a new ticket"))
     error = await end_of(hand)
     assert isinstance(error, LinkFault)
-    assert "its join secret is not valid" in error.problem
-    assert error.hint == "use the newest join file"
+    assert "its invitation has expired" in error.problem
+    assert error.hint == "ask for a new ticket"
 
 
 async def test_a_gateway_that_goes_ends_the_node(formed: HandGateway) -> None:
@@ -94,7 +99,7 @@ async def test_a_gateway_that_goes_ends_the_node(formed: HandGateway) -> None:
     error = await end_of(formed)
     assert isinstance(error, LinkFault)
     assert "the gateway is gone" in error.problem
-    assert "join file" in error.hint
+    assert error.hint == "once it is back: atoll join"
 
 
 async def test_a_gateway_that_never_answers(
@@ -320,7 +325,7 @@ async def test_an_engine_that_is_not_found_there(
         settings=LinkSettings(handshake_s=1.0),
     )
     with pytest.raises(LinkFault, match="nobody listens at"):
-        await node.run(JoinFile("127.0.0.1", 1, Identity.generate().node_id, SECRET))
+        await node.run(a_membership(1, Identity.generate().node_id))
 
 
 async def test_a_gateway_with_another_key_gets_no_secret(hand: HandGateway) -> None:
@@ -330,7 +335,7 @@ async def test_a_gateway_with_another_key_gets_no_secret(hand: HandGateway) -> N
         NodeOptions("n", str(hand.model.path), 1, 1),
         tell=lambda _line: None,
     )
-    wrong = JoinFile("127.0.0.1", hand.listener.port, Identity.generate().node_id, SECRET)
+    wrong = a_membership(hand.listener.port, Identity.generate().node_id)
     with pytest.raises(LinkFault, match="holds key"):
         await node.run(wrong)
     assert hand.controls.empty()

@@ -25,6 +25,6 @@ def test_the_hosts_mark_tells_nothing_about_it() -> None:
             assert mark not in known.read_text()
 
 
-def test_a_node_is_reached_on_this_machine_alone_unless_told() -> None:
+def test_a_node_is_reached_where_it_reaches_the_gateway_unless_told() -> None:
     options = NodeOptions("a", "", 1, 1)
-    assert (options.host, options.port, options.spin) == ("127.0.0.1", 0, None)
+    assert (options.host, options.port, options.spin) == ("", 0, None)

@@ -26,6 +26,7 @@ from atoll.net.frames import encode
 from atoll.net.identity import Identity
 from atoll.net.link import DataLink
 from atoll.net.tls_link import TlsDataLink
+from atoll.node import stage_driver
 from atoll.ring.messages import credits_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
@@ -293,3 +294,19 @@ async def test_a_second_upstream_link_takes_the_place_of_the_first(formed: HandG
     reason = await first.wait_ended()
     assert "another link" in str(reason)
     assert await formed.computed(GOOD, 0, 0, 0) == right[0]
+
+
+async def test_times_of_others_cannot_make_a_frame_unreadable(formed: HandGateway) -> None:
+    formed.up.send(formed.window(GOOD, 0, 0, 0, engine_us=2**63 - 1), row_at(0))
+    window, _ = await formed.down_heard.next(Window)
+    assert window.engine_us == 2**63 - 1
+
+
+async def test_who_sends_nothing_but_refused_frames_loses_its_link(
+    formed: HandGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_driver, "REFUSED_MAX", 20)
+    for session in range(100, 121):
+        formed.up.send(formed.window(session, 0, 5, 5), row_at(0))
+    failed = await formed.heard.next_message(StageFailed)
+    assert "20 frames of the upstream were refused" in failed.problem

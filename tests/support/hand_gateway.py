@@ -29,12 +29,13 @@ from atoll.domain.errors import LinkFault
 from atoll.domain.ids import Epoch, NodeId, SessionId, ShardId, Slot
 from atoll.domain.wire import F32, Cancel, DataMessage, Grant, Refused, Release, Window, signed_part
 from atoll.model.manifest import make_manifest
+from atoll.net.address import Address
 from atoll.net.identity import Identity
-from atoll.net.join_file import JoinFile
 from atoll.net.link import ControlLink, DataLimits, DataLink, LinkSettings, UnusableFrame
 from atoll.net.listener import Listener, listen
 from atoll.net.tls import dial_data
 from atoll.node.daemon import NodeDaemon
+from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions
 from atoll.store.layout import FoundModel, Store
 
@@ -230,8 +231,8 @@ async def open_hand_gateway(
         on_data=datas.put_nowait,
         settings=settings,
     ) as listener:
-        join = JoinFile("127.0.0.1", listener.port, identity.node_id, SECRET)
-        running = asyncio.get_running_loop().create_task(daemon.run(join), name="node")
+        membership = Membership(identity.node_id, (Address("127.0.0.1", listener.port),), SECRET)
+        running = asyncio.get_running_loop().create_task(daemon.run(membership), name="node")
         hand = HandGateway(identity, listener, node, model, said, running, controls, datas)
         try:
             await hand.welcome()

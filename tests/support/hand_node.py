@@ -27,9 +27,9 @@ from atoll.gateway.fleet import ENGINE_BUILD
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.serve import Gateway, open_gateway
 from atoll.net.identity import Identity
-from atoll.net.join_file import JoinFile
 from atoll.net.link import ControlLink, DataLimits, DataLink, Kind
 from atoll.net.listener import Listener, listen
+from atoll.net.ticket import Ticket
 from atoll.net.tls import dial_control, dial_data
 from atoll.store.layout import FoundModel, Store
 
@@ -55,18 +55,19 @@ class HandNode:
     down: DataLink = field(init=False)
     down_heard: Heard = field(init=False)
 
-    async def dial(self, file: JoinFile) -> None:
-        self.gateway = file.gateway
+    async def dial(self, ticket: Ticket) -> None:
+        self.gateway = ticket.gateway
+        [address] = ticket.addresses
         self.control = await dial_control(
-            file.host, file.port, expected=file.gateway, identity=self.identity
+            address.host, address.port, expected=ticket.gateway, identity=self.identity
         )
         self.heard = Heard()
         self.control.start(self.heard)
 
     async def join(self, path: Path, **changes: Any) -> None:
-        file = JoinFile.load(path)
-        await self.dial(file)
-        self.control.send(a_join(file.secret, self.listener.port, **changes))
+        ticket = Ticket.load(path)
+        await self.dial(ticket)
+        self.control.send(a_join(ticket.secret, self.listener.port, **changes))
 
     async def link_up(self) -> None:
         """Take the plan, and link both sides."""

@@ -29,22 +29,35 @@ DEBUG_VARIABLE = "ATOLL_DEBUG"
 COMMANDS = {
     "demo": "See it work: a gateway and three nodes on this machine answer a question.",
     "serve": "Start a gateway: serve a model from a ring of nodes.",
+    "invite": "Make a ticket with which another machine joins.",
     "join": "Join a ring: host a part of its model on this machine.",
+    "leave": "Leave a gateway for good.",
     "chat": "Talk with a served model, here or at any OpenAI-compatible address.",
     "status": "Show the running ring: its stages, their speed and memory.",
     "pull": "Bring a model onto this machine.",
     "keys": "Make, list and revoke API keys.",
+    "nodes": "List, drain and revoke the nodes that may host stages.",
 }
 """Command to its help in one line; the module of the same name holds the command."""
 
-GROUPS = {"keys": ("create", "list", "revoke")}
+GROUPS = {
+    "keys": ("create", "list", "revoke"),
+    "nodes": ("list", "drain", "resume", "revoke"),
+}
 """Commands that only hold others; these are functions of the group's module."""
 
-KEYS_HELP = f"""{COMMANDS["keys"]}
+GROUP_HELP = {
+    "keys": f"""{COMMANDS["keys"]}
 
 The gateway keeps only a key's hash, so a key is shown once, when it is made. A new or
 revoked key counts at once; the gateway need not be started again.
-"""
+""",
+    "nodes": f"""{COMMANDS["nodes"]}
+
+A machine that joined with a ticket is enrolled by its key and comes back without one. What
+is changed here counts within a second; the gateway need not be started again.
+""",
+}
 
 EXIT_CODES = {
     0: "it worked",
@@ -90,7 +103,7 @@ def make_app(chosen: Container[str] = ()) -> App:
         if name in GROUPS:
             group = App(
                 name=name,
-                help=KEYS_HELP if name in chosen else text,
+                help=GROUP_HELP[name] if name in chosen else text,
                 default_parameter=plain_flags,
             )
             for part in GROUPS[name]:

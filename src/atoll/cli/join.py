@@ -17,8 +17,9 @@ from atoll.cli.settings import HomeFlags, StoreFlags, flags
 from atoll.engine.threads import SHARED_SPIN, stage_threads
 from atoll.net.home import held_home
 from atoll.net.identity import Identity
-from atoll.net.join_file import JOIN_FILE_BYTES_MAX, JoinFile
+from atoll.net.ticket import PREFIX, TICKET_CHARS_MAX, Ticket
 from atoll.node.daemon import NodeDaemon
+from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions
 
 IDENTITY_FILE = "node.pem"
@@ -44,8 +45,9 @@ class JoinFlags(HomeFlags, StoreFlags):
     share_cores: Annotated[bool, Parameter(negative="--own-cores")] = True
     """Whether other stages run on this machine's cores; its threads then yield sooner."""
 
-    host: str = "127.0.0.1"
-    """Address at which the other nodes reach this machine."""
+    host: str = ""
+    """Address at which the other nodes reach this machine. Default: the one from which it
+    reaches the gateway."""
 
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 0
     """Port for them; 0 takes any free one."""
@@ -63,55 +65,70 @@ class JoinFlags(HomeFlags, StoreFlags):
         )
 
 
-def check_no_flag(_type: type, value: str) -> None:
-    """Refuse an unknown flag that a leading hyphen lets pass as a file.
+def check_no_flag(_type: type, value: str | None) -> None:
+    """Refuse an unknown flag that a leading hyphen lets pass as a ticket.
 
     Raises:
         ValueError: It begins with a hyphen and is not `-` alone.
     """
-    if value.startswith("-") and value != STANDARD_INPUT:
+    if value and value.startswith("-") and value != STANDARD_INPUT:
         raise ValueError(f"there is no option {value}")
 
 
 def join(
-    file: Annotated[str, Parameter(allow_leading_hyphen=True, validator=check_no_flag)],
+    ticket: Annotated[
+        str | None, Parameter(allow_leading_hyphen=True, validator=check_no_flag)
+    ] = None,
     /,
     *,
     options: JoinFlags | None = None,
 ) -> None:
     """Join a ring: host a part of its model on this machine.
 
-    The gateway writes a join file for each node; it is a secret and good for one join. This
-    machine needs the model too (`atoll pull`), and cuts its own part of it. The node runs
-    until the gateway says goodbye; stop it with Ctrl-C. Two nodes on one machine need
-    different homes (`--home`), as the home holds the node's identity.
+    The gateway's operator makes a ticket (`atoll invite`), or uses the files that the gateway
+    writes; it is a secret. Once let in, this machine comes back without a ticket. It needs the
+    model too (`atoll pull`), and cuts its own part of it. The node runs until the gateway says
+    goodbye; stop it with Ctrl-C. Two nodes on one machine need different homes (`--home`), as
+    the home holds the node's identity.
 
-    Example: `atoll join node-1.join`
+    Example: `atoll join atoll-ticket-...`
 
     Example: `ssh gateway cat node-1.join | atoll join -`
 
+    Example: `atoll join`
+
     Args:
-        file: The join file, or `-` for standard input.
+        ticket: The ticket, a file that holds it, or `-` for standard input. Default: the
+            gateway that this machine joined before.
     """
     options = options or JoinFlags()
     home, store = options.home_dir(), options.open_store()
-    invitation = read_join_file(file)
+    membership = find_membership(ticket, home)
     with held_home(home, "node"):
         daemon = NodeDaemon(
-            Identity.load_or_create(home / IDENTITY_FILE), store, options.node_options(), tell=say
+            Identity.load_or_create(home / IDENTITY_FILE),
+            store,
+            options.node_options(),
+            tell=say,
+            welcomed=lambda: membership.save(home),
         )
-        stopped = run_until_stopped(daemon.run(invitation))
+        stopped = run_until_stopped(daemon.run(membership))
     if stopped is not None:
         say(f"stopped by {stopped.name}")
 
 
-def read_join_file(file: str) -> JoinFile:
-    """The join file named, or the one on standard input.
+def find_membership(ticket: str | None, home: Path) -> Membership:
+    """The gateway of a ticket, or the one that `home` joined before.
 
     Raises:
-        PrivateFileFault: It is missing, malformed, or open to others.
+        PrivateFileFault: The ticket is malformed, or its file missing or open to
+            others; or there is neither.
     """
-    if file == STANDARD_INPUT:
-        content = sys.stdin.buffer.read(JOIN_FILE_BYTES_MAX + 1)
-        return JoinFile.parse(content.decode("utf-8", "replace"))
-    return JoinFile.load(Path(file).expanduser())
+    if ticket is None:
+        return Membership.load(home)
+    if ticket == STANDARD_INPUT:
+        content = sys.stdin.buffer.read(TICKET_CHARS_MAX + 1).decode("utf-8", "replace")
+        return Membership.of_ticket(Ticket.parse(content, source="standard input"))
+    if ticket.startswith(PREFIX):
+        return Membership.of_ticket(Ticket.parse(ticket))
+    return Membership.of_ticket(Ticket.load(Path(ticket).expanduser()))

@@ -17,10 +17,11 @@ from atoll.cli.screen import progress_bar, say, show_json
 from atoll.cli.settings import HomeFlags, StoreFlags, flags
 from atoll.domain.errors import BadRequest
 from atoll.engine.threads import SHARED_SPIN, stage_threads
-from atoll.gateway.options import PORT_DEFAULT, RingOptions, ServeOptions
+from atoll.gateway.options import LINK_PORT_DEFAULT, PORT_DEFAULT, RingOptions, ServeOptions
 from atoll.gateway.run import Callbacks, run_gateway
 from atoll.gateway.serve import Gateway
 from atoll.gateway.server import HOST_DEFAULT, Tls
+from atoll.net.address import Address
 from atoll.store.find import find_or_pull
 from atoll.store.layout import FoundModel
 
@@ -63,10 +64,14 @@ class ServeFlags(HomeFlags, StoreFlags):
     """Port of the API; 0 takes any free one."""
 
     link_host: str = HOST_DEFAULT
-    """Address at which nodes reach this machine."""
+    """Address to listen on for nodes; 0.0.0.0 lets in those of other machines."""
 
-    link_port: Port = 0
-    """Port for nodes; 0 takes any free one."""
+    link_port: Port = LINK_PORT_DEFAULT
+    """Port for nodes; 0 takes any free one. Nodes come back to the port they joined at."""
+
+    advertise: tuple[str, ...] = ()
+    """Where nodes reach this machine, host:port, if not at its own addresses: say, a port that
+    a router forwards. May be given again."""
 
     join_dir: Path | None = None
     """Where join files are written. Default: the folder `join` of the home."""
@@ -97,7 +102,9 @@ class ServeFlags(HomeFlags, StoreFlags):
         """
         if (self.tls_cert is None) != (self.tls_key is None):
             raise BadRequest("--tls-cert and --tls-key go together", hint="give both or neither")
-        tls = Tls(self.tls_cert, self.tls_key) if self.tls_cert and self.tls_key else None
+        tls = None
+        if self.tls_cert and self.tls_key:
+            tls = Tls(self.tls_cert.expanduser(), self.tls_key.expanduser())
         return ServeOptions(
             ring=RingOptions(
                 nodes=self.nodes,
@@ -114,6 +121,9 @@ class ServeFlags(HomeFlags, StoreFlags):
             port=self.port,
             link_host=self.link_host,
             link_port=self.link_port,
+            advertise=tuple(
+                Address.parse(text, port_default=self.link_port or None) for text in self.advertise
+            ),
             auth=self.auth,
             tls=tls,
         )
@@ -163,7 +173,7 @@ def serve(model: str, /, *, options: ServeFlags | None = None) -> None:
             home,
             chosen,
             callbacks=Callbacks(tell=say, opened=opened, ready=ready),
-            ready_file=options.ready_file,
+            ready_file=options.ready_file.expanduser() if options.ready_file else None,
         ),
         stop_at_eof=options.stop_at_eof,
     )
@@ -178,7 +188,8 @@ def introduce(gateway: Gateway, model: FoundModel, options: ServeFlags) -> None:
     if alone:
         say("start each node in a terminal of its own:")
     else:
-        say("copy one of these files to each node's machine, readable by its user alone, and run:")
+        say("let others join with a ticket each, from: atoll invite")
+        say("or copy one of these files to each machine, readable by its user alone, and run:")
     for number, path in enumerate(gateway.join_files, start=1):
         command = ["atoll", "join", str(path)]
         if alone:

@@ -125,7 +125,7 @@ async def _start_ring(
             *("serve", named, "--home", str(home), *common, "--share-cores"),
             *("--nodes", str(options.nodes), "--streams", str(options.streams)),
             *("--context", str(options.context)),
-            *("--port", "0", "--json", "--stop-at-eof"),
+            *("--port", "0", "--link-port", "0", "--json", "--stop-at-eof"),
         ],
     )
     opened = await _wait_opened(gateway)

@@ -14,9 +14,10 @@ CONTROL_BYTES_MAX = 256 * 1024
 
 
 class Join(msgspec.Struct, frozen=True, tag="join"):
-    """A node asks in. `secret` is the one-time secret of the join file.
+    """A node asks in. `secret` is that of its ticket; empty where it was let in before.
 
-    `data_host`, `data_port`: where its upstream neighbour can reach it.
+    `data_host`, `data_port`: where its upstream neighbour can reach it; an empty
+    host stands for the address from which it came.
     `host_id` is equal for nodes that share a machine (they share its cores).
     """
 

@@ -8,6 +8,7 @@ epoch begins as soon as every place is taken again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import secrets
@@ -23,16 +24,16 @@ from atoll.domain.ids import NO_SESSION, Epoch, NodeId, SessionId
 from atoll.engine.ends_client import EndsProcess
 from atoll.engine.ends_messages import EndsLoaded, EndsOptions, ItemsDone
 from atoll.gateway.backend import Health, ModelCard
-from atoll.gateway.fleet import Fleet, Member
+from atoll.gateway.fleet import Fleet
 from atoll.gateway.mailbox import Mailbox
 from atoll.gateway.options import RingOptions
 from atoll.gateway.ring_driver import RingDriver
+from atoll.gateway.ring_plan import coordinator_config, make_plan
+from atoll.gateway.stalls import Stalls
 from atoll.model.manifest import Manifest
 from atoll.net.identity import Identity
 from atoll.net.link import DATA, DataLink, Kind, LinkSettings
 from atoll.net.tls import dial_data
-from atoll.ring.coordinator_messages import EXACT_ROWS_MAX, CoordinatorConfig
-from atoll.ring.messages import credits_for
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +47,15 @@ ATTEMPTS_MAX = 5
 STEADY_S = 10.0
 """A ring that served for so long was no failed attempt."""
 WATCH_S = 1.0
+WIND_DOWN_S = 600.0
+"""Most time that streams have to end before a ring is rearranged."""
 SYMPTOM_S = 0.25
 """A link that breaks is a symptom: so long its cause may take to be reported."""
 SESSION_BITS = 62
+
+
+class Rearranged(AtollError):
+    """The ring ends because it is to be formed of other nodes."""
 
 
 class Conductor:
@@ -95,8 +102,13 @@ class Conductor:
         self._serving = False
         self._reason = f"waiting for {options.nodes} nodes to join"
         self._trouble: asyncio.Future[AtollError] | None = None
+        self._dial_fault: LinkFault | None = None
         self._last_linked = asyncio.Event()
+        self._rearranging = asyncio.Event()
         self.became_ready = asyncio.Event()
+        self.link_port = 0
+        """Where the last stage dials us; set once the port is open."""
+        fleet.on_rearranged = self._rearranging.set
         fleet.on_lost = self._fail
         fleet.on_session_failed = self._session_failed
 
@@ -169,8 +181,11 @@ class Conductor:
                 await self._fleet.wait_full()
                 changes = self._fleet.changes
                 error, served_s = await self._one_epoch()
-                failed = 1 if served_s >= STEADY_S else failed + 1
                 self._reason = error.problem
+                if isinstance(error, Rearranged):
+                    failed = 0
+                    continue
+                failed = 1 if served_s >= STEADY_S else failed + 1
                 self._tell(f"the ring is down: {error}")
                 if failed < ATTEMPTS_MAX:
                     await asyncio.sleep(AGAIN_S * 2 ** (failed - 1))
@@ -188,6 +203,7 @@ class Conductor:
         """Serve one epoch; returns what ended it, and the seconds it served."""
         trouble: asyncio.Future[AtollError] = asyncio.get_running_loop().create_future()
         self._trouble = trouble
+        self._rearranging.clear()
         try:
             self._reason = "the ring is being formed"
             async with asyncio.timeout(FORM_S), asyncio.TaskGroup() as tasks:
@@ -197,7 +213,9 @@ class Conductor:
                 return trouble.result(), 0.0
             return await self._serve(forming.result(), trouble)
         except TimeoutError:
-            return RingDown(f"the ring could not be formed within {FORM_S:g} s"), 0.0
+            return RingDown(
+                f"the ring could not be formed within {FORM_S:g} s{self._obstacle()}"
+            ), 0.0
         except ExceptionGroup as group:
             fault = next((e for e in group.exceptions if isinstance(e, AtollError)), None)
             if fault is None:
@@ -220,37 +238,62 @@ class Conductor:
         self.became_ready.set()
         began_s = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(self._watch(driver), name="watch-progress")
+            background = [
+                tasks.create_task(self._watch(driver), name="watch-progress"),
+                tasks.create_task(self._wind_down(driver), name="wind-down"),
+            ]
             # Shielded, as a cancelled wait would cancel the future too.
             error = await asyncio.shield(trouble)
-            watching.cancel()
+            for task in background:
+                task.cancel()
         return error, time.monotonic() - began_s
 
+    async def _wind_down(self, driver: RingDriver) -> None:
+        """Once the fleet was rearranged: take no new streams, let the old ones end, and stop."""
+        await self._rearranging.wait()
+        self._serving = False
+        self._reason = "the ring is being rearranged"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WIND_DOWN_S):
+                await driver.wait_idle()
+        self._fail(Rearranged(self._reason))
+
     async def _watch(self, driver: RingDriver) -> None:
-        """Give the ring up when a session makes no progress: somebody keeps its windows."""
+        """Give the ring up when a session makes no progress: somebody keeps its windows.
+
+        While stages report new work a session may wait longer: it may be a long
+        prompt on slow machines, or its turn may come late.
+        """
         stall_s = self._options.stall_s
-        marks: dict[SessionId, tuple[int, int, int]] = {}
-        since_s: dict[SessionId, float] = {}
+        stalls = Stalls(stall_s)
         while True:
             await asyncio.sleep(min(WATCH_S, stall_s / 4))
-            now_s, before, marks = time.monotonic(), marks, driver.marks
-            since_s = {
-                session: since_s[session] if before.get(session) == mark else now_s
-                for session, mark in marks.items()
-            }
-            if any(now_s - at_s > stall_s for at_s in since_s.values()):
+            work = tuple(m.report.rows for m in self._fleet.members if m.report is not None)
+            if stalls.are_there(driver.marks, work, now_s=time.monotonic()):
                 self._ends_ended = self._ends_ended or driver.at_ends
                 self._fail(RingDown(f"no answer came round the ring for {stall_s:g} s"))
                 return
 
     async def _form(self) -> RingDriver:
-        members = self._fleet.members
         ends = await self._ready_ends()
+        members = self._fleet.members
+        if self._fleet.missing:
+            raise RingDown("a node left before the ring was formed")
         self._counter += 1
-        plan = self._make_plan(members)
+        plan = make_plan(
+            Epoch(self._incarnation, self._counter),
+            self._manifest,
+            members,
+            self._options,
+            gateway=(self._identity.node_id, self.link_port),
+        )
         self._plan = plan
         driver = RingDriver(
-            plan, self._config(members), self._identity, ends, fail=self._link_broke
+            plan,
+            coordinator_config(members, self._options),
+            self._identity,
+            ends,
+            fail=self._link_broke,
         )
         self._driver = driver
         encoded = msgspec.msgpack.encode(plan)
@@ -277,65 +320,30 @@ class Conductor:
         self._ends_ended = False
         return ends
 
+    def _obstacle(self) -> str:
+        """What a ring that does not form seems to wait for."""
+        if self._dial_fault is not None:
+            return f": {self._dial_fault}"
+        late = [m.name for m in self._fleet.members if m.ready is None]
+        return f": {', '.join(late)} did not get ready" if late else ""
+
     async def _dial_first(self, stage: StagePlan) -> DataLink:
         """Dial the first stage until it knows the plan too; `FORM_S` bounds it."""
         while True:
             try:
-                return await dial_data(
+                link = await dial_data(
                     stage.host,
                     stage.port,
                     expected=stage.node,
                     identity=self._identity,
                     settings=self._settings,
                 )
+                self._dial_fault = None
+                return link
             except LinkFault as fault:
+                self._dial_fault = fault
                 log.info("conductor.dial_again node=%s problem=%s", stage.name, fault)
                 await asyncio.sleep(REDIAL_S)
-
-    def _make_plan(self, members: list[Member]) -> Plan:
-        host, port = self._fleet.address
-        stages = tuple(
-            StagePlan(
-                node=member.link.peer,
-                name=member.name,
-                first=entry.first,
-                last=entry.last,
-                shard=entry.shard,
-                host=member.join.data_host,
-                port=member.join.data_port,
-            )
-            for member, entry in zip(members, self._manifest.shards, strict=True)
-        )
-        return Plan(
-            epoch=Epoch(self._incarnation, self._counter),
-            model=self._manifest.model,
-            architecture=self._manifest.architecture,
-            n_layers=self._manifest.n_layers,
-            n_embd=self._manifest.n_embd,
-            n_slots=self._options.streams,
-            context=self._options.context,
-            rows_max=self._options.rows_max,
-            gateway=self._identity.node_id,
-            gateway_host=host,
-            gateway_port=port,
-            stages=stages,
-        )
-
-    def _config(self, members: list[Member]) -> CoordinatorConfig:
-        o = self._options
-        # Stages that share a machine's cores gain nothing from working at the same time.
-        apart = len({member.join.host_id for member in members})
-        return CoordinatorConfig(
-            n_slots=o.streams,
-            context=o.context,
-            rows_max=o.rows_max,
-            waiting_max=o.waiting,
-            chunk_rows=min(o.chunk_rows, o.rows_max),
-            exact_chunk_rows=min(EXACT_ROWS_MAX, o.rows_max),
-            lanes=1 if apart == 1 else len(members) + 1,
-            credits=credits_for(o.streams),
-            return_credits=credits_for(o.streams),
-        )
 
     def _shape(self) -> str:
         assert self._plan is not None

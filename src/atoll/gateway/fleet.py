@@ -1,7 +1,7 @@
-"""The nodes that have joined: let in by a one-time secret, heard, and missed.
+"""The nodes that have joined: let in by ticket or key, heard, and missed.
 
-A place in the ring belongs to a join file. When its node is lost, a new file
-with a new secret is written, so that a replacement can come.
+The ring has places; who comes first takes them, and whoever comes when all are
+taken is a spare that steps in for a lost node. A vacant place has a join file.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from atoll import __version__
 from atoll.domain.control import (
@@ -28,44 +29,65 @@ from atoll.domain.control import (
 from atoll.domain.errors import AtollError, LinkFault, RingDown
 from atoll.domain.ids import Epoch, NodeId
 from atoll.engine.library import PACKAGE, PACKAGE_VERSION
-from atoll.net.join_file import JoinFile, JoinSecrets
-from atoll.net.link import ControlLink
+from atoll.gateway.join_files import JoinFiles
+from atoll.gateway.register import NAME_CHARS_MAX, EnrolledNode, Register
+from atoll.net.link import ControlLink, peer_text
 
 log = logging.getLogger(__name__)
 
 ENGINE_BUILD = f"{PACKAGE}-{PACKAGE_VERSION}"
 STRANGERS_MAX = 64
 """Control links that may stand without having introduced themselves."""
+STRANGERS_PER_HOST_MAX = 16
+"""Of these, how many from one address, so that one host cannot take all places."""
 INTRODUCTION_S = 10.0
 """How long a stranger may take to introduce itself."""
+MEMBERS_MAX = 1024
+TEXT_CHARS_MAX = 500
+"""What is kept of a node's words about itself."""
+WATCH_S = 1.0
+"""How often the register is looked at for nodes that were revoked or set to rest."""
+GIB = 1024**3
 
 
 @dataclass(slots=True)
 class Member:
-    """A node that is in."""
+    """A node that is in; a spare has no place."""
 
-    place: int
+    place: int | None
     name: str
+    owner: str
     join: Join
     link: ControlLink
     ready: Ready | None = None
     report: StageReport | None = None
+    resting: bool = False
+    told_to_stay: bool = False
 
 
 class Fleet:
-    """All members, one for each place.
+    """All members, and who of them has which place.
 
     Args:
         places: How many nodes the ring is to have.
-        join_dir: Where join files are written.
+        register: Who may come in.
+        memory_bytes: What a node must have free for the largest stage.
         tell: Takes one line at a time for the operator to read.
     """
 
-    def __init__(self, places: int, join_dir: Path, *, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        places: int,
+        register: Register,
+        *,
+        memory_bytes: int = 0,
+        tell: Callable[[str], None],
+    ) -> None:
         self._places = places
-        self._join_dir = join_dir
+        self._register = register
+        self._memory_bytes = memory_bytes
         self._tell = tell
-        self._secrets = [JoinSecrets() for _ in range(places)]
+        self._files: JoinFiles | None = None
         self._members: dict[NodeId, Member] = {}
         self._strangers: dict[ControlLink, asyncio.TimerHandle] = {}
         self._epoch: Epoch | None = None
@@ -73,35 +95,34 @@ class Fleet:
         self._changes = 0
         self._changed = asyncio.Event()
         self._full = asyncio.Event()
-        self._address: tuple[str, int, NodeId] | None = None
         self.on_lost: Callable[[AtollError], None] = lambda _error: None
         self.on_session_failed: Callable[[SessionFailed], None] = lambda _message: None
+        self.on_rearranged: Callable[[], None] = lambda: None
 
     @property
     def members(self) -> list[Member]:
-        """Who is in, by place."""
-        return sorted(self._members.values(), key=lambda member: member.place)
+        """Who has a place, in their order."""
+        return [member for place in range(self._places) if (member := self._holder(place))]
+
+    @property
+    def spares(self) -> list[Member]:
+        """Who is in without a place, in the order of their coming."""
+        return [member for member in self._members.values() if member.place is None]
 
     @property
     def missing(self) -> int:
         """How many nodes are still to come."""
-        return self._places - len(self._members)
+        return self._places - len(self.members)
 
     @property
     def changes(self) -> int:
         """How often somebody came or left."""
         return self._changes
 
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where nodes reach the gateway."""
-        assert self._address is not None, "the fleet is not open yet"
-        return self._address[:2]
-
-    def open(self, host: str, port: int, gateway: NodeId) -> list[Path]:
+    def open(self, files: JoinFiles) -> list[Path]:
         """Write a join file for every place; nodes may come from now on."""
-        self._address = (host, port, gateway)
-        return [self._write_join_file(place) for place in range(self._places)]
+        self._files = files
+        return [files.write(place) for place in range(self._places)]
 
     def close(self) -> None:
         """Say goodbye to all and take the unused join files away."""
@@ -112,16 +133,54 @@ class Fleet:
         for link in list(self._strangers):
             self._forget_stranger(link)
             link.close(LinkFault("the gateway is shutting down"))
-        for place in range(self._places):
-            self._join_path(place).unlink(missing_ok=True)
+        if self._files is not None:
+            self._files.close()
+
+    async def watch(self) -> NoReturn:
+        """Heed what the operator changes in the register, until cancelled."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            try:
+                by_key = {node.node: node for node in self._register.nodes()}
+            except AtollError as error:
+                log.warning("fleet.register_unreadable problem=%s", error)
+                continue
+            for member in list(self._members.values()):
+                self._heed(member, by_key.get(member.link.peer))
+
+    def _heed(self, member: Member, enrolled: EnrolledNode | None) -> None:
+        if enrolled is None or enrolled.revoked:
+            reason = "the gateway's operator revoked it"
+            member.link.send(Refusal("this node was revoked", "ask the gateway's operator"))
+            member.link.close()
+            self.lost(member.link, LinkFault(reason))
+            return
+        member.resting = enrolled.resting
+        if member.resting and member.place is not None:
+            self._let_rest(member, member.place)
+        elif not member.resting and member.place is None and self.missing:
+            self._settle(member, "")
+
+    def _let_rest(self, member: Member, place: int) -> None:
+        """Hand a member's place to a spare; without one it has to go on."""
+        spare = self._next_spare()
+        if spare is None:
+            if not member.told_to_stay:
+                self._tell(f"{member.name} cannot rest before another node has joined")
+            member.told_to_stay = True
+            return
+        self._tell(f"{member.name} rests; {spare.name} takes its place in the next ring")
+        member.place, member.told_to_stay = None, False
+        self._settle(spare, "", place)
+        self.on_rearranged()
 
     async def wait_full(self) -> None:
         """Wait until every place is taken."""
         await self._full.wait()
 
     async def wait_ready(self, epoch: Epoch) -> None:
-        """Wait until every member has said that its stage of `epoch` is ready."""
-        while not all(m.ready and m.ready.epoch == epoch for m in self._members.values()):
+        """Wait until everybody with a place has said that its stage of `epoch` is ready."""
+        while not all(m.ready and m.ready.epoch == epoch for m in self.members):
             self._changed.clear()
             await self._changed.wait()
 
@@ -132,31 +191,35 @@ class Fleet:
             await self._changed.wait()
 
     def announce(self, notice: PlanNotice, epoch: Epoch) -> None:
-        """Send the plan of `epoch` to every member; reports of older ones count no more."""
+        """Send the plan of `epoch` to all with a place; reports of older ones count no more."""
         self._epoch = epoch
-        for member in self.members:
+        for member in self._members.values():
             member.ready = member.report = None
+        for member in self.members:
             member.link.send(notice)
 
-    def _join_path(self, place: int) -> Path:
-        return self._join_dir / f"node-{place + 1}.join"
-
-    def _write_join_file(self, place: int) -> Path:
-        assert self._address is not None
-        host, port, gateway = self._address
-        path = self._join_path(place)
-        JoinFile(host, port, gateway, self._secrets[place].create()).write(path)
-        return path
+    def _holder(self, place: int) -> Member | None:
+        return next((m for m in self._members.values() if m.place == place), None)
 
     def on_control(self, link: ControlLink) -> None:
         """A node has opened a control link; it has to introduce itself."""
-        if self._closed or len(self._strangers) >= STRANGERS_MAX:
-            link.close(LinkFault("too many wait to be let in", hint="try again shortly"))
+        problem = self._crowded(link)
+        if problem:
+            link.close(LinkFault(problem, hint="try again shortly"))
             return
         self._strangers[link] = asyncio.get_running_loop().call_later(
             INTRODUCTION_S, link.close, LinkFault("no introduction came in time")
         )
         link.start(_MemberLink(self, link))
+
+    def _crowded(self, link: ControlLink) -> str:
+        """Why a stranger cannot even be heard now; empty if it can."""
+        if self._closed or self._files is None:
+            return "the gateway is starting or shutting down"
+        same_host = sum(other.peer_host == link.peer_host for other in self._strangers)
+        if same_host >= STRANGERS_PER_HOST_MAX or len(self._strangers) >= STRANGERS_MAX:
+            return "too many wait to be let in"
+        return ""
 
     def _forget_stranger(self, link: ControlLink) -> None:
         timer = self._strangers.pop(link, None)
@@ -182,34 +245,68 @@ class Fleet:
             case SessionFailed():
                 self.on_session_failed(message)
             case StageFailed(_, problem):
+                problem = peer_text(problem, TEXT_CHARS_MAX)
                 self._tell(f"{member.name}: {problem}")
                 self.on_lost(RingDown(f"the stage on {member.name} failed: {problem}"))
             case Leave(reason):
-                link.close(LinkFault(f"the node leaves: {reason}"))
+                link.close(LinkFault(f"the node leaves: {peer_text(reason, TEXT_CHARS_MAX)}"))
             case _:
                 raise LinkFault(f"a node may not send a {type(message).__name__}")
 
     def _admit(self, link: ControlLink, message: ControlMessage) -> None:
+        if isinstance(message, Leave):
+            self._part_for_good(link)
+            return
         if not isinstance(message, Join):
             raise LinkFault("a node has to introduce itself first")
         problem, hint = self._objection(link, message)
-        place = None if problem else self._redeem(message.secret)
-        if place is None:
-            problem = problem or "its join secret is not valid (any more)"
-            hint = hint or "use the join file that the gateway wrote last; it is good for one join"
+        enrolled, invitation = None, ""
+        if not problem:
+            try:
+                enrolled, invitation = self._register.admit(
+                    link.peer, peer_text(message.name, NAME_CHARS_MAX), message.secret
+                )
+            except AtollError as error:
+                problem, hint = error.problem, error.hint
+        if enrolled is None:
+            problem = peer_text(problem, TEXT_CHARS_MAX)
             log.warning("fleet.refused node=%s problem=%s", link.peer, problem)
             link.send(Refusal(problem, hint))
             link.close()
             return
-        self._join_path(place).unlink(missing_ok=True)
-        name = message.name or f"node-{place + 1}"
+        name = peer_text(message.name, NAME_CHARS_MAX) or f"node-{len(self._members) + 1}"
         if any(member.name == name for member in self._members.values()):
             name = f"{name}-{link.peer[:6]}"
-        self._members[link.peer] = Member(place, name, message, link)
+        member = Member(None, name, enrolled.owner, message, link, resting=enrolled.resting)
+        self._members[link.peer] = member
         link.send(Welcome(name))
-        self._tell(f"{name} joined ({len(self._members)} of {self._places})")
+        if self.missing and not enrolled.resting:
+            self._settle(member, invitation)
+        else:
+            self._tell(f"{name} joined as a spare")
+            self._note_change()
+
+    def _part_for_good(self, link: ControlLink) -> None:
+        """An enrolled node that is not in says that it will not come again."""
+        try:
+            self._register.forget(link.peer)
+        except AtollError as error:
+            raise LinkFault(error.problem, hint=error.hint) from error
+        link.send(Leave("forgotten"))
+        link.close()
+
+    def _settle(self, member: Member, invitation: str, place: int | None = None) -> None:
+        """Give a member `place`, or that of its join file, or the first vacant one."""
+        assert self._files is not None
+        if place is None:
+            place = self._files.place_of(invitation)
+        if place is None or self._holder(place):
+            place = next(p for p in range(self._places) if not self._holder(p))
+        member.place = place
+        self._files.remove(place)
+        self._tell(f"{member.name} joined ({len(self.members)} of {self._places})")
         self._note_change()
-        if len(self._members) == self._places:
+        if not self.missing:
             self._full.set()
 
     def _objection(self, link: ControlLink, join: Join) -> tuple[str, str]:
@@ -226,14 +323,17 @@ class Fleet:
                 f"it runs Atoll {join.version}, the gateway {__version__}",
                 "install the same version of Atoll",
             )
-        if not self.missing:
-            return "the ring has all the nodes it was started for", "start it with more --nodes"
+        if len(self._members) >= MEMBERS_MAX:
+            return f"{MEMBERS_MAX} nodes are here already", "tell the gateway's operator"
+        if join.memory_free_bytes < self._memory_bytes:
+            missing = (self._memory_bytes - join.memory_free_bytes) / GIB
+            return (
+                f"it has {join.memory_free_bytes / GIB:.1f} GiB of memory free, and"
+                f" {missing:.1f} GiB more are needed for a stage",
+                "end other programs there, or serve with more nodes, fewer streams or a shorter"
+                " context",
+            )
         return "", ""
-
-    def _redeem(self, secret: str) -> int | None:
-        """The place that a secret is good for; it is used up by this."""
-        found = [place for place, open_ in enumerate(self._secrets) if open_.redeem(secret)]
-        return found[0] if found else None
 
     def lost(self, link: ControlLink, reason: LinkFault | None) -> None:
         """A control link is gone."""
@@ -241,20 +341,37 @@ class Fleet:
         member = self._members.get(link.peer)
         if member is None or member.link is not link:
             return
+        place = member.place
         del self._members[link.peer]
-        self._full.clear()
-        self._note_change()
-        if self._closed:
+        said = f"{member.name} is gone ({reason.problem if reason else 'left'})"
+        if place is None or self._closed:
+            self._note_change()
+            self._tell(said)
             return
+        self._full.clear()
         # Streams end first: writing the file may fail.
         self.on_lost(RingDown(f"the node {member.name} is gone"))
-        said = f"{member.name} is gone ({reason.problem if reason else 'left'})"
+        self._tell(said)
+        self._fill(place)
+
+    def _fill(self, place: int) -> None:
+        """Let a spare step in; where there is none, write a join file for somebody new."""
+        assert self._files is not None
+        spare = self._next_spare()
+        if spare is not None:
+            self._settle(spare, "", place)
+            return
+        self._note_change()
         try:
-            path = self._write_join_file(member.place)
+            path = self._files.write(place)
         except AtollError as error:
-            self._tell(f"{said}; no join file for its replacement can be written: {error}")
+            self._tell(f"no join file for another node can be written: {error}")
         else:
-            self._tell(f"{said}; to replace it: {path}")
+            self._tell(f"it can come back by itself; to replace it: {path}")
+
+    def _next_spare(self) -> Member | None:
+        """The spare that waits longest and is not to rest."""
+        return next((member for member in self.spares if not member.resting), None)
 
     def _note_change(self) -> None:
         self._changes += 1

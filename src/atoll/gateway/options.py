@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from atoll.gateway.server import HOST_DEFAULT, Tls
+from atoll.net.address import Address
 
 PORT_DEFAULT = 8642
+LINK_PORT_DEFAULT = 8643
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,9 @@ class ServeOptions:
     Args:
         host: Address of the API.
         port: Port of the API; 0 takes any free one.
-        link_host: Address at which nodes reach the gateway.
+        link_host: Address on which nodes are listened to.
         link_port: Port for nodes; 0 takes any free one.
+        advertise: Where nodes reach it, if not there: a forwarded port of a router.
         join_dir: Where join files are written.
         auth: Ask for API keys.
         tls: Certificate and key of the API.
@@ -64,5 +67,6 @@ class ServeOptions:
     port: int = PORT_DEFAULT
     link_host: str = HOST_DEFAULT
     link_port: int = 0
+    advertise: tuple[Address, ...] = ()
     auth: bool = True
     tls: Tls | None = field(default=None)

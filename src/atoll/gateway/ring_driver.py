@@ -6,6 +6,7 @@ the HTTP side through `Mailbox`es.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -13,15 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from atoll.domain.control import Plan
-from atoll.domain.errors import (
-    AtollError,
-    BadRequest,
-    EngineFault,
-    LinkFault,
-    Overloaded,
-    ProtocolFault,
-    RingDown,
-)
+from atoll.domain.errors import AtollError, LinkFault, ProtocolFault, RingDown
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import SessionId
 from atoll.domain.wire import Cancel, DataMessage, Grant, Refused, Release, Window, signed_part
@@ -29,6 +22,7 @@ from atoll.engine.ends_client import EndsProcess
 from atoll.engine.ends_messages import Head, ItemsDone, Tail
 from atoll.gateway.laps import Laps
 from atoll.gateway.mailbox import Mailbox
+from atoll.gateway.outcomes import failure, rejection
 from atoll.net.identity import Identity
 from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFrame
 from atoll.ring import coordinator_messages as ring
@@ -39,6 +33,8 @@ log = logging.getLogger(__name__)
 
 GRANT_BATCH = 16
 """Grants are gathered up to so many frames, as in a node's driver."""
+REFUSED_MAX = 4096
+"""Frames of the last stage that may be refused before its link ends."""
 
 
 class RingDriver:
@@ -67,7 +63,7 @@ class RingDriver:
         self._fail = fail
         self._machine = Coordinator(config)
         self._grant_at = min(GRANT_BATCH, config.return_credits // 2)
-        self._limits = DataLimits(plan.n_embd, plan.rows_max)
+        self._limits = DataLimits(plan.n_embd, plan.rows_max, config.credits)
         self._first: DataLink | None = None
         self._last: DataLink | None = None
         self._mail: dict[SessionId, Mailbox] = {}
@@ -76,9 +72,11 @@ class RingDriver:
         self._stage_us: dict[SessionId, int] = {}
         self._left_s: dict[SessionId, float] = {}
         self._grants = 0
+        self._refused = 0
         self._called_s = self._answered_s = 0.0
         self._up = False
         self._over = False
+        self._idle = asyncio.Event()
         self.laps = Laps()
 
     @property
@@ -90,6 +88,12 @@ class RingDriver:
     def waiting(self) -> int:
         """Sessions that wait for one."""
         return self._machine.waiting
+
+    async def wait_idle(self) -> None:
+        """Wait until no session runs or waits."""
+        while self.active or self.waiting:
+            self._idle.clear()
+            await self._idle.wait()
 
     @property
     def marks(self) -> dict[SessionId, tuple[int, int, int]]:
@@ -180,7 +184,8 @@ class RingDriver:
     def _from_last(self, message: DataMessage, payload: bytes) -> None:
         match message:
             case Window():
-                self._stage_us[message.session] = message.engine_us
+                if message.session in self._mail:
+                    self._stage_us[message.session] = message.engine_us
                 self._handle(ring.WindowReturned(message, payload))
             case Release():
                 # Signed by us and unchanged, or it is no release of ours.
@@ -276,6 +281,11 @@ class RingDriver:
                     self._grants += frames
                 case _:
                     self._tell_session(effect)
+        self._carry_out(flight, items)
+
+    def _carry_out(self, flight: list[DataFrame], items: tuple[ring.EndsItem, ...]) -> None:
+        if not (self.active or self.waiting):
+            self._idle.set()
         if flight and self._first is not None:
             self._first.send_flight(flight)
         if self._grants >= self._grant_at and self._last is not None:
@@ -305,6 +315,9 @@ class RingDriver:
             case ring.Failed(session, code, problem, _):
                 self._fail_session(session, failure(code, problem))
             case Refuse(session, seq, code, problem):
+                self._refused += 1
+                if self._refused > REFUSED_MAX:
+                    raise ProtocolFault(f"{REFUSED_MAX} of its frames were refused: {problem}")
                 log.warning("ring.refused session=%d seq=%d code=%s", session, seq, code)
                 if self._last is not None:
                     self._last.send(Refused(session, seq, code, problem))
@@ -371,21 +384,3 @@ class _Side:
 
     def on_closed(self, reason: LinkFault | None) -> None:
         self._driver.link_closed(self._side, self._link, reason)
-
-
-def rejection(code: str, problem: str, retry_after_s: int | None) -> AtollError:
-    """The error for a request that was not begun."""
-    if code == "overloaded":
-        return Overloaded(problem, retry_after_s=retry_after_s or 1, hint="try again shortly")
-    if code == "too_long":
-        return BadRequest(problem, hint="send a shorter prompt", param="messages")
-    if code == "bad_request":
-        return BadRequest(problem)
-    return RingDown(problem, hint="try again shortly")
-
-
-def failure(code: str, problem: str) -> AtollError:
-    """The error for a session that ended early."""
-    if code == "ring_down":
-        return RingDown(problem, hint="try again shortly")
-    return EngineFault(f"{problem} ({code})", hint="send the request again")

@@ -85,7 +85,15 @@ def _marked(
     home: Path, model: FoundModel, options: ServeOptions, gateway: Gateway, key: str
 ) -> AbstractContextManager[Path]:
     certificate = str(options.tls.cert.resolve()) if options.tls else ""
-    mark = RunFile(local_url(gateway.url), os.getpid(), model.name, key, certificate)
+    mark = RunFile(
+        url=local_url(gateway.url),
+        pid=os.getpid(),
+        model=model.name,
+        key=key,
+        certificate=certificate,
+        gateway=gateway.key,
+        addresses=tuple(str(address) for address in gateway.addresses),
+    )
     return kept_run_file(home, mark)
 
 

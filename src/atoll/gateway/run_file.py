@@ -21,13 +21,17 @@ RUN_FILE_BYTES_MAX = 64 * 1024
 
 
 class RunFile(msgspec.Struct, frozen=True):
-    """Where a gateway is. `key` is empty where it asks for none."""
+    """Where a gateway is: for users (`url`, `key`), and for nodes (its own key, `gateway`,
+    and `addresses`). `key` is empty where it asks for none.
+    """
 
     url: str
     pid: int
     model: str
     key: str = ""
     certificate: str = ""
+    gateway: str = ""
+    addresses: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"RunFile(url={self.url!r}, pid={self.pid}, model={self.model!r})"

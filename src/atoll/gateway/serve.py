@@ -10,20 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atoll.domain.errors import BadRequest
+from atoll.domain.ids import NodeId
 from atoll.engine.ends_messages import EndsOptions
 from atoll.engine.text_client import TextProcess
 from atoll.gateway.api import create_app
 from atoll.gateway.conductor import Conductor
 from atoll.gateway.fleet import Fleet
+from atoll.gateway.join_files import JoinFiles, MakeTicket
 from atoll.gateway.keys import KeyStore
 from atoll.gateway.options import RingOptions, ServeOptions
+from atoll.gateway.register import REGISTER_FILE, Invitation, Register
 from atoll.gateway.server import check_bind, open_server, open_socket
 from atoll.gateway.status import RingStatus, ring_status
 from atoll.model.architectures import boundaries
 from atoll.model.gguf import open_gguf
-from atoll.model.manifest import Manifest, describe, make_manifest
+from atoll.model.manifest import Manifest, describe, kv_bytes, make_manifest
+from atoll.net.address import Address, own_addresses
 from atoll.net.identity import Identity, next_incarnation
 from atoll.net.listener import listen
+from atoll.net.ticket import Ticket
 from atoll.plan.equal import equal_cut
 from atoll.store.layout import FoundModel, Store
 from atoll.store.shards import ensure_shard
@@ -34,15 +39,21 @@ KEYS_FILE = "keys.json"
 IDENTITY_FILE = "gateway.pem"
 INCARNATION_FILE = "incarnation"
 
+MEMORY_SPARE = 1.2
+"""What a node must have free for a stage: weights and KV cache, and a fifth more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """A running gateway.
 
-    `url` is the API's base without `/v1`; `join_files` are for the nodes.
+    `url` is the API's base without `/v1`; `key` and `addresses` are what nodes
+    know it by; `join_files` hold a ticket for each place of the ring.
     """
 
     url: str
+    key: NodeId
+    addresses: tuple[Address, ...]
     join_files: tuple[Path, ...]
     conductor: Conductor
     status: Callable[[], RingStatus]
@@ -84,7 +95,9 @@ async def open_gateway(
     check_context(ring, describe(open_gguf(model.path), model.model))
     prepared = await asyncio.to_thread(_prepare, model, store, ring)
     identity = Identity.load_or_create(home / IDENTITY_FILE)
-    fleet = Fleet(ring.nodes, options.join_dir, tell=tell)
+    register = Register(home / REGISTER_FILE)
+    needed = memory_needed(prepared.manifest, ring)
+    fleet = Fleet(ring.nodes, register, memory_bytes=needed, tell=tell)
     conductor = Conductor(
         *(model.name, prepared.manifest, fleet),
         identity=identity,
@@ -112,15 +125,13 @@ async def open_gateway(
                 open_socket(options.host, options.port),
                 tls=options.tls,
             ) as url,
-            asyncio.TaskGroup() as tasks,
+            _attended(conductor, fleet),
         ):
-            files = fleet.open(options.link_host, listener.port, identity.node_id)
-            running = tasks.create_task(conductor.run(), name="conductor")
-            try:
-                yield Gateway(url, tuple(files), conductor, status)
-            finally:
-                running.cancel()
-                fleet.close()
+            addresses = options.advertise or own_addresses(options.link_host, listener.port)
+            tickets = _ticket_maker(identity, addresses)
+            conductor.link_port = listener.port
+            files = fleet.open(JoinFiles(options.join_dir, register, tickets))
+            yield Gateway(url, identity.node_id, addresses, tuple(files), conductor, status)
     except ExceptionGroup as group:
         # What the caller's block or the conductor raised leaves as it came.
         if len(group.exceptions) > 1:
@@ -128,6 +139,39 @@ async def open_gateway(
         raise group.exceptions[0] from None
     finally:
         await text.close()
+
+
+@asynccontextmanager
+async def _attended(conductor: Conductor, fleet: Fleet) -> AsyncIterator[None]:
+    """Form rings and heed the register inside the block; then send all nodes home."""
+    async with asyncio.TaskGroup() as tasks:
+        running = [
+            tasks.create_task(conductor.run(), name="conductor"),
+            tasks.create_task(fleet.watch(), name="watch-register"),
+        ]
+        try:
+            yield
+        finally:
+            for task in running:
+                task.cancel()
+            fleet.close()
+
+
+def _ticket_maker(identity: Identity, addresses: tuple[Address, ...]) -> MakeTicket:
+    def make_ticket(invitation: Invitation, secret: str) -> Ticket:
+        return Ticket(identity.node_id, addresses, secret, invitation.expires)
+
+    return make_ticket
+
+
+def memory_needed(manifest: Manifest, ring: RingOptions) -> int:
+    """Bytes that a node must have free for the largest stage."""
+    cells = ring.streams * ring.context
+    largest = max(
+        entry.size_bytes + kv_bytes(manifest, entry.first, entry.last, cells)
+        for entry in manifest.shards
+    )
+    return int(MEMORY_SPARE * largest)
 
 
 def check_context(ring: RingOptions, manifest: Manifest) -> None:

@@ -40,6 +40,7 @@ from atoll.domain.wire import (
     Window,
     row_bytes,
 )
+from atoll.net.address import is_host
 from atoll.net.link import SAME_VERSION, DataFrame, DataLimits, UnusableFrame
 
 _DATA_PREFIX = struct.Struct(">II")
@@ -305,6 +306,8 @@ def _problem_with_control(message: ControlMessage) -> str:
         case Join():
             if not 1 <= message.data_port <= 65535:
                 return f"port {message.data_port} is out of range"
+            if message.data_host and not is_host(message.data_host):
+                return "its host is no name or address"
             texts = (message.name, message.data_host, message.host_id, message.engine_build)
             if max(map(len, (*texts, message.secret, message.version))) > 255:
                 return "a text is longer than 255 characters"

@@ -17,7 +17,7 @@ from typing import Final, Literal, Protocol
 from atoll.domain.control import ControlMessage
 from atoll.domain.errors import LinkFault, ProtocolFault
 from atoll.domain.ids import NodeId
-from atoll.domain.wire import ROWS_MAX, DataMessage, Window
+from atoll.domain.wire import F32, ROWS_MAX, DataMessage, Window, row_bytes
 
 Kind = Literal["control", "data"]
 CONTROL: Final = "control"
@@ -64,9 +64,9 @@ class LinkSettings:
 
     `heartbeat_s` between two beats, of which `missed_max` may be missed in a
     row. `buffer_bytes_max` may wait to be written before the link is given up
-    as stuck; credits keep a healthy one far below. `handshake_s` bounds dialing
-    or accepting as a whole, and then the time until `start`. `close_s` is how
-    long closing waits for the peer to take what was still to be written.
+    as stuck, on a data link beside what its credits allow. `handshake_s` bounds
+    dialing or accepting as a whole, and then the time until `start`. `close_s`
+    is how long closing waits for the peer to take what was still to be written.
     """
 
     heartbeat_s: float = 1.0
@@ -78,14 +78,23 @@ class LinkSettings:
 
 @dataclass(frozen=True, slots=True)
 class DataLimits:
-    """What a data link may carry: windows of at most `rows_max` rows of `n_embd` values."""
+    """What a data link may carry: windows of at most `rows_max` rows of `n_embd` values.
+
+    `windows_max` of them may wait to be written: as many as there are credits.
+    """
 
     n_embd: int
     rows_max: int
+    windows_max: int = 0
 
     def __post_init__(self) -> None:
         if not (1 <= self.rows_max <= ROWS_MAX and 1 <= self.n_embd <= 1 << 20):
             raise ValueError(f"limits out of range: {self}")
+
+    @property
+    def waiting_bytes_max(self) -> int:
+        """Bytes that may wait to be written while the other side keeps to the rules."""
+        return self.windows_max * self.rows_max * row_bytes(F32, self.n_embd)
 
 
 class DataHandler(Protocol):
@@ -131,6 +140,10 @@ class Link(Protocol):
     @property
     def peer_host(self) -> str:
         """The address the other side has, seen from here."""
+
+    @property
+    def local_host(self) -> str:
+        """The address that this side has on the link."""
 
     @property
     def is_closed(self) -> bool:

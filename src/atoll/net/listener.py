@@ -228,9 +228,11 @@ async def _bound_socket(host: str, port: int) -> socket.socket:
         except BaseException:
             sock.close()
             raise
-    except OSError as error:
-        hint = "choose another port" if error.errno == errno.EADDRINUSE else "check the address"
+    except (OSError, UnicodeError) as error:
+        taken = getattr(error, "errno", None) == errno.EADDRINUSE
+        reason = getattr(error, "strerror", None) or error
         raise LinkFault(
-            f"cannot listen at {host}:{port}: {error.strerror or error}", hint=hint
+            f"cannot listen at {host}:{port}: {reason}",
+            hint="choose another port" if taken else "check the address",
         ) from error
     return sock

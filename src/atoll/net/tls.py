@@ -179,7 +179,7 @@ class _ClientGate(Gate):
         if shown != self._expected:
             raise WrongPeer(
                 f"the other side holds key {shown[:12]}…, expected was {self._expected[:12]}…",
-                hint="if it was set up anew, get a new join file from its operator",
+                hint="if it was set up anew, get a new ticket from its operator",
             )
 
     def _received(self, data: bytes) -> None:
@@ -258,9 +258,11 @@ async def _dial(
             f"{where} does not speak TLS 1.3: {error.reason or error}",
             hint="check the port: something else may be listening there",
         ) from error
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        # A host that is no name ends in the codec for names, not in a look-up.
+        reason = getattr(error, "strerror", None) or error
         raise LinkFault(
-            f"cannot reach {where}: {error.strerror or error}", hint="check address and network"
+            f"cannot reach {where}: {reason}", hint="check address and network"
         ) from error
     except asyncio.CancelledError:
         gate.abort()

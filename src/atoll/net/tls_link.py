@@ -51,6 +51,7 @@ class TlsLink(asyncio.Protocol):
         self._transport = transport
         self._peer = peer
         self._settings = settings
+        self._buffer_bytes_max = settings.buffer_bytes_max
         self._early = bytearray(early)
         self._taken = False
         self._started = False
@@ -64,6 +65,8 @@ class TlsLink(asyncio.Protocol):
         self._gone: asyncio.Future[None] = self._loop.create_future()
         address = transport.get_extra_info("peername")
         self._peer_host = str(address[0]) if address else ""
+        own = transport.get_extra_info("sockname")
+        self._local_host = str(own[0]) if own else ""
         transport.set_protocol(self)
         self._start_timer: asyncio.TimerHandle | None = self._loop.call_later(
             settings.handshake_s, self._never_started
@@ -79,6 +82,11 @@ class TlsLink(asyncio.Protocol):
     def peer_host(self) -> str:
         """The address the other side has, seen from here."""
         return self._peer_host
+
+    @property
+    def local_host(self) -> str:
+        """The address that this side has on the link."""
+        return self._local_host
 
     @property
     def is_closed(self) -> bool:
@@ -161,11 +169,10 @@ class TlsLink(asyncio.Protocol):
             return False
         transport = self._transport
         transport.write(data)
-        if transport.get_write_buffer_size() > self._settings.buffer_bytes_max:
+        if transport.get_write_buffer_size() > self._buffer_bytes_max:
             self._abort(
                 LinkLost(
-                    f"the other side stopped reading: over"
-                    f" {self._settings.buffer_bytes_max} bytes wait"
+                    f"the other side stopped reading: over {self._buffer_bytes_max} bytes wait"
                 )
             )
             return False
@@ -258,6 +265,7 @@ class TlsDataLink(TlsLink):
         """Begin to deliver; called once, within `handshake_s`."""
         self._handler = handler
         self._decoder = DataDecoder(limits)
+        self._buffer_bytes_max += limits.waiting_bytes_max
         self._begin()
 
     def send(self, message: DataMessage, payload: bytes = b"") -> bool:

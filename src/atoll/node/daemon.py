@@ -32,8 +32,8 @@ from atoll.domain.errors import AtollError, LinkFault, ProtocolFault
 from atoll.domain.ids import Epoch, NodeId
 from atoll.engine.library import PACKAGE, PACKAGE_VERSION, find_library
 from atoll.engine.threads import shorten_slices
+from atoll.net.address import is_wildcard
 from atoll.net.identity import Identity, verify
-from atoll.net.join_file import JoinFile
 from atoll.net.link import (
     CONTROL,
     ControlInbox,
@@ -44,7 +44,8 @@ from atoll.net.link import (
     LinkSettings,
 )
 from atoll.net.listener import Listener, listen
-from atoll.net.tls import dial_control
+from atoll.node.dial import dial_gateway
+from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions, host_id
 from atoll.node.stage_host import StageHost
 from atoll.store.layout import Store
@@ -66,6 +67,7 @@ class NodeDaemon:
         store: Where models and shards lie.
         options: What the owner chose.
         tell: Takes one line at a time for the owner to read.
+        welcomed: Called when the gateway has let us in.
         settings: Times of the links.
     """
 
@@ -76,12 +78,14 @@ class NodeDaemon:
         options: NodeOptions,
         *,
         tell: Notice,
+        welcomed: Callable[[], None] = lambda: None,
         settings: LinkSettings | None = None,
     ) -> None:
         self._identity = identity
         self._store = store
         self._options = options
         self._tell = tell
+        self._welcomed = welcomed
         self._settings = settings or LinkSettings()
         self._gateway = NodeId("")
         self._epoch: Epoch | None = None
@@ -89,7 +93,7 @@ class NodeDaemon:
         self._stage: StageHost | None = None
         self._link: ControlLink | None = None
 
-    async def run(self, join: JoinFile) -> None:
+    async def run(self, membership: Membership) -> None:
         """Join, serve, and return when the gateway says goodbye.
 
         Raises:
@@ -98,30 +102,24 @@ class NodeDaemon:
         find_library()
         if self._options.spin is not None:
             shorten_slices()
-        self._gateway = join.gateway
-        async with listen(
-            self._options.host,
-            self._options.port,
-            identity=self._identity,
-            authorise=self._authorise,
-            on_data=self._on_data,
-            settings=self._settings,
-        ) as listener:
-            link = await dial_control(
-                join.host,
-                join.port,
-                expected=join.gateway,
+        self._gateway = membership.gateway
+        link = await dial_gateway(membership, self._identity, self._settings)
+        self._link = link
+        try:
+            async with listen(
+                self._options.host or link.local_host,
+                self._options.port,
                 identity=self._identity,
+                authorise=self._authorise,
+                on_data=self._on_data,
                 settings=self._settings,
-            )
-            self._link = link
-            try:
-                await self._serve(link, self._introduction(join, listener))
-            except LinkFault as fault:
-                link.close(fault)
-                raise
-            finally:
-                link.close()
+            ) as listener:
+                await self._serve(link, self._introduction(membership.secret, listener))
+        except LinkFault as fault:
+            link.close(fault)
+            raise
+        finally:
+            link.close()
 
     async def _serve(self, link: ControlLink, introduction: Join) -> None:
         inbox = ControlInbox(link)
@@ -132,17 +130,22 @@ class NodeDaemon:
                     tasks.create_task(self._report_often(link), name="report"),
                     tasks.create_task(self._carry_out(), name="carry-out-plans"),
                 ]
-                await self._listen_to_gateway(inbox)
+                try:
+                    await self._listen_to_gateway(inbox)
+                except asyncio.CancelledError:
+                    # Said before the neighbours notice: they would be blamed for it.
+                    link.send(Leave("it was stopped"))
+                    raise
                 for task in background:
                     task.cancel()
         except* AtollError as group:
             raise group.exceptions[0] from None
 
-    def _introduction(self, join: JoinFile, listener: Listener) -> Join:
+    def _introduction(self, secret: str, listener: Listener) -> Join:
         return Join(
-            secret=join.secret,
+            secret=secret,
             name=self._options.name,
-            data_host=self._options.host,
+            data_host="" if is_wildcard(listener.host) else listener.host,
             data_port=listener.port,
             host_id=host_id(),
             engine_build=f"{PACKAGE}-{PACKAGE_VERSION}",
@@ -160,18 +163,19 @@ class NodeDaemon:
         except TimeoutError:
             raise LinkFault(
                 f"the gateway did not answer within {JOIN_S:g} s",
-                hint="is it overloaded? try again with a new join file",
+                hint="is it overloaded? try again with: atoll join",
             ) from None
         except LinkLost as fault:
             raise LinkFault(
                 f"the gateway is gone: {fault.problem}",
-                hint="join again with a new join file once it is back",
+                hint="once it is back: atoll join",
             ) from fault
 
     def _obey(self, message: ControlMessage) -> bool:
         """Act on one message of the gateway; False: it was the last."""
         match message:
             case Welcome(name):
+                self._welcomed()
                 self._tell(f"joined as {name}; waiting for the ring to be complete")
             case PlanNotice():
                 plan = self._checked_plan(message)
@@ -221,7 +225,8 @@ class NodeDaemon:
             if not told:
                 told = True
                 self._tell(f"the stage failed: {error}")
-                self._send(StageFailed(plan.epoch, str(error)))
+                # Hints may name folders, which are the owner's business.
+                self._send(StageFailed(plan.epoch, error.problem))
 
         try:
             stage = StageHost(

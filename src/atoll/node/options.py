@@ -18,7 +18,8 @@ class NodeOptions:
         model: The model's file or name; empty: looked up in the store by its hash.
         threads: Worker threads of the stage for a lone row: one stream's next token.
         threads_large: Worker threads for several rows: prompts, and several streams.
-        host: Address at which the upstream neighbour can reach this node.
+        host: Address at which the upstream neighbour can reach this node; empty:
+            the one from which this machine reaches the gateway.
         port: Port for it; 0 takes any free one.
         spin: Iterations that idle worker threads spin where stages share cores,
             which also take turns in short slices; None: the cores are its own.
@@ -28,7 +29,7 @@ class NodeOptions:
     model: str
     threads: int
     threads_large: int
-    host: str = "127.0.0.1"
+    host: str = ""
     port: int = 0
     spin: int | None = None
 

@@ -21,6 +21,7 @@ from atoll.domain.ids import NO_SESSION, SessionId
 from atoll.domain.wire import Cancel, DataMessage, Grant, Refused, Release, Window, signed_part
 from atoll.engine.stage_client import StageProcess
 from atoll.engine.stage_messages import Computed, Item
+from atoll.net.frames import NUMBER_LIMIT
 from atoll.net.identity import verify
 from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFrame
 from atoll.ring.messages import (
@@ -54,6 +55,9 @@ has a whole flight's credits left even so (`credits_for`)."""
 
 NAMELESS_MAX = 16
 """Frames of which not even the session can be read that a link may carry."""
+REFUSED_MAX = 4096
+"""Frames that may be refused before their sender is taken to be out of its mind; a
+session that is refused may have as many on their way as there are credits."""
 PROBLEM_CHARS_MAX = 500
 
 
@@ -107,7 +111,7 @@ class StageDriver:
         )
         self._machine = Stage(config, plan.epoch)
         self._grant_at = min(GRANT_BATCH, config.credits // 2)
-        self._limits = DataLimits(plan.n_embd, plan.rows_max)
+        self._limits = DataLimits(plan.n_embd, plan.rows_max, credits)
         self._upstream: DataLink | None = None
         self._downstream: DataLink | None = None
         self._grants = 0
@@ -115,6 +119,7 @@ class StageDriver:
         self._closed = False
         self._heard = False
         self._nameless = 0
+        self._refused = 0
         self._linked = asyncio.Event()
         self._called_s = 0.0
         self._is_step = False
@@ -257,7 +262,8 @@ class StageDriver:
         for effect in self._machine.handle(event):
             match effect:
                 case Forward(window, payload):
-                    timed = replace(window, engine_us=window.engine_us + self._engine_us)
+                    spent_us = min(window.engine_us + self._engine_us, NUMBER_LIMIT - 1)
+                    timed = replace(window, engine_us=spent_us)
                     flight.append((timed, bytes(payload)))
                 case RunBatch():
                     batch = effect
@@ -292,6 +298,11 @@ class StageDriver:
         self._process.compute(self._batch, items, [bytes(it.payload) for it in batch.items])
 
     def _refuse(self, refusal: Refuse) -> None:
+        self._refused += 1
+        if self._refused > REFUSED_MAX:
+            raise ProtocolFault(
+                f"{REFUSED_MAX} frames of the upstream were refused; the last: {refusal.problem}"
+            )
         seq = max(0, refusal.seq)  # a release has no number, the wire no negative one
         if self._upstream is not None:
             reply = Refused(refusal.session, seq, refusal.code, refusal.problem)

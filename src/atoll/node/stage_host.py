@@ -150,8 +150,9 @@ class StageHost:
             shard = ensure_shard(self._store, model, mine.first, mine.last, expected=mine.shard)
         except OSError as error:
             raise AtollError(
-                f"cannot cut the shard in {self._store.home}: {error.strerror or error}",
-                hint="make room or choose another folder with --store, then join again",
+                f"cannot cut the shard: {error.strerror or type(error).__name__}",
+                hint=f"make room in {self._store.home}, or choose another folder with --store,"
+                " then join again",
             ) from error
         manifest = describe(open_gguf(model.path), model.model)
         return shard, kv_bytes(manifest, mine.first, mine.last, plan.n_slots * plan.context)
@@ -168,8 +169,8 @@ class StageHost:
             ) from error
         if model.model != self._plan.model:
             raise UnknownModel(
-                f"{wanted} is the model {model.model[:12]}, the plan's is {self._plan.model[:12]}",
-                hint="join with the same model file as the gateway",
+                f"the model here is {model.model[:12]}, the plan's is {self._plan.model[:12]}",
+                hint=f"join with the same model file as the gateway, not with {wanted}",
             )
         return model
 
@@ -193,6 +194,7 @@ class StageHost:
                             identity=self._identity,
                             settings=self._settings,
                         )
+                        problem = None
                         break
                     except LinkFault as fault:
                         problem = fault

@@ -1,0 +1,83 @@
+"""From a full fleet to a plan, and to the limits of the coordinator that runs it.
+
+Every node gets the layers that the manifest lists for its place: equal shares,
+as nothing was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from atoll.domain.control import Plan, StagePlan
+from atoll.domain.ids import Epoch, NodeId
+from atoll.gateway.fleet import Member
+from atoll.gateway.options import RingOptions
+from atoll.model.manifest import Manifest
+from atoll.ring.coordinator_messages import EXACT_ROWS_MAX, CoordinatorConfig
+from atoll.ring.messages import credits_for
+
+
+def make_plan(
+    epoch: Epoch,
+    manifest: Manifest,
+    members: Sequence[Member],
+    options: RingOptions,
+    *,
+    gateway: tuple[NodeId, int],
+) -> Plan:
+    """The plan of one epoch.
+
+    Args:
+        epoch: Its number.
+        manifest: The model, with a shard for each member.
+        members: Who computes, in ring order.
+        options: The ring's shape.
+        gateway: Our key, and the port at which the last stage dials us.
+    """
+    node_id, port = gateway
+    stages = tuple(
+        StagePlan(
+            node=member.link.peer,
+            name=member.name,
+            first=entry.first,
+            last=entry.last,
+            shard=entry.shard,
+            # Where it says it can be reached, else where it came from.
+            host=member.join.data_host or member.link.peer_host,
+            port=member.join.data_port,
+        )
+        for member, entry in zip(members, manifest.shards, strict=True)
+    )
+    return Plan(
+        epoch=epoch,
+        model=manifest.model,
+        architecture=manifest.architecture,
+        n_layers=manifest.n_layers,
+        n_embd=manifest.n_embd,
+        n_slots=options.streams,
+        context=options.context,
+        rows_max=options.rows_max,
+        gateway=node_id,
+        # The address at which the last stage reached us before.
+        gateway_host=members[-1].link.local_host,
+        gateway_port=port,
+        stages=stages,
+    )
+
+
+def coordinator_config(members: Sequence[Member], options: RingOptions) -> CoordinatorConfig:
+    """The coordinator's limits for a ring of these members."""
+    # Stages that share a machine's cores gain nothing from working at the same time.
+    together = len({member.join.host_id for member in members}) == 1
+    credits = credits_for(options.streams)
+    return CoordinatorConfig(
+        n_slots=options.streams,
+        context=options.context,
+        rows_max=options.rows_max,
+        waiting_max=options.waiting,
+        chunk_rows=min(options.chunk_rows, options.rows_max),
+        exact_chunk_rows=min(EXACT_ROWS_MAX, options.rows_max),
+        lanes=1 if together else len(members) + 1,
+        credits=credits,
+        return_credits=credits,
+    )

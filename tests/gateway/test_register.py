@@ -1,0 +1,164 @@
+"""Who was invited, who came, and who may not come again."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from atoll.domain.ids import NodeId
+from atoll.gateway import register as register_module
+from atoll.gateway.records import RecordFault
+from atoll.gateway.register import BadInvitation, NotInvited, Register
+
+ONE, TWO = NodeId("1" * 64), NodeId("2" * 64)
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "register.json"
+
+
+@pytest.fixture
+def register(path: Path, clock: Clock) -> Register:
+    return Register(path, clock=clock)
+
+
+def test_an_invitation_is_good_once(register: Register) -> None:
+    invitation, secret = register.invite("anna", lifetime_s=60)
+    enrolled, used = register.admit(ONE, "annas-pc", secret)
+    assert (enrolled.owner, enrolled.name, used) == ("anna", "annas-pc", invitation.id)
+    assert register.nodes() == (enrolled,)
+    assert register.invitations() == ()
+    with pytest.raises(NotInvited, match="used up"):
+        register.admit(TWO, "other", secret)
+
+
+def test_it_may_be_good_for_several(register: Register) -> None:
+    _, secret = register.invite("club", uses=2, lifetime_s=60)
+    register.admit(ONE, "a", secret)
+    assert register.invitations()[0].uses_left == 1
+    # Who is in already uses nothing up.
+    assert register.admit(ONE, "a", secret)[1] == ""
+    register.admit(TWO, "b", secret)
+    assert register.invitations() == ()
+    assert {node.owner for node in register.nodes()} == {"club"}
+
+
+def test_it_ends(register: Register, clock: Clock) -> None:
+    _, secret = register.invite("anna", lifetime_s=60)
+    clock.now += 60
+    assert register.invitations() == ()
+    with pytest.raises(NotInvited, match="expired"):
+        register.admit(ONE, "a", secret)
+    # The next one made sweeps it away.
+    register.invite("ben", lifetime_s=60)
+    with pytest.raises(NotInvited, match="not known here"):
+        register.admit(ONE, "a", secret)
+
+
+def test_it_can_be_withdrawn(register: Register) -> None:
+    kept, _ = register.invite("a", lifetime_s=60)
+    gone, secret = register.invite("b", lifetime_s=60)
+    register.withdraw(frozenset({gone.id, "unknown"}))
+    assert register.invitations() == (kept,)
+    with pytest.raises(NotInvited, match="withdrawn"):
+        register.admit(ONE, "a", secret)
+
+
+@pytest.mark.parametrize("secret", ["", "x", "A" * 43, "\ud800"])
+def test_a_forged_secret_lets_nobody_in(register: Register, secret: str) -> None:
+    register.invite("anna", lifetime_s=60)
+    with pytest.raises(NotInvited) as caught:
+        register.admit(ONE, "a", secret)
+    assert "atoll invite" in caught.value.hint
+    assert register.nodes() == ()
+
+
+def test_who_is_enrolled_needs_no_secret(register: Register, path: Path) -> None:
+    _, secret = register.invite("anna", lifetime_s=60)
+    enrolled, _ = register.admit(ONE, "a", secret)
+    assert Register(path).admit(ONE, "renamed", "") == (enrolled, "")
+
+
+def test_the_file_is_private_and_holds_no_secret(register: Register, path: Path) -> None:
+    _, secret = register.invite("anna", lifetime_s=60)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert secret.encode() not in path.read_bytes()
+
+
+def test_a_revoked_node_stays_out_even_with_a_ticket(register: Register) -> None:
+    _, secret = register.invite("anna", uses=2, lifetime_s=60)
+    register.admit(ONE, "pc", secret)
+    assert register.revoke("pc").revoked
+    for attempt in ("", secret):
+        with pytest.raises(NotInvited, match="revoked"):
+            register.admit(ONE, "pc", attempt)
+    # It cannot clear its name by leaving.
+    register.forget(ONE)
+    with pytest.raises(NotInvited, match="revoked"):
+        register.admit(ONE, "pc", secret)
+
+
+def test_who_left_needs_a_ticket_again(register: Register) -> None:
+    _, secret = register.invite("anna", lifetime_s=60)
+    register.admit(ONE, "pc", secret)
+    register.forget(ONE)
+    with pytest.raises(NotInvited):
+        register.admit(ONE, "pc", "")
+
+
+def test_nodes_are_named_by_name_or_key(register: Register) -> None:
+    _, secret = register.invite("anna", uses=2, lifetime_s=60)
+    register.admit(ONE, "same", secret)
+    register.admit(TWO, "same", secret)
+    with pytest.raises(BadInvitation, match="2 nodes are named"):
+        register.rest("same", resting=True)
+    assert register.rest("22", resting=True).node == TWO
+    assert [node.resting for node in register.nodes()] == [False, True]
+    assert not register.rest(TWO, resting=False).resting
+    for wanted in ("", "nobody", "3"):
+        with pytest.raises(BadInvitation, match="no nodes are named"):
+            register.revoke(wanted)
+
+
+@pytest.mark.parametrize(
+    ("owner", "uses", "lifetime_s"),
+    [("", 1, 60), (" ", 1, 60), ("x" * 65, 1, 60), ("a\nb", 1, 60), ("a", 0, 60), ("a", 1, 0)],
+)
+def test_what_cannot_be_invited(
+    register: Register, owner: str, uses: int, lifetime_s: float
+) -> None:
+    with pytest.raises(BadInvitation):
+        register.invite(owner, uses=uses, lifetime_s=lifetime_s)
+
+
+def test_there_is_an_end_to_everything(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(register_module, "INVITATIONS_MAX", 1)
+    monkeypatch.setattr(register_module, "NODES_MAX", 1)
+    _, secret = register.invite("a", uses=2, lifetime_s=60)
+    with pytest.raises(BadInvitation, match="1 invitations are open"):
+        register.invite("b", lifetime_s=60)
+    register.admit(ONE, "a", secret)
+    with pytest.raises(NotInvited, match="1 nodes are enrolled"):
+        register.admit(TWO, "b", secret)
+
+
+def test_a_damaged_register_lets_nobody_in(register: Register, path: Path) -> None:
+    _, secret = register.invite("a", lifetime_s=60)
+    path.write_bytes(b"{")
+    with pytest.raises(RecordFault, match="the register"):
+        register.admit(ONE, "a", secret)

@@ -1,0 +1,85 @@
+"""Finding the gateway at one of its addresses, and parting from it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.support.hand_gateway import Heard
+
+from atoll.domain.control import Leave, Refusal
+from atoll.domain.errors import LinkFault
+from atoll.net.address import Address
+from atoll.net.identity import Identity
+from atoll.net.link import ControlLink, LinkSettings, WrongPeer
+from atoll.net.listener import listen
+from atoll.node.dial import dial_gateway, part_for_good
+from atoll.node.membership import Membership
+
+pytestmark = pytest.mark.network
+
+CLOSED = Address("127.0.0.1", 1)
+NODE = Identity.generate()
+
+
+@asynccontextmanager
+async def open_gateway(
+    identity: Identity,
+) -> AsyncIterator[tuple[Address, asyncio.Queue[ControlLink]]]:
+    controls: asyncio.Queue[ControlLink] = asyncio.Queue()
+    async with listen(
+        "127.0.0.1",
+        0,
+        identity=identity,
+        authorise=lambda _peer, _kind: None,
+        on_control=controls.put_nowait,
+    ) as listener:
+        yield Address("127.0.0.1", listener.port), controls
+
+
+async def test_addresses_are_tried_until_the_right_key_answers() -> None:
+    gateway, stranger = Identity.generate(), Identity.generate()
+    async with open_gateway(stranger) as (wrong, met), open_gateway(gateway) as (right, _):
+        membership = Membership(gateway.node_id, (CLOSED, wrong, right))
+        link = await dial_gateway(membership, NODE, LinkSettings())
+        assert (link.peer, link.local_host) == (gateway.node_id, "127.0.0.1")
+        link.close()
+        await link.wait_closed()
+        assert met.empty()
+
+
+async def test_the_last_reason_is_told() -> None:
+    stranger = Identity.generate()
+    async with open_gateway(stranger) as (wrong, _):
+        gateway = Identity.generate().node_id
+        with pytest.raises(WrongPeer):
+            await dial_gateway(Membership(gateway, (CLOSED, wrong)), NODE, LinkSettings())
+        with pytest.raises(LinkFault, match="nobody listens"):
+            await dial_gateway(Membership(gateway, (wrong, CLOSED)), NODE, LinkSettings())
+        with pytest.raises(LinkFault, match="by no address"):
+            await dial_gateway(Membership(gateway, ()), NODE, LinkSettings())
+
+
+@pytest.mark.parametrize("answer", [Leave("forgotten"), Refusal("no", "ask")])
+async def test_parting_waits_for_the_answer(answer: Leave | Refusal) -> None:
+    gateway = Identity.generate()
+    async with open_gateway(gateway) as (address, controls), asyncio.TaskGroup() as tasks:
+        parting = tasks.create_task(_outcome(Membership(gateway.node_id, (address,))), name="part")
+        link = await controls.get()
+        heard = Heard()
+        link.start(heard)
+        await heard.next_message(Leave)
+        link.send(answer)
+        link.close()
+        fault = await parting
+    assert (fault is None) == isinstance(answer, Leave)
+
+
+async def _outcome(membership: Membership) -> LinkFault | None:
+    try:
+        await part_for_good(membership, NODE)
+    except LinkFault as fault:
+        return fault
+    return None
