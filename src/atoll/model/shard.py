@@ -24,6 +24,7 @@ from atoll.domain.errors import BadModel, CannotCut
 from atoll.domain.ids import ShardId
 from atoll.model import gguf_writer
 from atoll.model.architectures import (
+    BOUNDLESS_WINDOW,
     EMBEDDING,
     OUTPUT,
     OUTPUT_NORM,
@@ -158,10 +159,12 @@ def _changes(
     windowed = windowed_layers(model, row)
     if row.window and windowed:
         mine = windowed[first:last]
-        changed[f"{row.name}.{row.window.pattern_key}"] = MetaValue.array(ValueType.BOOL, mine)
         if not any(mine):
             # The engine aborts on a window that no layer uses (llama-model.cpp, is_swa_any).
-            changed[f"{row.name}.{row.window.window_key}"] = _u32(0)
+            mine = [row.window.always] * len(mine)
+            size = BOUNDLESS_WINDOW if row.window.always else 0
+            changed[f"{row.name}.{row.window.window_key}"] = _u32(size)
+        changed[f"{row.name}.{row.window.pattern_key}"] = MetaValue.array(ValueType.BOOL, mine)
     if last < n_layers:
         changed["tokenizer.ggml.model"] = MetaValue.of(ValueType.STRING, "no_vocab")
         changed[f"{row.name}.vocab_size"] = _u32(DUMMY_VOCABULARY)
