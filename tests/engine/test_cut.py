@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.support.split_models import split_model
 
 from atoll.engine.batch import Span
 from atoll.engine.embedding import EmbeddingTable
 from atoll.engine.llama import Context, ContextOptions, Model
 from atoll.model.architectures import TABLE, embedding_scale
-from atoll.model.gguf import open_gguf
+from atoll.model.parts import open_model, tensor_file
 from atoll.model.shard import write_shard
 
 pytestmark = pytest.mark.engine
@@ -41,7 +42,7 @@ def run_whole(path: Path) -> list[Logits]:
     """Logits of the last row of each call, by the uncut model fed with tokens."""
     model = Model(path)
     whole = context(model, tap=False)
-    ids = tokens(open_gguf(path).tensor("token_embd.weight").dims[1])
+    ids = tokens(open_model(path).tensor("token_embd.weight").dims[1])
     out = [
         whole.logits_of_tokens([Span(0, a, b - a)], ids[a:b], [b - a - 1], exact=True)[0].copy()
         for a, b in CALLS
@@ -53,10 +54,11 @@ def run_whole(path: Path) -> list[Logits]:
 
 def run_cut(path: Path, cuts: list[int], folder: Path) -> list[Logits]:
     """The same by a chain of shards, each fed with what the one before it gave."""
-    gguf = open_gguf(path)
+    gguf = open_model(path)
     n_layers = gguf.integer(f"{gguf.architecture}.block_count")
     embedding = gguf.tensor("token_embd.weight")
-    table = EmbeddingTable(path, embedding, scale=embedding_scale(gguf))
+    place = tensor_file(path, gguf, embedding)
+    table = EmbeddingTable(*place, scale=embedding_scale(gguf))
     models, stages = [], []
     for first, last in pairwise([0, *cuts, n_layers]):
         shard = folder / f"{first}-{last}.gguf"
@@ -184,6 +186,16 @@ def test_gemma2_past_its_window(
     random_model: Callable[..., Path], tmp_path: Path, shape: dict[str, object], cuts: list[int]
 ) -> None:
     assert_equal_bits(random_model("gemma2", **shape), cuts, tmp_path)
+
+
+@pytest.mark.parametrize("bounds", [[0, 30], [1, 50]])
+@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
+def test_a_model_in_several_files(
+    random_model: Callable[..., Path], tmp_path: Path, architecture: str, bounds: list[int]
+) -> None:
+    """The engine reads the parts by itself; the embedding is in the second, then in the first."""
+    parts = split_model(random_model(architecture), tmp_path, bounds)
+    assert_equal_bits(parts[0], [1, 4], tmp_path)
 
 
 def test_every_architecture_is_cut_here() -> None:

@@ -240,7 +240,7 @@ def _check_metadata(model: GgufFile, row: Architecture) -> None:
     if model.integer("split.count", 0) > 1:
         raise CannotCut(
             "this file is one part of a model that was split into several",
-            hint="get the model as one file",
+            hint="give the first of its parts, with the others beside it",
         )
     for key, why in row.must_be_zero.items():
         if model.integer(f"{row.name}.{key}", 0):
