@@ -19,6 +19,7 @@ COLUMNS = (
     "Values for each layer",
     "Windowed layers",
     "Every shard carries",
+    "Input",
     "Not cut if",
 )
 
@@ -40,6 +41,10 @@ def _row(row: Architecture) -> tuple[str, ...]:
     where = "after every layer" if row.cut_every == 1 else f"every {row.cut_every} layers"
     window = f"`{row.window.pattern_key}`" if row.window else "none"
     refused = [f"`{key}`: {why}" for key, why in sorted(row.must_be_zero.items())]
+    refused += [f"`{key}` is there: {why}" for key, why in sorted(row.must_be_absent.items())]
+    refused += [f"`{key}` differs from layer to layer" for key in sorted(row.first_layer_rules)]
+    if row.window and row.window.always:
+        refused.append(f"`{row.window.window_key}` is 0")
     refused += [
         f"model or shard of {count} layers: the engine tells {what} from that number"
         for count, what in sorted(row.fixed_counts.items())
@@ -50,8 +55,15 @@ def _row(row: Architecture) -> tuple[str, ...]:
         _names(row.per_layer),
         window,
         _names(row.every_shard),
+        _input(row),
         "; ".join(refused) or "-",
     )
+
+
+def _input(row: Architecture) -> str:
+    if not row.scaled_embedding:
+        return "as it is"
+    return "tokens scaled" + (f", then written over `{row.scaled_input}`" * bool(row.scaled_input))
 
 
 def _names(names: frozenset[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 from tests.support.children import note_children
-from tests.support.random_models import RandomModel, gemma3, write_random_model
+from tests.support.random_models import RandomModel, shape_of, write_random_model
 
 from atoll.store.layout import Store, UnknownModel
 from atoll.store.pull import pull
@@ -54,11 +54,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
     made: dict[RandomModel, Path] = {}
 
     def make(architecture: str = "llama", **overrides: object) -> Path:
-        shape = (
-            gemma3(**overrides)
-            if architecture == "gemma3"
-            else RandomModel(architecture=architecture, **overrides)  # type: ignore[arg-type]
-        )
+        shape = shape_of(architecture, **overrides)
         if shape not in made:
             made[shape] = write_random_model(folder / f"{architecture}-{len(made)}.gguf", shape)
         return made[shape]

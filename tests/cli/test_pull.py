@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.cli.conftest import Run
 from tests.conftest import MakeModel
+from tests.support.split_models import split_model
 
 from atoll.store.layout import Store
 
@@ -28,6 +29,18 @@ def test_a_file_is_pulled_and_named(run: Run, tmp_path: Path, random_model: Make
     again = run("pull", str(model))
     assert again.code == 0
     assert "here already" in again.err
+
+
+def test_a_model_in_several_files(run: Run, tmp_path: Path, random_model: MakeModel) -> None:
+    parts = split_model(random_model(), tmp_path, [10, 20], "split")
+    digest = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+    pulled = run("pull", str(parts[0]), "--sha256", digest)
+    assert pulled.code == 0
+    assert pulled.out.split()[0] == "split"
+    assert pulled.out.split()[-1] == digest
+    refused = run("pull", str(parts[1]))
+    assert refused.code == 3
+    assert "part 2 of a model in 3 files" in refused.err
 
 
 def test_the_result_as_json(run: Run, tmp_path: Path, random_model: MakeModel) -> None:

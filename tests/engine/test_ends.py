@@ -17,6 +17,7 @@ from atoll.domain.wire import F16_SCALED, F32, row_bytes
 from atoll.engine.ends import EndsEngine
 from atoll.engine.ends_messages import EndsOptions, Head, ItemResult, Tail
 from atoll.engine.whole import WholeModel
+from atoll.model.architectures import TABLE
 
 pytestmark = pytest.mark.engine
 
@@ -65,9 +66,8 @@ def model(random_model: Callable[..., Path]) -> Path:
     return random_model("llama", n_layers=2)
 
 
-@pytest.fixture
-def ends(model: Path, tmp_path: Path) -> Ends:
-    head, tail = cut(model, [0, 1, 2], tmp_path)
+def make_ends(model: Path, folder: Path) -> Ends:
+    head, tail = cut(model, [0, 1, 2], folder)
     options = EndsOptions(
         model=str(model),
         head=str(head),
@@ -79,6 +79,11 @@ def ends(model: Path, tmp_path: Path) -> Ends:
         threads_large=1,
     )
     return Ends(EndsEngine(options), options)
+
+
+@pytest.fixture
+def ends(model: Path, tmp_path: Path) -> Ends:
+    return make_ends(model, tmp_path)
 
 
 @pytest.fixture
@@ -127,6 +132,25 @@ def test_head_and_tail_give_the_whole_models_tokens(ends: Ends, whole: WholeMode
         found = generate(ends, [slot], [prompt], 20, F32)[0]
         assert ids(found) == expected[slot]
         assert [one.finish for one in found] == [None] * 19 + ["length"]
+
+
+@pytest.mark.parametrize("architecture", TABLE)
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_ends_of_every_architecture(
+    random_model: Callable[..., Path], tmp_path: Path, architecture: str, tied: bool
+) -> None:
+    """Scaled embeddings, heads with and without a table of their own, a bias, a soft cap."""
+    has_head = bool(TABLE[architecture].last_shard)
+    bias = architecture == "qwen2"
+    path = random_model(architecture, n_layers=2, tied=tied or not has_head, output_bias=bias)
+    whole = WholeModel(path, n_slots=4, context=128, threads=1, rows_max=64)
+    expected = whole.greedy(PROMPTS, 20, exact=True, stop_at_end=False).tokens
+    whole.close()
+    found = make_ends(path, tmp_path)
+    for slot, prompt in enumerate(PROMPTS):
+        found.open(slot, prompt, GREEDY, ignore_eos=True)
+        assert ids(generate(found, [slot], [prompt], 20, F32)[0]) == expected[slot]
+    assert len(set(expected)) == len(PROMPTS)
 
 
 def test_sessions_in_one_batch_do_not_touch_each_other(ends: Ends) -> None:

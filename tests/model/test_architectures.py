@@ -14,6 +14,7 @@ from atoll.model.architectures import (
     embedding_scale,
     layer_count,
     layer_of,
+    window_size,
     windowed_layers,
 )
 from atoll.model.gguf import open_gguf
@@ -54,10 +55,18 @@ def test_every_layer_is_a_boundary() -> None:
         assert boundaries(model(arch)) == (0, 1, 2, 3, 4)
 
 
-def test_62_gemma_layers_cannot_be_cut() -> None:
-    with pytest.raises(CannotCut, match="how attention is scaled"):
-        boundaries(model("gemma3", 62))
-    assert boundaries(model("llama", 62))[-1] == 62
+@pytest.mark.parametrize(("arch", "count"), [("gemma3", 62), ("gemma2", 46)])
+def test_the_27b_gemmas_cannot_be_cut(arch: str, count: int) -> None:
+    with pytest.raises(CannotCut, match=f"how attention is scaled .* {count} layers") as caught:
+        boundaries(model(arch, count))
+    assert "served whole" in caught.value.hint
+    assert boundaries(model("llama", count))[-1] == count
+
+
+@pytest.mark.parametrize("count", [24, 28, 32, 36, 40, 48, 64, 80, 94])
+def test_sizes_of_the_qwens_are_labels_only(count: int) -> None:
+    for arch in ("qwen2", "qwen3", "qwen3moe"):
+        assert boundaries(model(arch, count))[-1] == count
 
 
 @pytest.mark.parametrize(
@@ -66,6 +75,19 @@ def test_62_gemma_layers_cannot_be_cut() -> None:
         (model(nextn_predict_layers=u32(1)), "several tokens at once"),
         (model(tensors=("mm.projector.weight",)), "mm.projector.weight"),
         (model(tensors=("blk.4.attn_q.weight",)), r"blk\.4\.attn_q"),
+        (model("gemma2", rope__freq_base_swa=MetaValue.of(ValueType.FLOAT32, 1e4)), "own"),
+        (model("gemma2", attention__sliding_window=u32(0)), "hides everything"),
+        (model("gemma2", tensors=("output.weight",)), "output.weight"),
+        (model("qwen3", tensors=("cls.output.weight",)), "cls.output.weight"),
+        (model("qwen2", tensors=("rope_freqs.weight",)), "rope_freqs.weight"),
+        (
+            model("qwen3moe", expert_used_count=MetaValue.array(ValueType.UINT32, [2, 2, 3, 2])),
+            "differs from layer to layer",
+        ),
+        (
+            model("llama", expert_used_count=MetaValue.array(ValueType.UINT32, [2, 2, 3, 2])),
+            "differs from layer to layer",
+        ),
         (model(some__array=MetaValue.array(ValueType.UINT32, [1] * 4)), "llama.some.array"),
     ],
 )
@@ -135,6 +157,22 @@ def test_windows_follow_the_default_a_period_or_an_array() -> None:
     assert windowed_layers(model("llama"), TABLE["llama"]) is None
 
 
-def test_only_gemma_scales_its_embedding(random_model: Callable[..., Path]) -> None:
-    assert embedding_scale(open_gguf(random_model("llama"))) == 1.0
-    assert embedding_scale(open_gguf(random_model("gemma3"))) == math.sqrt(64)
+def test_gemma2_has_windows_though_its_file_says_nothing_of_them() -> None:
+    row = TABLE["gemma2"]
+    assert row.window is not None
+    assert window_size(model("gemma2"), row.window) == 4096
+    assert windowed_layers(model("gemma2"), row) == [True, False, True, False]
+    period = model("gemma2", 4, (), attention__sliding_window_pattern=u32(4))
+    assert windowed_layers(period, row) == [True, True, True, False]
+
+
+@pytest.mark.parametrize("arch", TABLE)
+def test_only_gemmas_scale_their_embedding(random_model: Callable[..., Path], arch: str) -> None:
+    widths = {"gemma2": 96, "gemma3": 64}
+    expected = math.sqrt(widths[arch]) if arch in widths else 1.0
+    assert embedding_scale(open_gguf(random_model(arch))) == expected
+
+
+def test_only_gemma2_scales_hidden_states_too() -> None:
+    assert [row.name for row in TABLE.values() if row.scaled_input] == ["gemma2"]
+    assert all(row.scaled_embedding for row in TABLE.values() if row.scaled_input)

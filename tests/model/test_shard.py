@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from atoll.domain.errors import BadModel, CannotCut
+from atoll.model.architectures import BOUNDLESS_WINDOW
 from atoll.model.gguf import open_gguf, read_gguf
 from atoll.model.gguf_types import GgufFile, MetaValue, TensorType, ValueType
 from atoll.model.shard import hash_shard, plan_shard, stream_shard, write_shard
@@ -133,6 +134,33 @@ def test_a_shard_without_windowed_layers_has_no_window(random_model: RandomModel
     assert found.integer("gemma3.attention.sliding_window") == 0
 
 
+def test_a_gemma2_shard_without_windowed_layers_has_a_boundless_one(
+    random_model: RandomModels,
+) -> None:
+    """Its engine sets windows up whatever the size, and stops if no layer has one."""
+    found = cut(random_model("gemma2"), 1, 2)
+    assert found.integer("gemma2.attention.sliding_window") == BOUNDLESS_WINDOW
+    key = "gemma2.attention.sliding_window_pattern"
+    assert found.metadata[key] == MetaValue.array(ValueType.BOOL, [True])
+    mixed = cut(random_model("gemma2"), 1, 3)
+    assert mixed.integer("gemma2.attention.sliding_window") == 32
+    assert mixed.metadata[key] == MetaValue.array(ValueType.BOOL, [False, True])
+
+
+def test_only_the_last_shard_has_head_and_bias(random_model: RandomModels) -> None:
+    path = random_model("qwen2", tied=False, output_bias=True)
+    heads = {"output.weight", "output.bias"}
+    assert heads <= {tensor.name for tensor in cut(path, 4, 6).tensors}
+    assert not heads & {tensor.name for tensor in cut(path, 0, 4).tensors}
+
+
+def test_experts_go_with_their_layer(random_model: RandomModels) -> None:
+    found = cut(random_model("qwen3moe", n_ff=(96,) * 6), 2, 5)
+    lengths = found.metadata["qwen3moe.expert_feed_forward_length"]
+    assert lengths == MetaValue.array(ValueType.UINT32, [96] * 3)
+    assert found.tensor("blk.2.ffn_down_exps.weight").dims == (96, 64, 8)
+
+
 def test_cutting_twice_gives_the_same_bytes_and_hash(
     random_model: RandomModels, tmp_path: Path
 ) -> None:
@@ -184,6 +212,13 @@ def test_62_layers_of_gemma_are_no_shard(random_model: RandomModels) -> None:
     assert plan_shard(whole, 0, 62).whole
     with pytest.raises(CannotCut, match="62 layers"):
         plan_shard(whole, 0, 31)
+
+
+def test_46_layers_of_gemma2_are_no_shard(random_model: RandomModels) -> None:
+    model = open_gguf(random_model("gemma2", n_layers=48, n_embd=32, n_ff=32))
+    assert plan_shard(model, 0, 45).size_bytes > 0
+    with pytest.raises(CannotCut, match="46 layers"):
+        plan_shard(model, 1, 47)
 
 
 def test_a_model_without_final_norm_is_bad(random_model: RandomModels) -> None:

@@ -161,4 +161,4 @@ def test_a_hash_is_64_digits() -> None:
 
 
 def test_only_whole_models_enter(random_model: Callable[..., Path]) -> None:
-    assert check_whole_model(random_model("gemma3")) == "gemma3"
+    assert check_whole_model(random_model("gemma3")).architecture == "gemma3"

@@ -13,7 +13,7 @@ from atoll.engine.batch import Span
 from atoll.engine.embedding import EmbeddingTable
 from atoll.engine.llama import Context, ContextOptions, Model
 from atoll.model.architectures import embedding_scale
-from atoll.model.gguf import open_gguf
+from atoll.model.parts import open_model, tensor_file
 from atoll.model.shard import write_shard
 
 Rows = NDArray[np.float32]
@@ -30,8 +30,9 @@ def cut(model: Path, bounds: Sequence[int], folder: Path) -> list[Path]:
 
 def table_of(model: Path) -> EmbeddingTable:
     """The token embedding of a model."""
-    gguf = open_gguf(model)
-    return EmbeddingTable(model, gguf.tensor("token_embd.weight"), scale=embedding_scale(gguf))
+    gguf = open_model(model)
+    place = tensor_file(model, gguf, gguf.tensor("token_embd.weight"))
+    return EmbeddingTable(*place, scale=embedding_scale(gguf))
 
 
 def embed(model: Path, tokens: Sequence[int]) -> Rows:

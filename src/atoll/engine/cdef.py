@@ -118,6 +118,8 @@ const llama_vocab * llama_model_get_vocab(const llama_model * model);
 int32_t llama_model_n_embd(const llama_model * model);
 int32_t llama_model_n_layer(const llama_model * model);
 int32_t llama_model_n_ctx_train(const llama_model * model);
+int32_t llama_model_meta_val_str(const llama_model * model, const char * key, char * buf,
+                                 size_t buf_size);
 const char * llama_model_chat_template(const llama_model * model, const char * name);
 
 llama_context * llama_init_from_model(llama_model * model, llama_context_params params);
@@ -155,6 +157,7 @@ struct ggml_type_traits {
     void * from_float_ref;
 };
 const struct ggml_type_traits * ggml_get_type_traits(int32_t type);
+void ggml_backend_tensor_set(ggml_tensor * tensor, const void * data, size_t offset, size_t size);
 void ggml_backend_tensor_get(const ggml_tensor * tensor, void * data, size_t offset, size_t size);
 void * ggml_backend_load(const char * path);
 """

@@ -29,7 +29,7 @@ class EmbeddingTable:
         """Map the table.
 
         Args:
-            path: The model file.
+            path: The model's file that holds it.
             tensor: Where the table lies in it.
             scale: What rows are multiplied by (Gemma: sqrt(n_embd); else 1).
 

@@ -21,7 +21,7 @@ from atoll.engine.llama import Context, ContextOptions, Model
 from atoll.engine.sampling import Sampler
 from atoll.engine.vocabulary import Vocabulary
 from atoll.model.architectures import embedding_scale
-from atoll.model.gguf import open_gguf
+from atoll.model.parts import open_model, tensor_file
 
 OUTPUTS_MAX_PER_SLOT = 1
 """Rows of a session whose logits one call may give; drafting will raise it."""
@@ -58,11 +58,10 @@ class EndsEngine:
         """
         self._options = options
         model_path = Path(options.model)
-        gguf = open_gguf(model_path)
+        gguf = open_model(model_path)
+        embedding = gguf.tensor("token_embd.weight")
         self._table = EmbeddingTable(
-            model_path,
-            gguf.tensor("token_embd.weight"),
-            scale=embedding_scale(gguf),
+            *tensor_file(model_path, gguf, embedding), scale=embedding_scale(gguf)
         )
         self._head_model = Model(Path(options.head))
         self._tail_model = Model(Path(options.tail))

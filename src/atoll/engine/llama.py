@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from atoll.domain.errors import BadModel, EngineFault
 from atoll.engine.batch import Span
+from atoll.engine.feed import InputFeed
 from atoll.engine.library import Library, load_library
-from atoll.engine.tap import LayerTap
+from atoll.engine.tap import GraphWatch, LayerTap
+from atoll.model.architectures import TABLE
 
 Rows = NDArray[np.float32]
 """Hidden states or logits, shape (rows, width), float32, C-contiguous."""
@@ -79,6 +81,16 @@ class Model:
         self.n_embd: int = lib.llama_model_n_embd(self._pointer)
         self.n_layers: int = lib.llama_model_n_layer(self._pointer)
         self.context_train: int = lib.llama_model_n_ctx_train(self._pointer)
+        row = TABLE.get(self._architecture())
+        self.scaled_input: str = row.scaled_input if row else ""
+        """Name of the tensor that the graph makes of its input by scaling it; empty if none."""
+
+    def _architecture(self) -> str:
+        name = self.library.ffi.new("char[]", 64)
+        self.library.lib.llama_model_meta_val_str(
+            self._pointer, b"general.architecture", name, len(name)
+        )
+        return str(self.library.ffi.string(name).decode("utf-8", "replace"))
 
     @property
     def pointer(self) -> Any:
@@ -111,7 +123,14 @@ class Context:
         self.model = model
         self.options = options
         self._ffi, self._lib = model.library.ffi, model.library.lib
+        self._make_batch(options.rows_max)
         self._tap = LayerTap(model.library, model.n_layers, model.n_embd) if tap else None
+        self._feed: InputFeed | None = None
+        self._watch: LayerTap | GraphWatch | None = self._tap
+        if model.scaled_input:
+            self._feed = InputFeed(model.library, model.scaled_input, self._embd)
+            self._watch = GraphWatch(model.library, self._feed, self._tap)
+        self._watched = [watch for watch in (self._tap, self._feed) if watch is not None]
         self._pointer: Any = self._ffi.NULL
         if options.context * options.n_slots <= CELLS_MAX:
             self._pointer = self._lib.llama_init_from_model(model.pointer, self._params())
@@ -126,7 +145,6 @@ class Context:
         )
         self._held = [0] * options.n_slots
         self._threads = 0
-        self._make_batch(options.rows_max)
 
     def _params(self) -> Any:
         o = self.options
@@ -139,8 +157,8 @@ class Context:
         params.n_threads, params.n_threads_batch = o.threads, o.threads_large
         params.flash_attn_type = FLASH_ATTENTION_ON
         params.kv_unified, params.swa_full = False, True
-        if self._tap is not None:
-            params.cb_eval, params.cb_eval_user_data = self._tap.callback()
+        if self._watch is not None:
+            params.cb_eval, params.cb_eval_user_data = self._watch.callback()
         return params
 
     def _make_batch(self, rows: int) -> None:
@@ -213,14 +231,7 @@ class Context:
         assert tap is not None, "this context was made without a tap"
         n = self._place_rows(spans)
         self._want[:n] = 1
-        tap.arm(n)
-        self._decode(spans, n, exact)
-        if not tap.hit():
-            # The graph was built anew at another address: learn it and run again.
-            for span in spans:
-                self.drop(span.slot, span.keep)
-            tap.search(n)
-            self._decode(spans, n, exact)
+        self._decode_watched(spans, n, exact)
         return tap.rows(n)
 
     def logits(self, spans: list[Span], wanted: list[int], *, exact: bool = False) -> list[Rows]:
@@ -259,7 +270,7 @@ class Context:
             raise ValueError(f"rows {wanted} are not among the call's {n}")
         self._want[:n] = 0
         self._want[wanted] = 1
-        self._decode(spans, n, exact)
+        self._decode_watched(spans, n, exact)
         return [self._logits_row(i) for i in wanted]
 
     def _logits_row(self, i: int) -> Rows:
@@ -293,6 +304,23 @@ class Context:
             n = end
         self._batch.n_tokens = n
         return n
+
+    def _decode_watched(self, spans: list[Span], n: int, exact: bool) -> None:
+        """`_decode`, and once more where the watched tensors were not where they had been."""
+        fed = self._batch.embd != self._ffi.NULL
+        for watch in self._watched:
+            watch.arm(n if fed else 0)
+        self._decode(spans, n, exact)
+        if all(watch.hit() for watch in self._watched):
+            return
+        # The graph was built anew at another address: learn it and run again.
+        for span in spans:
+            self.drop(span.slot, span.keep)
+        for watch in self._watched:
+            watch.search(n)
+        self._decode(spans, n, exact)
+        if self._feed is not None and not self._feed.hit():
+            raise EngineFault(f"the engine's graph has no tensor {self.model.scaled_input!r}")
 
     def _decode(self, spans: list[Span], n: int, exact: bool) -> None:
         threads = self.options.threads if n < LARGE_CALL_ROWS else self.options.threads_large

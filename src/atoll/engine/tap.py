@@ -5,6 +5,7 @@ more after computing a node that was asked for; returning false then stops the
 graph, so that neither final norm nor head is computed. A shard of ten layers
 has some 350 nodes, so the answer compares one cached address instead of names,
 and tensors arrive as plain numbers: wrapping each would cost more than asking.
+`GraphWatch` is the callback of a context that has a feed too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atoll.domain.errors import EngineFault
+from atoll.engine.feed import InputFeed
 from atoll.engine.library import Library
 
 
@@ -64,9 +66,14 @@ class LayerTap:
             )
         return self._out[:n]
 
+    def asks(self, address: int) -> bool:
+        """Whether this node of the graph may be the tensor."""
+        known = self._target[0]
+        return address == known if known else self._is_named(address)
+
     def _answer(self) -> Callable[[int, bool, int], bool]:
         """The callback; a closure, as it is called for every node of every graph."""
-        target, catch, is_named = self._target, self._catch, self._is_named
+        target, catch, is_named = self._target, self.catch, self._is_named
 
         def answer(address: int, ask: bool, _user_data: int) -> bool:
             if not ask:
@@ -82,7 +89,8 @@ class LayerTap:
     def _is_named(self, address: int) -> bool:
         return bool(self._ffi.string(self._tensor(address).name) == self._name)
 
-    def _catch(self, address: int) -> bool:
+    def catch(self, address: int) -> bool:
+        """Copy a computed node's rows if it is the tensor; whether the graph goes on."""
         if not self._is_named(address):
             self._target[0] = 0
             return True
@@ -96,3 +104,23 @@ class LayerTap:
         self._caught += rows
         self._target[0] = address
         return False
+
+
+class GraphWatch:
+    """One callback for a feed and, where there is one, a tap."""
+
+    def __init__(self, library: Library, feed: InputFeed, tap: LayerTap | None) -> None:
+        self._ffi = library.ffi
+
+        def answer(address: int, ask: bool, _user_data: int) -> bool:
+            if ask:
+                return feed.asks(address) or (tap is not None and tap.asks(address))
+            if feed.put(address) or tap is None:
+                return True
+            return tap.catch(address)
+
+        self._on_node = self._ffi.callback("eval_callback", answer)
+
+    def callback(self) -> tuple[Any, Any]:
+        """`cb_eval` and its user data for the context's parameters."""
+        return self._ffi.cast("void *", self._on_node), self._ffi.NULL

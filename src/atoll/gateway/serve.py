@@ -23,8 +23,8 @@ from atoll.gateway.register import REGISTER_FILE, Invitation, Register
 from atoll.gateway.server import check_bind, open_server, open_socket
 from atoll.gateway.status import RingStatus, ring_status
 from atoll.model.architectures import boundaries
-from atoll.model.gguf import open_gguf
 from atoll.model.manifest import Manifest, describe, kv_bytes, make_manifest
+from atoll.model.parts import open_model
 from atoll.net.address import Address, own_addresses
 from atoll.net.identity import Identity, next_incarnation
 from atoll.net.listener import listen
@@ -92,7 +92,7 @@ async def open_gateway(
     ring = options.ring
     keys = KeyStore(home / KEYS_FILE) if options.auth else None
     check_bind(options.host, options.tls, keys)
-    check_context(ring, describe(open_gguf(model.path), model.model))
+    check_context(ring, describe(open_model(model.path), model.model))
     prepared = await asyncio.to_thread(_prepare, model, store, ring)
     identity = Identity.load_or_create(home / IDENTITY_FILE)
     register = Register(home / REGISTER_FILE)
@@ -190,8 +190,8 @@ def check_context(ring: RingOptions, manifest: Manifest) -> None:
 
 def _prepare(model: FoundModel, store: Store, ring: RingOptions) -> _Prepared:
     """Cut the ends and hash every stage's shard; reads the model once."""
-    n_layers = describe(open_gguf(model.path), model.model).n_layers
-    ranges = equal_cut(n_layers, ring.ends, ring.nodes, boundaries(open_gguf(model.path)))
+    n_layers = describe(open_model(model.path), model.model).n_layers
+    ranges = equal_cut(n_layers, ring.ends, ring.nodes, boundaries(open_model(model.path)))
     manifest = make_manifest(model.path, model.model, ranges)
     head = ensure_shard(store, model, 0, ring.ends)
     tail = ensure_shard(store, model, n_layers - ring.ends, n_layers)

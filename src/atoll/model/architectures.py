@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from atoll.domain.errors import BadModel, CannotCut
@@ -20,6 +20,8 @@ from atoll.model.gguf_types import PULL_AGAIN, GgufFile, ValueType
 
 LAYERS_MAX = 512
 """The engine aborts above this (llama-hparams.h, LLAMA_MAX_LAYERS)."""
+BOUNDLESS_WINDOW = 1 << 30
+"""A sliding window that masks nothing: no context has as many positions."""
 SERVE_WHOLE = "it can be served whole only, on one machine"
 _BLOCK = re.compile(r"blk\.(0|[1-9][0-9]{0,8})\.(.+)")
 
@@ -31,12 +33,17 @@ class WindowPattern:
     The engine reads `pattern_key` as an array of one bool for each layer, or
     else takes every `default_period`-th layer as the one without a window, by
     the layer's index. Cut layers have other indices, so a shard always carries
-    the array. `window_key` is the window's size; 0 means that no layer has one.
+    the array. `window_key` is the window's size, `default_size` if absent; 0
+    means that no layer has one. An engine that sets `always` up windows, whatever
+    the size, has no way to say that: a shard without any windowed layer then
+    gets `BOUNDLESS_WINDOW`.
     """
 
     window_key: str
     pattern_key: str
     default_period: int
+    default_size: int = 0
+    always: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +55,16 @@ class Architecture:
         cut_every: Layers may be cut at multiples of this.
         per_layer: Keys that may hold an array with one element for each layer.
         other_arrays: Keys of arrays that have nothing to do with layers.
+        first_layer_rules: Keys whose value for the first layer the engine applies to
+            all: an array of them must hold the same value for each layer.
         must_be_zero: Keys that make a model uncuttable unless absent or 0, and why.
+        must_be_absent: Keys that make a model uncuttable if they are there, and why.
         window: Its sliding-window pattern, if it has one.
         fixed_counts: Numbers of layers from which the engine derives something
             else, and what: a model or a shard of that many layers cannot be cut.
         scaled_embedding: Token embeddings are multiplied by sqrt(n_embd).
+        scaled_input: Name of the tensor that the graph makes of hidden states that
+            are fed to it, where it multiplies those as well: they must be put back.
         every_shard: Tensors outside the layers that every shard carries if it can.
         last_shard: Tensors outside the layers that only the last shard needs.
         boundary: Name of the tensor that leaves layer {layer} of a graph.
@@ -62,10 +74,13 @@ class Architecture:
     cut_every: int = 1
     per_layer: frozenset[str] = frozenset()
     other_arrays: frozenset[str] = frozenset()
+    first_layer_rules: frozenset[str] = frozenset()
     must_be_zero: Mapping[str, str] = field(default_factory=dict)
+    must_be_absent: Mapping[str, str] = field(default_factory=dict)
     window: WindowPattern | None = None
     fixed_counts: Mapping[int, str] = field(default_factory=dict)
     scaled_embedding: bool = False
+    scaled_input: str = ""
     every_shard: frozenset[str] = frozenset()
     last_shard: frozenset[str] = frozenset()
     boundary: str = "l_out-{layer}"
@@ -85,40 +100,91 @@ _PER_LAYER = frozenset(
 )
 _NEXT_TOKEN_LAYERS = {"nextn_predict_layers": "its last layers predict several tokens at once"}
 
-TABLE: Mapping[str, Architecture] = MappingProxyType(
-    {
-        row.name: row
-        for row in (
-            # Only a label for people depends on the number of layers here.
-            Architecture(
-                name="llama",
-                per_layer=_PER_LAYER,
-                other_arrays=frozenset({"rope.dimension_sections"}),
-                must_be_zero=_NEXT_TOKEN_LAYERS,
-                every_shard=frozenset(
-                    {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"}
-                ),
-                last_shard=frozenset({OUTPUT, "output.scale"}),
-            ),
-            # 62 layers mean the 27B model, whose attention is scaled by its width
-            # instead of its heads' width; no metadata can say so.
-            Architecture(
-                name="gemma3",
-                per_layer=_PER_LAYER,
-                must_be_zero=_NEXT_TOKEN_LAYERS,
-                window=WindowPattern(
-                    window_key="attention.sliding_window",
-                    pattern_key="attention.sliding_window_pattern",
-                    default_period=6,
-                ),
-                fixed_counts={62: "how attention is scaled"},
-                scaled_embedding=True,
-                every_shard=frozenset({"rope_freqs.weight"}),
-                last_shard=frozenset({OUTPUT, "output.scale"}),
-            ),
-        )
-    }
+_EXPERTS_USED = frozenset({"expert_used_count"})
+"""llama-graph.cpp takes `n_expert_used()` of layer 0 for the choice of experts in all."""
+_ROPE_FACTORS = frozenset(
+    {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"}
 )
+_HEAD = frozenset({OUTPUT, "output.scale"})
+_WINDOW = WindowPattern(
+    window_key="attention.sliding_window",
+    pattern_key="attention.sliding_window_pattern",
+    default_period=6,
+)
+_OWN_WINDOWED_SETTINGS = "its layers with a window have settings of their own"
+
+_ROWS = (
+    # In llama, mistral3 and the qwens only a label for people depends on the number of
+    # layers. Mistral models are llama models with a width of heads of their own; the
+    # engine reads no sliding window there. In mistral3 attention is scaled by position.
+    Architecture(
+        name="llama",
+        per_layer=_PER_LAYER,
+        other_arrays=frozenset({"rope.dimension_sections"}),
+        first_layer_rules=_EXPERTS_USED,
+        must_be_zero=_NEXT_TOKEN_LAYERS,
+        every_shard=_ROPE_FACTORS,
+        last_shard=_HEAD,
+    ),
+    Architecture(
+        name="mistral3",
+        per_layer=_PER_LAYER,
+        first_layer_rules=_EXPERTS_USED,
+        must_be_zero=_NEXT_TOKEN_LAYERS,
+        every_shard=_ROPE_FACTORS,
+        last_shard=_HEAD,
+    ),
+    Architecture(
+        name="qwen2",
+        per_layer=_PER_LAYER,
+        must_be_zero=_NEXT_TOKEN_LAYERS,
+        last_shard=_HEAD | {"output.bias"},
+    ),
+    Architecture(
+        name="qwen3",
+        per_layer=_PER_LAYER,
+        must_be_zero=_NEXT_TOKEN_LAYERS,
+        last_shard=_HEAD,
+    ),
+    Architecture(
+        name="qwen3moe",
+        per_layer=_PER_LAYER | {"expert_feed_forward_length"},
+        first_layer_rules=_EXPERTS_USED | {"expert_feed_forward_length"},
+        must_be_zero=_NEXT_TOKEN_LAYERS,
+        last_shard=_HEAD,
+    ),
+    # 46 layers mean the 27B model, whose attention is scaled by its width instead of
+    # its heads' width; no metadata can say so. The graph scales whatever enters it, and
+    # there is no head of its own. Windows are always on.
+    Architecture(
+        name="gemma2",
+        per_layer=_PER_LAYER,
+        must_be_zero=_NEXT_TOKEN_LAYERS,
+        must_be_absent={
+            "rope.freq_base_swa": _OWN_WINDOWED_SETTINGS,
+            "rope.dimension_count_swa": _OWN_WINDOWED_SETTINGS,
+            "attention.key_length_swa": _OWN_WINDOWED_SETTINGS,
+            "attention.value_length_swa": _OWN_WINDOWED_SETTINGS,
+        },
+        window=replace(_WINDOW, default_period=2, default_size=4096, always=True),
+        fixed_counts={46: "how attention is scaled"},
+        scaled_embedding=True,
+        scaled_input="inp_scaled",
+    ),
+    # 62 layers mean the 27B model, as 46 do in gemma2.
+    Architecture(
+        name="gemma3",
+        per_layer=_PER_LAYER,
+        must_be_zero=_NEXT_TOKEN_LAYERS,
+        window=_WINDOW,
+        fixed_counts={62: "how attention is scaled"},
+        scaled_embedding=True,
+        every_shard=frozenset({"rope_freqs.weight"}),
+        last_shard=_HEAD,
+    ),
+)
+
+TABLE: Mapping[str, Architecture] = MappingProxyType({row.name: row for row in _ROWS})
 
 
 def layer_count(model: GgufFile) -> int:
@@ -155,7 +221,8 @@ def architecture_of(model: GgufFile) -> Architecture:
             hint=SERVE_WHOLE,
         )
     n_layers = layer_count(model)
-    _check_metadata(model, row, n_layers)
+    _check_metadata(model, row)
+    _check_arrays(model, row, n_layers)
     known = {EMBEDDING, OUTPUT_NORM} | row.every_shard | row.last_shard
     for tensor in model.tensors:
         place = layer_of(tensor.name)
@@ -167,17 +234,35 @@ def architecture_of(model: GgufFile) -> Architecture:
     return row
 
 
-def _check_metadata(model: GgufFile, row: Architecture, n_layers: int) -> None:
+def _check_metadata(model: GgufFile, row: Architecture) -> None:
     if any(key.startswith("atoll.") for key in model.metadata):
         raise CannotCut("this file is a shard already", hint="cut the whole model instead")
     if model.integer("split.count", 0) > 1:
         raise CannotCut(
             "this file is one part of a model that was split into several",
-            hint="get the model as one file",
+            hint="give the first of its parts, with the others beside it",
         )
     for key, why in row.must_be_zero.items():
         if model.integer(f"{row.name}.{key}", 0):
             raise CannotCut(f"this {row.name} model cannot be cut: {why}", hint=SERVE_WHOLE)
+    for key, why in row.must_be_absent.items():
+        if f"{row.name}.{key}" in model.metadata:
+            raise CannotCut(f"this {row.name} model cannot be cut: {why}", hint=SERVE_WHOLE)
+    if row.window and row.window.always and window_size(model, row.window) == 0:
+        raise CannotCut(
+            f"this {row.name} model has a sliding window of 0, which hides everything",
+            hint=PULL_AGAIN,
+        )
+
+
+def _check_arrays(model: GgufFile, row: Architecture, n_layers: int) -> None:
+    for key in row.first_layer_rules:
+        if len(set(model.per_layer(f"{row.name}.{key}", n_layers, default=0))) > 1:
+            raise CannotCut(
+                f"{key} of this {row.name} model differs from layer to layer, and the engine "
+                "applies the first layer's to all",
+                hint=SERVE_WHOLE,
+            )
     allowed = row.per_layer | row.other_arrays
     if row.window:
         allowed |= {row.window.pattern_key}
@@ -213,6 +298,11 @@ def check_count(row: Architecture, n_layers: int) -> None:
         )
 
 
+def window_size(model: GgufFile, window: WindowPattern) -> int:
+    """Positions that a layer with a sliding window sees; 0 if no layer has one."""
+    return model.integer(f"{model.architecture}.{window.window_key}", window.default_size)
+
+
 def windowed_layers(model: GgufFile, row: Architecture) -> list[bool] | None:
     """For each layer whether it attends to a window only; None if no layer does.
 
@@ -220,7 +310,7 @@ def windowed_layers(model: GgufFile, row: Architecture) -> list[bool] | None:
         BadModel: The pattern has the wrong type or length.
     """
     window = row.window
-    if window is None or model.integer(f"{row.name}.{window.window_key}", 0) == 0:
+    if window is None or window_size(model, window) == 0:
         return None
     n_layers = layer_count(model)
     key = f"{row.name}.{window.pattern_key}"

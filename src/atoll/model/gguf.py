@@ -113,7 +113,7 @@ class _Cursor:
         return bytes(self._buffer[start : self.at])
 
 
-def open_gguf(path: Path) -> GgufFile:
+def open_gguf(path: Path, *, is_part: bool = False) -> GgufFile:
     """`read_gguf` of the file at `path`.
 
     Raises:
@@ -121,7 +121,7 @@ def open_gguf(path: Path) -> GgufFile:
     """
     try:
         with path.open("rb") as file:
-            return read_gguf(file)
+            return read_gguf(file, is_part=is_part)
     except OSError as error:
         raise BadModel(
             f"cannot read the model file {path}: {error.strerror or error}",
@@ -129,11 +129,13 @@ def open_gguf(path: Path) -> GgufFile:
         ) from error
 
 
-def read_gguf(file: BinaryIO) -> GgufFile:
+def read_gguf(file: BinaryIO, *, is_part: bool = False) -> GgufFile:
     """Read and check the head of a GGUF file; the data of its tensors is not read.
 
     Args:
         file: Seekable, at any position.
+        is_part: It is a further part of a model in several files (`model.parts`),
+            which need not name an architecture.
 
     Raises:
         BadModel: What is wrong with it, and what to do.
@@ -163,9 +165,15 @@ def read_gguf(file: BinaryIO) -> GgufFile:
         data_offset=data_offset,
         file_bytes=cursor.file_bytes,
     )
+    if not is_part:
+        check_named(found)
+    return found
+
+
+def check_named(found: GgufFile) -> None:
+    """Raise BadModel unless a file names its architecture."""
     if not found.architecture:
         raise _bad("the model file names no architecture")
-    return found
 
 
 def _bad(problem: str) -> BadModel:

@@ -250,7 +250,11 @@ def tensor_bytes(dims: Sequence[int], kind: TensorType) -> int:
 
 @dataclass(frozen=True, slots=True)
 class GgufFile:
-    """What a GGUF file says of itself, checked; the tensors' data stays on disk."""
+    """What a GGUF file says of itself, checked; the tensors' data stays on disk.
+
+    Of a model in several files, `part_bytes` are the files' sizes, and offsets
+    count as if they were one after the other in one file (`model.parts`).
+    """
 
     version: int
     metadata: Mapping[str, MetaValue]
@@ -258,6 +262,7 @@ class GgufFile:
     alignment: int
     data_offset: int
     file_bytes: int
+    part_bytes: tuple[int, ...] = ()
 
     @property
     def architecture(self) -> str:

@@ -15,8 +15,8 @@ import msgspec
 from atoll.domain.errors import BadModel
 from atoll.domain.ids import ModelId, ShardId
 from atoll.model.architectures import layer_count, layer_of
-from atoll.model.gguf import open_gguf
 from atoll.model.gguf_types import PULL_AGAIN, GgufFile
+from atoll.model.parts import open_model
 from atoll.model.shard import hash_shard
 
 KV_VALUE_BYTES = 2
@@ -114,7 +114,7 @@ def make_manifest(
     for first, last in sorted(set(ranges)):
         digest = hash_shard(model_path, first, last)
         shards.append(ShardEntry(first, last, digest.shard, digest.size_bytes))
-    return msgspec.structs.replace(describe(open_gguf(model_path), model), shards=tuple(shards))
+    return msgspec.structs.replace(describe(open_model(model_path), model), shards=tuple(shards))
 
 
 def describe(file: GgufFile, model: ModelId) -> Manifest:

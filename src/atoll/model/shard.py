@@ -24,6 +24,7 @@ from atoll.domain.errors import BadModel, CannotCut
 from atoll.domain.ids import ShardId
 from atoll.model import gguf_writer
 from atoll.model.architectures import (
+    BOUNDLESS_WINDOW,
     EMBEDDING,
     OUTPUT,
     OUTPUT_NORM,
@@ -35,7 +36,6 @@ from atoll.model.architectures import (
     windowed_layers,
 )
 from atoll.model.files import atomic_file
-from atoll.model.gguf import open_gguf
 from atoll.model.gguf_types import (
     BLOCK_OF,
     PULL_AGAIN,
@@ -46,6 +46,7 @@ from atoll.model.gguf_types import (
     ValueType,
 )
 from atoll.model.gguf_writer import TensorSpec
+from atoll.model.parts import SPLIT_KEYS, open_bytes, open_model
 
 DUMMY_VOCABULARY = 32
 """Tokens of a shard without vocabulary; the engine loads no model with none."""
@@ -140,7 +141,7 @@ def _metadata(
     for key, value in model.metadata.items():
         if key in changed:
             out[key] = changed.pop(key)
-        elif last < n_layers and key.startswith("tokenizer."):
+        elif key.startswith(SPLIT_KEYS) or (last < n_layers and key.startswith("tokenizer.")):
             continue
         elif key in sliced and value.type is ValueType.ARRAY:
             model.per_layer(key, n_layers)
@@ -158,10 +159,12 @@ def _changes(
     windowed = windowed_layers(model, row)
     if row.window and windowed:
         mine = windowed[first:last]
-        changed[f"{row.name}.{row.window.pattern_key}"] = MetaValue.array(ValueType.BOOL, mine)
         if not any(mine):
             # The engine aborts on a window that no layer uses (llama-model.cpp, is_swa_any).
-            changed[f"{row.name}.{row.window.window_key}"] = _u32(0)
+            mine = [row.window.always] * len(mine)
+            size = BOUNDLESS_WINDOW if row.window.always else 0
+            changed[f"{row.name}.{row.window.window_key}"] = _u32(size)
+        changed[f"{row.name}.{row.window.pattern_key}"] = MetaValue.array(ValueType.BOOL, mine)
     if last < n_layers:
         changed["tokenizer.ggml.model"] = MetaValue.of(ValueType.STRING, "no_vocab")
         changed[f"{row.name}.vocab_size"] = _u32(DUMMY_VOCABULARY)
@@ -257,9 +260,15 @@ def write_shard(model_path: Path, first: int, last: int, out_path: Path) -> Shar
         CannotCut: The model cannot be cut there.
         BadModel: The model's file is not sound.
     """
-    plan = plan_shard(open_gguf(model_path), first, last)
+    model = open_model(model_path)
+    plan = plan_shard(model, first, last)
+    if plan.whole and model.part_bytes:
+        raise CannotCut(
+            f"the model is in {len(model.part_bytes)} files, and all of its layers are all of them",
+            hint="use the model itself, or merge its parts with llama-gguf-split",
+        )
     digest = hashlib.sha256()
-    with model_path.open("rb") as model_file, atomic_file(out_path) as out:
+    with open_bytes(model_path, model) as model_file, atomic_file(out_path) as out:
         for chunk in stream_shard(plan, model_file):
             digest.update(chunk)
             out.write(chunk)
@@ -273,9 +282,10 @@ def hash_shard(model_path: Path, first: int, last: int) -> ShardDigest:
         CannotCut: The model cannot be cut there.
         BadModel: The model's file is not sound.
     """
-    plan = plan_shard(open_gguf(model_path), first, last)
+    model = open_model(model_path)
+    plan = plan_shard(model, first, last)
     digest = hashlib.sha256()
-    with model_path.open("rb") as model_file:
+    with open_bytes(model_path, model) as model_file:
         for chunk in stream_shard(plan, model_file):
             digest.update(chunk)
     return ShardDigest(ShardId(digest.hexdigest()), plan.size_bytes)

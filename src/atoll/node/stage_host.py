@@ -14,8 +14,8 @@ from atoll.domain.errors import AtollError, BadModel, EngineFault, LinkFault, Pr
 from atoll.domain.ids import NodeId
 from atoll.engine.stage_client import StageProcess
 from atoll.engine.stage_messages import Computed, Loaded, StageOptions
-from atoll.model.gguf import open_gguf
 from atoll.model.manifest import describe, kv_bytes
+from atoll.model.parts import open_model
 from atoll.net.identity import Identity
 from atoll.net.link import DataLink, LinkSettings
 from atoll.net.tls import dial_data
@@ -154,7 +154,7 @@ class StageHost:
                 hint=f"make room in {self._store.home}, or choose another folder with --store,"
                 " then join again",
             ) from error
-        manifest = describe(open_gguf(model.path), model.model)
+        manifest = describe(open_model(model.path), model.model)
         return shard, kv_bytes(manifest, mine.first, mine.last, plan.n_slots * plan.context)
 
     def _find_model(self) -> FoundModel:

