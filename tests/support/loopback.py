@@ -16,7 +16,8 @@ class Site:
     `breaks` counts answers that stop half-way through what is left, `stalls`
     those that stop there and say nothing more for `stall_s`; `statuses` are sent
     instead of answers, one each. `short_bytes` is the most that one answer to a
-    range holds. `seen` are the requests' headers.
+    range holds, `sends_bytes` are sent whatever was asked, and `trickle_s`
+    passes after each 4 KiB. `seen` are the requests' headers.
     """
 
     content: bytes
@@ -27,7 +28,9 @@ class Site:
     breaks: int = 0
     stalls: int = 0
     stall_s: float = 30.0
+    trickle_s: float = 0.0
     short_bytes: int = 0
+    sends_bytes: int = 0
     believes_if_range: bool = True
     statuses: list[int] = field(default_factory=list)
     status_headers: dict[str, str] = field(default_factory=dict)
@@ -111,6 +114,8 @@ def _answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
     send_head(handler, 200 if wanted is None else 206, fields)
     if handler.command == "HEAD":
         return
+    if site.sends_bytes:
+        body = site.content[: site.sends_bytes]
     if site.breaks:
         site.breaks -= 1
         body = body[: len(body) // 2]
@@ -118,6 +123,11 @@ def _answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
         site.stalls -= 1
         handler.wfile.write(body[: len(body) // 2])
         site.ended.wait(site.stall_s)
+        return
+    if site.trickle_s:
+        for at in range(0, len(body), 4096):
+            handler.wfile.write(body[at : at + 4096])
+            site.ended.wait(site.trickle_s)
         return
     handler.wfile.write(body)
 

