@@ -16,6 +16,7 @@ from tests.support.loopback import Site, serving
 
 from atoll.domain.errors import BadModel, CannotCut, PullFailed
 from atoll.domain.ids import ModelId, ShardId
+from atoll.model.gguf import open_gguf
 from atoll.model.shard import hash_shard
 from atoll.store import http
 from atoll.store.layout import FoundModel, Store, UnknownModel, sha256_of
@@ -350,19 +351,47 @@ class TestHub:
         assert hub.cdn.seen == []
 
 
-def test_a_shard_of_the_demo_model_costs_little_more_than_itself(
-    store: Store, demo_model: Path
-) -> None:
-    model = ModelId(sha256_of(demo_model))
-    with serving(Site(demo_model.read_bytes())) as site:
-        ratios = []
+def test_a_wrong_hint_costs_time_and_nothing_else(store: Store, remote: Remote) -> None:
+    for offset in (1, 100_000, len(remote.site.content) - 5, 2**50):
+        found = remote.fetch(Store(store.home / str(offset)), data_offset=offset)
+        assert sha256_of(found.file.path) == remote.expected
+
+
+class TestDemoModel:
+    """Shards of 20 MB: what they cost."""
+
+    @pytest.fixture
+    def site(self, demo_model: Path) -> Iterator[Site]:
+        with serving(Site(demo_model.read_bytes())) as site:
+            yield site
+
+    def fetch(
+        self, store: Store, site: Site, path: Path, first: int, last: int, data_offset: int
+    ) -> FetchedShard:
+        model, expected = ModelId(sha256_of(path)), hash_shard(path, first, last).shard
+        found = fetch_shard(
+            store, site.url, model, first, last, expected=expected, data_offset=data_offset
+        )
+        assert sha256_of(found.file.path) == expected
+        assert found.file.size_bytes > 20_000_000
+        return found
+
+    def test_little_more_than_themselves(self, store: Store, site: Site, demo_model: Path) -> None:
+        offset = open_gguf(demo_model).data_offset
         for first, last in ((1, 10), (10, 19)):
-            expected = hash_shard(demo_model, first, last).shard
-            found = fetch_shard(store, site.url, model, first, last, expected=expected)
-            assert sha256_of(found.file.path) == expected
-            assert found.file.size_bytes == 20_030_016
-            ratios.append(found.ratio)
-    # The first has to read the head, 1.8 MB of it vocabulary; it is kept for the others.
-    assert ratios[0] <= 1.11
-    assert ratios[1] <= 1.0
-    assert len(site.seen) <= 14
+            assert self.fetch(store, site, demo_model, first, last, offset).ratio <= 1.005
+        assert len(site.seen) <= 10
+
+    def test_the_head_once_if_nobody_says_where_it_ends(
+        self, store: Store, site: Site, demo_model: Path
+    ) -> None:
+        """1.8 MB, most of it vocabulary; it is kept for the next shard."""
+        assert self.fetch(store, site, demo_model, 1, 10, 0).ratio <= 1.11
+        assert self.fetch(store, site, demo_model, 10, 19, 0).ratio <= 1.0
+        assert len(site.seen) <= 14
+
+    def test_the_last_shard_has_the_vocabulary(
+        self, store: Store, site: Site, demo_model: Path
+    ) -> None:
+        offset = open_gguf(demo_model).data_offset
+        assert self.fetch(store, site, demo_model, 29, 30, offset).ratio <= 1.02

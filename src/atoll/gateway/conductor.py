@@ -312,6 +312,7 @@ class Conductor:
             architecture=self._manifest.architecture,
             n_layers=self._manifest.n_layers,
             n_embd=self._manifest.n_embd,
+            data_offset=self._manifest.data_offset,
             n_slots=self._options.streams,
             context=self._options.context,
             rows_max=self._options.rows_max,

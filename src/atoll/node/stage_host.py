@@ -174,6 +174,7 @@ class StageHost:
         return fetch_shard(
             *(self._store, model, plan.model, mine.first, mine.last),
             expected=mine.shard,
+            data_offset=plan.data_offset if mine.last < plan.n_layers else 0,
             progress=self._stop_if_closed,
         ).file
 

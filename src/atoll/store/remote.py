@@ -22,8 +22,11 @@ import msgspec
 
 from atoll.domain.errors import BadModel, PullFailed
 from atoll.domain.ids import ModelId, ShardId
+from atoll.model.architectures import layer_count
 from atoll.model.files import atomic_file
 from atoll.model.gguf import READ_BYTES_MIN, read_head
+from atoll.model.gguf_types import GgufFile
+from atoll.model.outline import read_outline
 from atoll.model.shard import ShardPlan, plan_shard, source_ranges, stream_shard
 from atoll.store import hub
 from atoll.store.http import Progress, check_room
@@ -72,6 +75,7 @@ def fetch_shard(
     last: int,
     *,
     expected: ShardId,
+    data_offset: int = 0,
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> FetchedShard:
@@ -86,6 +90,8 @@ def fetch_shard(
         first: First layer.
         last: Layer after the last one.
         expected: The hash that the shard must have.
+        data_offset: Where the weights begin in the model's file, if that is known;
+            then the vocabulary is not read where the shard has none.
         limits: How to wait where the server is slow.
         progress: Told how many bytes of the shard are here.
 
@@ -105,7 +111,7 @@ def fetch_shard(
         address = _locate(where, model, limits or Limits())
         tell = progress or (lambda _done, _all: None)
         fetch = _Fetch(path, address, expected, limits or Limits(), tell)
-        found = fetch.run(first, last)
+        found = fetch.run(first, last, data_offset)
     if found is None:
         return _whole(store, where, model, last, limits)
     log.info(
@@ -154,10 +160,11 @@ class _Fetch:
         self._head_path = path.parent / "head.bin"
         self._address = address
         self._expected = expected
+        self._data_offset = 0
         self._limits = limits
         self._tell = tell
 
-    def run(self, first: int, last: int) -> FetchedShard | None:
+    def run(self, first: int, last: int, data_offset: int) -> FetchedShard | None:
         """The shard, or None if it is the whole model.
 
         What an earlier run left is used, and if that leads nowhere, dropped.
@@ -173,14 +180,15 @@ class _Fetch:
                     fetched_bytes += file.fetched_bytes
             return None if shard is None else FetchedShard(shard, fetched_bytes)
 
-        known = self._known_head()
-        reused = known is not None or self._part.exists()
+        known, self._data_offset = self._known_head(), data_offset
+        trusting = known is not None or self._part.exists() or self._data_offset
         try:
             return attempt(known)
         except (ContentChanged, BadModel):
             self._forget()
-            if not reused:
+            if not trusting:
                 raise
+            self._data_offset = 0
         try:
             return attempt(None)
         except (ContentChanged, BadModel):
@@ -188,11 +196,7 @@ class _Fetch:
             raise
 
     def _attempt(self, file: WebFile, first: int, last: int) -> ShardFile | None:
-        with locked(self._head_path.with_suffix(".lock")):
-            source = _Head(file, self._head_path)
-            head = read_head(source)
-            source.keep()
-        plan = plan_shard(head, first, last)
+        plan = plan_shard(self._read_head(file, last), first, last)
         if plan.whole:
             return None
         try:
@@ -212,6 +216,21 @@ class _Fetch:
         move_in(self._part, self._path)
         self._origin_path.unlink(missing_ok=True)
         return note_shard(self._path, ShardId(digest), plan.size_bytes)
+
+    def _read_head(self, file: WebFile, last: int) -> GgufFile:
+        """The head; without the vocabulary if none is needed and there is a way around it."""
+        if self._data_offset and not self._head_path.exists():
+            try:
+                outline = read_outline(file, self._data_offset)
+                if last < layer_count(outline):
+                    return outline
+            except BadModel as error:
+                log.info("shard.head_read_whole reason=%s", error.problem)
+        with locked(self._head_path.with_suffix(".lock")):
+            source = _Head(file, self._head_path)
+            head = read_head(source)
+            source.keep()
+        return head
 
     def _bring(self, file: WebFile, plan: ShardPlan) -> str:
         """Write the rest of the part; returns the SHA-256 of the whole."""
