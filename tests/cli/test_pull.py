@@ -6,8 +6,11 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
 from tests.cli.conftest import Run
 from tests.conftest import MakeModel
+from tests.support.hub_site import TOKEN, HubSite, serving_hub
+from tests.support.loopback import Site
 from tests.support.split_models import split_model
 
 from atoll.store.layout import Store
@@ -41,6 +44,22 @@ def test_a_model_in_several_files(run: Run, tmp_path: Path, random_model: MakeMo
     refused = run("pull", str(parts[1]))
     assert refused.code == 3
     assert "part 2 of a model in 3 files" in refused.err
+
+
+@pytest.mark.network
+def test_a_file_of_the_hub_with_a_token_that_nobody_sees(
+    run: Run, tmp_path: Path, random_model: MakeModel
+) -> None:
+    site = HubSite(Site(random_model().read_bytes()), gated=True)
+    with serving_hub(site):
+        refused = run("pull", site.source, HF_TOKEN="", **site.environment)
+        assert refused.code == 4
+        assert "is gated" in refused.err
+        assert "hint: accept its conditions at" in refused.err
+        settings = {**site.environment, "HF_TOKEN": TOKEN, "ATOLL_LOG": "debug"}
+        pulled = run("pull", site.source, **settings)
+    assert (pulled.code, pulled.out.split()[0]) == (0, "model.q4")
+    assert TOKEN not in pulled.out + pulled.err
 
 
 def test_the_result_as_json(run: Run, tmp_path: Path, random_model: MakeModel) -> None:

@@ -29,6 +29,7 @@ MANIFEST = Manifest(
     layer_bytes=(1,) * 6,
     layer_kv_bytes=(1,) * 6,
     other_bytes=0,
+    data_offset=77,
     shards=(ShardEntry(1, 3, ShardId("b" * 64), 5), ShardEntry(3, 5, ShardId("c" * 64), 6)),
 )
 OPTIONS = RingOptions(nodes=2, streams=3, context=64, rows_max=32, chunk_rows=512)
@@ -56,6 +57,7 @@ def test_each_place_gets_its_layers_and_address() -> None:
     assert [(s.first, s.last, s.shard[0]) for s in plan.stages] == [(1, 3, "b"), (3, 5, "c")]
     assert [(s.host, s.port) for s in plan.stages] == [("10.0.0.7", 4000), ("reef.example", 4001)]
     assert (plan.gateway, plan.gateway_host, plan.gateway_port) == (gateway, "10.0.0.1", 8643)
+    assert plan.data_offset == 77
     assert (plan.epoch, plan.n_slots, plan.context, plan.rows_max) == (Epoch(1, 2), 3, 64, 32)
 
 

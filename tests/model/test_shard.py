@@ -12,14 +12,15 @@ from atoll.domain.errors import BadModel, CannotCut
 from atoll.model.architectures import BOUNDLESS_WINDOW
 from atoll.model.gguf import open_gguf, read_gguf
 from atoll.model.gguf_types import GgufFile, MetaValue, TensorType, ValueType
-from atoll.model.shard import hash_shard, plan_shard, stream_shard, write_shard
+from atoll.model.shard import hash_shard, plan_shard, source_ranges, stream_shard, write_shard
+from atoll.model.source import FileSource
 
 RandomModels = Callable[..., Path]
 
 
 def cut(path: Path, first: int, last: int) -> GgufFile:
     with path.open("rb") as file:
-        data = b"".join(stream_shard(plan_shard(open_gguf(path), first, last), file))
+        data = b"".join(stream_shard(plan_shard(open_gguf(path), first, last), FileSource(file)))
     return read_gguf(io.BytesIO(data))
 
 
@@ -235,7 +236,29 @@ def test_a_model_that_shrinks_while_it_is_cut_leaves_no_shard(
     data = random_model().read_bytes()
     plan = plan_shard(read_gguf(io.BytesIO(data)), 2, 4)
     with pytest.raises(BadModel, match="shrank"):
-        list(stream_shard(plan, io.BytesIO(data[: len(data) // 2])))
+        list(stream_shard(plan, FileSource(io.BytesIO(data[: len(data) // 2]))))
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 2), (1, 4), (3, 6), (0, 6)])
+def test_a_cut_can_begin_at_every_byte(random_model: RandomModels, first: int, last: int) -> None:
+    data = random_model().read_bytes()
+    plan = plan_shard(read_gguf(io.BytesIO(data)), first, last)
+    source = FileSource(io.BytesIO(data))
+    whole = b"".join(stream_shard(plan, source))
+    assert len(whole) == plan.size_bytes
+    for start in (*range(0, len(whole), 997), len(whole) - 1, len(whole)):
+        assert b"".join(stream_shard(plan, source, start)) == whole[start:]
+
+
+def test_a_shard_needs_few_ranges_of_the_model(random_model: RandomModels) -> None:
+    model = open_gguf(random_model())
+    plan = plan_shard(model, 1, 4)
+    wanted = sum(t.source.size_bytes for t in plan.tensors if t.source)
+    exact = source_ranges(plan, 0)
+    assert sum(stop - start for start, stop in exact) == wanted
+    assert exact == sorted(exact)
+    assert len(source_ranges(plan, model.file_bytes)) == 1
+    assert source_ranges(plan_shard(model, 0, 6), 0) == [(0, model.file_bytes)]
 
 
 def test_a_bad_model_leaves_no_shard(tmp_path: Path) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
+from tests.conftest import MakeModel
 from tests.support.children import is_running, new_children
-from tests.support.hand_gateway import HandGateway
+from tests.support.hand_gateway import FIRST, LAST, WAIT_S, HandGateway, open_hand_gateway
+from tests.support.loopback import Site, serving
 from tests.support.rings import wait_until
 
 from atoll.domain.control import StageFailed
 from atoll.domain.ids import Epoch
 from atoll.node import stage_host
+from atoll.store.layout import FoundModel, Store, locked
+from atoll.store.pull import pull
 
 pytestmark = [
     pytest.mark.engine,
@@ -78,3 +84,59 @@ async def test_neighbours_that_never_come(
     assert "were not linked within 0.5 s" in failed.problem
     assert "nobody listens" in failed.problem
     assert not new_children()
+
+
+class TestFetching:
+    """A node without the model, which is at an address."""
+
+    async def test_only_its_own_layers_are_fetched(self, model: FoundModel, tmp_path: Path) -> None:
+        store = Store(tmp_path)
+        with serving(Site(model.path.read_bytes())) as site:
+            async with open_hand_gateway(model, store, path=site.url) as hand:
+                await hand.form()
+                await hand.computed(1, 0, 0, 0)
+        assert store.models() == []
+        [shard] = store.shards_dir.glob(f"{model.model}/*.gguf")
+        assert shard.name == f"{FIRST}-{LAST}.gguf"
+        assert all("range" in headers for headers in site.seen)
+
+    async def test_a_model_that_is_here_is_not_fetched(
+        self, model: FoundModel, tmp_path: Path
+    ) -> None:
+        store = Store(tmp_path)
+        pull(str(model.path), store=store)
+        async with open_hand_gateway(model, store, path="hf:no/such/model.gguf") as hand:
+            await hand.form()
+
+    async def test_another_model_at_the_address_is_reported(
+        self, model: FoundModel, tmp_path: Path, random_model: MakeModel
+    ) -> None:
+        other = random_model("llama", n_layers=6, seed=9).read_bytes()
+        with serving(Site(other)) as site:
+            async with open_hand_gateway(model, Store(tmp_path), path=site.url) as hand:
+                hand.announce(hand.plan())
+                failed = await hand.heard.next_message(StageFailed)
+        assert "but the plan says" in failed.problem
+
+    async def test_a_fetch_ends_with_the_node(self, model: FoundModel, tmp_path: Path) -> None:
+        """The server is slow; the node is stopped in the middle and does not wait for it."""
+        site = Site(model.path.read_bytes())
+
+        def slow_down() -> None:
+            site.trickle_s = 0.1 if len(site.seen) > 1 else 0.0
+
+        site.before = slow_down
+        with serving(site):
+            async with open_hand_gateway(model, Store(tmp_path), path=site.url) as hand:
+                hand.announce(hand.plan(gateway_port=1))
+                await wait_until(lambda: list(tmp_path.rglob("*.part")), what="the fetch")
+                hand.running.cancel()
+                await asyncio.wait([hand.running], timeout=WAIT_S)
+                assert hand.running.done()
+            lock = tmp_path / "shards" / model.model / f"{FIRST}-{LAST}.lock"
+            await asyncio.wait_for(asyncio.to_thread(_lock_once, lock), WAIT_S)
+
+
+def _lock_once(path: Path) -> None:
+    with locked(path):
+        """The fetch has let go of it."""

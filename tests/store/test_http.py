@@ -9,7 +9,8 @@ from tests.support.loopback import Site, serving
 
 from atoll.domain.errors import PullFailed
 from atoll.store import http
-from atoll.store.http import ATTEMPTS_MAX, Limits, check_url, download
+from atoll.store.http import download
+from atoll.store.web import ATTEMPTS_MAX, Limits
 
 pytestmark = pytest.mark.network
 
@@ -207,30 +208,32 @@ def test_redirects_are_followed_but_not_for_ever(part: Path) -> None:
             download(f"{base}/loop", part, limits=quick())
 
 
-@pytest.mark.parametrize("target", ["http://192.0.2.1/x", "ftp://127.0.0.1/x", "file:///etc/x"])
-def test_a_redirect_cannot_lead_off_https(part: Path, target: str) -> None:
-    site = Site(CONTENT, redirects={"/model.gguf": target})
-    with serving(site), pytest.raises(PullFailed):
-        download(site.url, part, limits=quick())
-    assert not part.exists()
+def test_changed_content_is_noticed_even_where_the_server_knows_no_if_range(part: Path) -> None:
+    old = os.urandom(len(CONTENT))
+    with serving(Site(old, breaks=1, believes_if_range=False)) as site:
+
+        def change() -> None:
+            if len(site.seen) == 2:
+                site.content, site.etag = CONTENT, '"two"'
+
+        site.before = change
+        assert download(site.url, part, limits=quick()) == SHA256
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://example.org/m.gguf",
-        "ftp://example.org/m.gguf",
-        "https:///m.gguf",
-        "https://[::1/m",
-        "https://example.org:99999/m",
-        "http://127.0.0.1.example.org/m",
-    ],
-)
-def test_only_https_and_loopback_are_addresses(url: str) -> None:
-    with pytest.raises(PullFailed):
-        check_url(url)
+def test_a_server_that_falls_silent_is_asked_again(part: Path) -> None:
+    limits = Limits(backoff_s=0.0, wait=lambda _s: None, silence_s=0.2)
+    with serving(Site(CONTENT, stalls=2)) as site:
+        assert download(site.url, part, limits=limits) == SHA256
+    assert "range" not in site.seen[0]
+    assert len(site.seen) == 3
 
 
-@pytest.mark.parametrize("url", ["https://example.org/m", "http://127.0.0.1:1/m", "http://[::1]/"])
-def test_https_and_loopback_are_taken(url: str) -> None:
-    check_url(url)
+@pytest.mark.parametrize("said", [10, -10])
+def test_a_wrong_length_gives_no_file_of_the_wanted_hash(part: Path, said: int) -> None:
+    lie = {"Content-Length": str(len(CONTENT) + said)}
+    with serving(Site(CONTENT, lengths=False, headers=lie)) as site:
+        if said > 0:
+            assert download(site.url, part, sha256=SHA256, limits=quick()) == SHA256
+        else:
+            with pytest.raises(PullFailed, match="not the wanted"):
+                download(site.url, part, sha256=SHA256, limits=quick())

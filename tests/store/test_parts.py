@@ -17,11 +17,11 @@ from atoll.domain.errors import BadModel, PullFailed
 from atoll.domain.ids import ModelId
 from atoll.model.parts import open_model
 from atoll.store.find import find_or_pull
-from atoll.store.http import Limits, Unreachable
 from atoll.store.layout import FoundModel, Store
 from atoll.store.parts import part_urls
 from atoll.store.pull import PulledModel, pull
 from atoll.store.shards import ensure_shard
+from atoll.store.web import Limits, Unreachable
 
 RandomModels = Callable[..., Path]
 NO_WAIT = Limits(wait=lambda _s: None)

@@ -15,10 +15,10 @@ from atoll.model import gguf_writer
 from atoll.model.gguf import open_gguf
 from atoll.model.gguf_types import MetaValue, ValueType
 from atoll.store import pypi
-from atoll.store.http import Limits
 from atoll.store.layout import Store, sha256_of
 from atoll.store.pull import PulledModel, pull
 from atoll.store.pypi import Wheel
+from atoll.store.web import Limits
 
 RandomModels = Callable[..., Path]
 

@@ -34,7 +34,8 @@ class JoinFlags(HomeFlags, StoreFlags):
     """What to call this node in tables. Default: the host's name."""
 
     model: str = ""
-    """The model, as a file or a name. Default: looked up in the store by its hash."""
+    """The model, as a file or a name; or an address (`https://...`, `hf:ORG/REPO/FILE.gguf`), of
+    which only this node's layers are fetched. Default: looked up in the store by its hash."""
 
     threads: NonNegativeInt = 0
     """Worker threads of the stage for a single stream. 0: all cores, up to 4."""
@@ -87,11 +88,14 @@ def join(
 
     The gateway's operator makes a ticket (`atoll invite`), or uses the files that the gateway
     writes; it is a secret. Once let in, this machine comes back without a ticket. It needs the
-    model too (`atoll pull`), and cuts its own part of it. The node runs until the gateway says
-    goodbye; stop it with Ctrl-C. Two nodes on one machine need different homes (`--home`), as
-    the home holds the node's identity.
+    model too (`atoll pull`), and cuts its own part of it; or it fetches just that part from the
+    model's address (`--model`). The node runs until the gateway says goodbye; stop it with
+    Ctrl-C. Two nodes on one machine need different homes (`--home`), as the home holds the
+    node's identity.
 
     Example: `atoll join atoll-ticket-...`
+
+    Example: `atoll join node-1.join --model hf:ORG/REPO/FILE.gguf`
 
     Example: `ssh gateway cat node-1.join | atoll join -`
 

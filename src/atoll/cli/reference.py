@@ -40,6 +40,8 @@ json = true
 | `ATOLL_HOME` | folder for models, keys and identities |
 | `ATOLL_STORE` | folder for models, where they lie elsewhere |
 | `ATOLL_API_KEY` | the key that `chat` and `status` present |
+| `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_ENDPOINT` | token and address of the \
+Hugging Face Hub, as its own tools read them |
 | `ATOLL_LOG` | `debug`, `info`, `warning` or `error`: what is logged to standard error |
 | `ATOLL_DEBUG` | set: errors come with their traceback |
 

@@ -48,6 +48,8 @@ class Plan(msgspec.Struct, frozen=True):
 
     The gateway is at both ends: it computes layers [0, stages[0].first) and
     [stages[-1].last, n_layers), sends to stages[0] and hears from stages[-1].
+    `data_offset` is where the weights begin in the model's file, 0 if the
+    gateway does not say: a node that has only an address need not search it.
     """
 
     epoch: Epoch
@@ -62,6 +64,7 @@ class Plan(msgspec.Struct, frozen=True):
     gateway_host: str
     gateway_port: int
     stages: tuple[StagePlan, ...]
+    data_offset: int = 0
 
 
 class PlanNotice(msgspec.Struct, frozen=True, tag="plan"):

@@ -54,6 +54,7 @@ def make_plan(
         architecture=manifest.architecture,
         n_layers=manifest.n_layers,
         n_embd=manifest.n_embd,
+        data_offset=manifest.data_offset,
         n_slots=options.streams,
         context=options.context,
         rows_max=options.rows_max,

@@ -7,7 +7,6 @@ are at least as strict as the engine's loader, which aborts on some of them.
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +26,7 @@ from atoll.model.gguf_types import (
     ValueType,
     tensor_bytes,
 )
+from atoll.model.source import ByteSource, FileSource
 
 __all__ = [
     "GgufFile",
@@ -36,6 +36,7 @@ __all__ = [
     "ValueType",
     "open_gguf",
     "read_gguf",
+    "read_head",
 ]
 
 HEADER_BYTES_MAX = 64 * 1024 * 1024
@@ -49,16 +50,17 @@ TENSOR_NAME_BYTES_MAX = 63
 DIMS_MAX = 4
 ELEMENTS_MAX = 2**62
 ALIGNMENT_MAX = 1 << 20
-_CHUNK_BYTES = 1 << 20
+READ_BYTES_MIN = 1 << 18
+"""Least that is read at once. It grows by a quarter of what was read, so that
+a head behind a network takes few reads, and little more than the head is read."""
 
 
 class _Cursor:
     """Reads forward through the head of a file, never past its bound."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.file_bytes = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        self._file = file
+    def __init__(self, source: ByteSource) -> None:
+        self.file_bytes = source.size_bytes
+        self._source = source
         self._buffer = bytearray()
         self.at = 0
 
@@ -75,7 +77,8 @@ class _Cursor:
                 hint="get another file of the model",
             )
         while len(self._buffer) < end:
-            more = self._file.read(max(_CHUNK_BYTES, end - len(self._buffer)))
+            have = len(self._buffer)
+            more = self._source.read(have, max(READ_BYTES_MIN, have // 4, end - have))
             if not more:
                 raise BadModel(
                     f"the model file shrank while it was read, inside {what}", hint=PULL_AGAIN
@@ -140,7 +143,16 @@ def read_gguf(file: BinaryIO, *, is_part: bool = False) -> GgufFile:
     Raises:
         BadModel: What is wrong with it, and what to do.
     """
-    cursor = _Cursor(file)
+    return read_head(FileSource(file), is_part=is_part)
+
+
+def read_head(source: ByteSource, *, is_part: bool = False) -> GgufFile:
+    """`read_gguf` of a file that may be elsewhere; only its head is asked for, in order.
+
+    Raises:
+        BadModel: What is wrong with it, and what to do.
+    """
+    cursor = _Cursor(source)
     version = _read_version(cursor)
     n_tensors = cursor.u64("the number of tensors")
     n_keys = cursor.u64("the number of metadata keys")

@@ -77,7 +77,8 @@ class Manifest(msgspec.Struct, frozen=True):
 
     `layer_bytes` are the weights of each layer, `layer_kv_bytes` the bytes that
     one cell of the KV cache takes in each layer (K and V, f16); both have
-    n_layers entries. `other_bytes` are the weights outside the layers.
+    n_layers entries. `other_bytes` are the weights outside the layers,
+    `data_offset` is the byte of the file at which all weights begin.
     """
 
     model: ModelId
@@ -92,6 +93,7 @@ class Manifest(msgspec.Struct, frozen=True):
     layer_bytes: tuple[int, ...]
     layer_kv_bytes: tuple[int, ...]
     other_bytes: int
+    data_offset: int
     shards: tuple[ShardEntry, ...] = ()
 
 
@@ -150,6 +152,7 @@ def describe(file: GgufFile, model: ModelId) -> Manifest:
         layer_bytes=tuple(layer_bytes),
         layer_kv_bytes=tuple(_layer_kv_bytes(file, n_layers)),
         other_bytes=other_bytes,
+        data_offset=file.data_offset,
     )
 
 

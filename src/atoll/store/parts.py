@@ -20,8 +20,9 @@ from atoll.model.files import sync_folder
 from atoll.model.gguf import open_gguf
 from atoll.model.gguf_types import GgufFile
 from atoll.model.parts import COUNT, model_paths
-from atoll.store.http import Limits, Progress, check_room, download
+from atoll.store.http import Progress, check_room, download
 from atoll.store.layout import PARTS_STEM, Store, model_sha256
+from atoll.store.web import Address, Limits
 
 
 def hashed(path: Path, model: GgufFile, progress: Progress) -> str:
@@ -56,12 +57,12 @@ def part_urls(url: str, names: Sequence[str]) -> list[str]:
 
 
 def download_parts(
-    urls: Sequence[str], folder: Path, *, limits: Limits, progress: Progress
+    parts: Sequence[Address], folder: Path, *, limits: Limits, progress: Progress
 ) -> Path:
     """Bring every part to `folder`, going on where an earlier pull ended.
 
     Args:
-        urls: Where the parts are, in order.
+        parts: Where they are, in order.
         folder: Made if need be; the caller holds a lock for it.
         limits: Bounds for all parts together.
         progress: Told how many bytes of all parts are here.
@@ -74,19 +75,19 @@ def download_parts(
         BadModel: The first part is no part of so many; nothing stays.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
-    files = [folder / name for name in stored_names(len(urls))]
+    files = [folder / name for name in stored_names(len(parts))]
     done = 0
-    for url, file in zip(urls, files, strict=True):
+    for part, file in zip(parts, files, strict=True):
         base = done
 
         def tell(here: int, _total: int | None, base: int = base) -> None:
             progress(base + here, None)
 
         left = replace(limits, bytes_max=max(limits.bytes_max - done, 0))
-        download(url, file, limits=left, progress=tell)
+        download(part, file, limits=left, progress=tell)
         done += file.stat().st_size
         if file is files[0]:
-            _check_first(file, len(urls), folder)
+            _check_first(file, len(parts), folder)
     return files[0]
 
 

