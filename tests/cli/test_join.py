@@ -30,6 +30,9 @@ def test_options_become_the_nodes() -> None:
     assert (node.host, node.port, node.spin) == ("::1", 9, SHARED_SPIN)
     assert JoinFlags(share_cores=False).node_options().spin is None
     assert JoinFlags().node_options().name != ""
+    assert JoinFlags().node_options().cache_bytes_max is None
+    assert JoinFlags(cache_max="2GB").node_options().cache_bytes_max == 2 * 10**9
+    assert JoinFlags(cache_max="0").node_options().cache_bytes_max == 0
 
 
 def test_a_gateway_that_is_not_there(run: Run, tmp_path: Path) -> None:
@@ -53,6 +56,12 @@ def test_a_malformed_invitation_is_not_repeated(run: Run, text: str) -> None:
     assert refused.code == 6
     assert "standard input" in refused.err
     assert "hush-hush" not in refused.err
+
+
+def test_a_bound_that_is_no_size(run: Run, tmp_path: Path) -> None:
+    refused = run("join", str(_join_file(tmp_path / "a.join")), "--cache-max", "lots")
+    assert refused.code == 2
+    assert "is not a size" in refused.err
 
 
 def test_two_nodes_do_not_share_a_home(run: Run, tmp_path: Path) -> None:

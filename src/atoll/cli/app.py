@@ -33,6 +33,7 @@ COMMANDS = {
     "chat": "Talk with a served model, here or at any OpenAI-compatible address.",
     "status": "Show the running ring: its stages, their speed and memory.",
     "pull": "Bring a model onto this machine.",
+    "cache": "List what lies on this machine's disk, or make room.",
     "keys": "Make, list and revoke API keys.",
 }
 """Command to its help in one line; the module of the same name holds the command."""

@@ -20,6 +20,7 @@ from atoll.net.identity import Identity
 from atoll.net.join_file import JOIN_FILE_BYTES_MAX, JoinFile
 from atoll.node.daemon import NodeDaemon
 from atoll.node.options import NodeOptions
+from atoll.store.cache import size_bytes_of
 
 IDENTITY_FILE = "node.pem"
 STANDARD_INPUT = "-"
@@ -51,6 +52,10 @@ class JoinFlags(HomeFlags, StoreFlags):
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 0
     """Port for them; 0 takes any free one."""
 
+    cache_max: str = ""
+    """What shards and partial downloads may take on the disk, such as 20GB; the least recently
+    used ones make room for this node's. Default: no bound."""
+
     def node_options(self) -> NodeOptions:
         """For the node."""
         return NodeOptions(
@@ -61,6 +66,7 @@ class JoinFlags(HomeFlags, StoreFlags):
             host=self.host,
             port=self.port,
             spin=SHARED_SPIN if self.share_cores else None,
+            cache_bytes_max=size_bytes_of(self.cache_max) if self.cache_max else None,
         )
 
 
