@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
 import psutil
 import pytest
 from tests.cli.conftest import LiveRing, Run, family, live_ring, wait_until
+from tests.support.loopback import Site, serving
 
 from atoll.cli.join import JoinFlags
 from atoll.engine.threads import SHARED_SPIN
@@ -102,3 +104,22 @@ class TestLive:
             new_file = ring.home / "join" / "node-1.join"
             wait_until(new_file.exists, "a new join file", ring.gateway_log)
             assert ring.gateway.is_running()
+
+    def test_nodes_without_the_model_fetch_their_layers(
+        self, tmp_path: Path, demo_model: Path, test_store: Store, run: Run
+    ) -> None:
+        content = demo_model.read_bytes()
+        with (
+            serving(Site(content)) as site,
+            live_ring(tmp_path, demo_model, test_store, address=site.url) as ring,
+        ):
+            status = json.loads(run("status", "--json", home=ring.home).out)
+            assert status["ready"]
+            answer = run("chat", "Hello", "--max-tokens", "4", home=ring.home)
+        for number in range(2):
+            store = Store(tmp_path / f"node-{number}")
+            assert store.models() == []
+            [shard] = store.shards_dir.glob("*/*.gguf")
+            assert shard.stat().st_size < len(content) / 2
+        assert answer.code == 0
+        assert all("range" in headers for headers in site.seen)
