@@ -132,8 +132,11 @@ class LiveRing:
 
 
 @contextmanager
-def live_ring(folder: Path, model: Path, store: Store) -> Iterator[LiveRing]:
-    """Start a gateway and its nodes; the second node gets its secret by standard input."""
+def live_ring(folder: Path, model: Path, store: Store, *, address: str = "") -> Iterator[LiveRing]:
+    """Start a gateway and its nodes; the second node gets its secret by standard input.
+
+    With the model's `address` the nodes have stores of their own, and fetch from there.
+    """
     home, ready = folder / "gateway", folder / "ready"
     places = ["--store", str(store.home)]
     with ExitStack() as running:
@@ -158,9 +161,10 @@ def live_ring(folder: Path, model: Path, store: Store) -> Iterator[LiveRing]:
         for number, file in enumerate(files):
             by_file = number == 0
             arguments = ["join", str(file) if by_file else "-", "--name", f"node-{number}"]
+            arguments += ["--model", address] if address else ["--model", str(model), *places]
             join = running.enter_context(
                 background(
-                    [*arguments, "--model", str(model), *places],
+                    arguments,
                     folder / f"node-{number}",
                     folder / f"node-{number}.log",
                     None if by_file else invitations[number],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
 import psutil
 import pytest
 from tests.cli.conftest import LiveRing, Run, family, live_ring, wait_until
+from tests.support.loopback import Site, serving
 
 from atoll.cli.join import JoinFlags
 from atoll.domain.ids import NodeId
@@ -32,6 +34,9 @@ def test_options_become_the_nodes() -> None:
     assert (node.host, node.port, node.spin) == ("::1", 9, SHARED_SPIN)
     assert JoinFlags(share_cores=False).node_options().spin is None
     assert JoinFlags().node_options().name != ""
+    assert JoinFlags().node_options().cache_bytes_max is None
+    assert JoinFlags(cache_max="2GB").node_options().cache_bytes_max == 2 * 10**9
+    assert JoinFlags(cache_max="0").node_options().cache_bytes_max == 0
 
 
 def test_a_gateway_that_is_not_there(run: Run, tmp_path: Path) -> None:
@@ -69,6 +74,12 @@ def test_without_a_ticket_the_first_time(run: Run) -> None:
     assert refused.code == 6
     assert "has joined no gateway yet" in refused.err
     assert "atoll invite" in refused.err
+
+
+def test_a_bound_that_is_no_size(run: Run, tmp_path: Path) -> None:
+    refused = run("join", str(_join_file(tmp_path / "a.join")), "--cache-max", "lots")
+    assert refused.code == 2
+    assert "is not a size" in refused.err
 
 
 def test_two_nodes_do_not_share_a_home(run: Run, tmp_path: Path) -> None:
@@ -109,3 +120,22 @@ class TestLive:
             new_file = ring.home / "join" / "node-1.join"
             wait_until(new_file.exists, "a new join file", ring.gateway_log)
             assert ring.gateway.is_running()
+
+    def test_nodes_without_the_model_fetch_their_layers(
+        self, tmp_path: Path, demo_model: Path, test_store: Store, run: Run
+    ) -> None:
+        content = demo_model.read_bytes()
+        with (
+            serving(Site(content)) as site,
+            live_ring(tmp_path, demo_model, test_store, address=site.url) as ring,
+        ):
+            status = json.loads(run("status", "--json", home=ring.home).out)
+            assert status["ready"]
+            answer = run("chat", "Hello", "--max-tokens", "4", home=ring.home)
+        for number in range(2):
+            store = Store(tmp_path / f"node-{number}")
+            assert store.models() == []
+            [shard] = store.shards_dir.glob("*/*.gguf")
+            assert shard.stat().st_size < len(content) / 2
+        assert answer.code == 0
+        assert all("range" in headers for headers in site.seen)

@@ -15,6 +15,7 @@ from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.serve import open_gateway
 from atoll.gateway.server import BadBind
 from atoll.net.ticket import Ticket
+from atoll.store.cache import entries, prune
 from atoll.store.layout import FoundModel, Store
 
 pytestmark = [
@@ -85,6 +86,16 @@ async def test_each_start_has_an_incarnation_and_the_same_key(
         assert list((tmp_path / "join").iterdir()) == []
     assert len(identities) == 1
     assert (tmp_path / "gateway" / "incarnation").read_text().strip() == "2"
+
+
+async def test_the_ends_files_are_in_use_while_it_runs(
+    small_model: FoundModel, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    async with open_small_gateway(small_model, store, tmp_path, []):
+        assert prune(store, 0).removed == ()
+        assert len(entries(store)) == 2
+    assert len(prune(store, 0).removed) == 2
 
 
 async def test_an_error_in_the_block_comes_out_as_it_is(open_ring_gateway: OpenGateway) -> None:

@@ -18,8 +18,10 @@ from tests.support.rings import wait_until
 from atoll.domain.control import StageFailed
 from atoll.domain.ids import Epoch
 from atoll.node import stage_host
+from atoll.store.cache import prune
 from atoll.store.layout import FoundModel, Store, locked
 from atoll.store.pull import pull
+from atoll.store.shards import ensure_shard, shard_path
 
 pytestmark = [
     pytest.mark.engine,
@@ -84,6 +86,21 @@ async def test_neighbours_that_never_come(
     assert "were not linked within 0.5 s" in failed.problem
     assert "nobody listens" in failed.problem
     assert not new_children()
+
+
+async def test_its_shard_is_in_use_while_it_serves_and_makes_others_go(
+    model: FoundModel, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    other = ensure_shard(store, model, 0, 2).path
+    mine = shard_path(store, model.model, FIRST, LAST)
+    async with open_hand_gateway(model, store, cache_bytes_max=0) as hand:
+        await hand.form()
+        assert not other.exists()
+        assert prune(store, 0).removed == ()
+        await hand.computed(1, 0, 0, 0)
+    assert len(prune(store, 0).removed) == 1
+    assert not mine.exists()
 
 
 class TestFetching:

@@ -212,14 +212,25 @@ def row_at(position: int) -> bytes:
 
 @asynccontextmanager
 async def open_hand_gateway(
-    model: FoundModel, store: Store, *, settings: LinkSettings | None = None, path: str = ""
+    model: FoundModel,
+    store: Store,
+    *,
+    settings: LinkSettings | None = None,
+    path: str = "",
+    cache_bytes_max: int | None = None,
 ) -> AsyncIterator[HandGateway]:
     """A node that has joined; its plan is the test's to give."""
     identity, node = Identity.generate(), Identity.generate()
     controls: asyncio.Queue[ControlLink] = asyncio.Queue()
     datas: asyncio.Queue[DataLink] = asyncio.Queue()
     said: list[str] = []
-    options = NodeOptions("node", path or str(model.path), threads=1, threads_large=1, spin=1000)
+    options = NodeOptions(
+        *("node", path or str(model.path)),
+        threads=1,
+        threads_large=1,
+        spin=1000,
+        cache_bytes_max=cache_bytes_max,
+    )
     daemon = NodeDaemon(node, store, options, tell=said.append, settings=settings)
     running: asyncio.Task[None] | None = None
     async with listen(

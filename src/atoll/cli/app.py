@@ -35,6 +35,7 @@ COMMANDS = {
     "chat": "Talk with a served model, here or at any OpenAI-compatible address.",
     "status": "Show the running ring: its stages, their speed and memory.",
     "pull": "Bring a model onto this machine.",
+    "cache": "List what lies on this machine's disk, or make room.",
     "keys": "Make, list and revoke API keys.",
     "nodes": "List, drain and revoke the nodes that may host stages.",
 }

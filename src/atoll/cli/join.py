@@ -21,6 +21,7 @@ from atoll.net.ticket import PREFIX, TICKET_CHARS_MAX, Ticket
 from atoll.node.daemon import NodeDaemon
 from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions
+from atoll.store.cache import size_bytes_of
 
 IDENTITY_FILE = "node.pem"
 STANDARD_INPUT = "-"
@@ -53,6 +54,10 @@ class JoinFlags(HomeFlags, StoreFlags):
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 0
     """Port for them; 0 takes any free one."""
 
+    cache_max: str = ""
+    """What shards and partial downloads may take on the disk, such as 20GB; the least recently
+    used ones make room for this node's. Default: no bound."""
+
     def node_options(self) -> NodeOptions:
         """For the node."""
         return NodeOptions(
@@ -63,6 +68,7 @@ class JoinFlags(HomeFlags, StoreFlags):
             host=self.host,
             port=self.port,
             spin=SHARED_SPIN if self.share_cores else None,
+            cache_bytes_max=size_bytes_of(self.cache_max) if self.cache_max else None,
         )
 
 

@@ -31,7 +31,8 @@ from atoll.net.listener import listen
 from atoll.net.ticket import Ticket
 from atoll.plan.equal import equal_cut
 from atoll.store.layout import FoundModel, Store
-from atoll.store.shards import ensure_shard
+from atoll.store.shards import ensure_shard, shard_path
+from atoll.store.uses import Hold, hold
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +62,17 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A model made ready: its numbers, and the ends' files."""
+    """A model made ready: its numbers, and the ends' files, in use until `holds` are released."""
 
     manifest: Manifest
     head: Path
     tail: Path
+    holds: tuple[Hold, ...]
+
+    def release(self) -> None:
+        """The ends' files are no longer in use."""
+        for held in self.holds:
+            held.release()
 
 
 @asynccontextmanager
@@ -92,7 +99,6 @@ async def open_gateway(
     ring = options.ring
     keys = KeyStore(home / KEYS_FILE) if options.auth else None
     check_bind(options.host, options.tls, keys)
-    check_context(ring, describe(open_model(model.path), model.model))
     prepared = await asyncio.to_thread(_prepare, model, store, ring)
     identity = Identity.load_or_create(home / IDENTITY_FILE)
     register = Register(home / REGISTER_FILE)
@@ -139,6 +145,7 @@ async def open_gateway(
         raise group.exceptions[0] from None
     finally:
         await text.close()
+        prepared.release()
 
 
 @asynccontextmanager
@@ -190,12 +197,16 @@ def check_context(ring: RingOptions, manifest: Manifest) -> None:
 
 def _prepare(model: FoundModel, store: Store, ring: RingOptions) -> _Prepared:
     """Cut the ends and hash every stage's shard; reads the model once."""
-    n_layers = describe(open_model(model.path), model.model).n_layers
-    ranges = equal_cut(n_layers, ring.ends, ring.nodes, boundaries(open_model(model.path)))
+    gguf = open_model(model.path)
+    described = describe(gguf, model.model)
+    check_context(ring, described)
+    n_layers = described.n_layers
+    ranges = equal_cut(n_layers, ring.ends, ring.nodes, boundaries(gguf))
     manifest = make_manifest(model.path, model.model, ranges)
-    head = ensure_shard(store, model, 0, ring.ends)
-    tail = ensure_shard(store, model, n_layers - ring.ends, n_layers)
-    return _Prepared(manifest, head.path, tail.path)
+    ends = ((0, ring.ends), (n_layers - ring.ends, n_layers))
+    holds = tuple(hold(shard_path(store, model.model, *layers)) for layers in ends)
+    head, tail = (ensure_shard(store, model, *layers) for layers in ends)
+    return _Prepared(manifest, head.path, tail.path, holds)
 
 
 def _ends_options(model: FoundModel, prepared: _Prepared, ring: RingOptions) -> EndsOptions:

@@ -25,6 +25,8 @@ class NodeOptions:
         port: Port for it; 0 takes any free one.
         spin: Iterations that idle worker threads spin where stages share cores,
             which also take turns in short slices; None: the cores are its own.
+        cache_bytes_max: What shards and partial downloads may take on the disk
+            once this node has its own; None: no bound.
     """
 
     name: str
@@ -34,6 +36,7 @@ class NodeOptions:
     host: str = ""
     port: int = 0
     spin: int | None = None
+    cache_bytes_max: int | None = None
 
 
 def host_id() -> str:

@@ -29,9 +29,11 @@ from atoll.net.link import DataLink, LinkSettings
 from atoll.net.tls import dial_data
 from atoll.node.options import NodeOptions
 from atoll.node.stage_driver import StageDriver
+from atoll.store.cache import prune
 from atoll.store.layout import FoundModel, Store, UnknownModel
 from atoll.store.remote import fetch_shard, is_remote
-from atoll.store.shards import ShardFile, ensure_shard
+from atoll.store.shards import ShardFile, ensure_shard, shard_path
+from atoll.store.uses import Hold, hold
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ class StageHost:
             raise ProtocolFault(f"the plan's limits do not fit: {error}") from error
         self._loaded: Loaded | None = None
         self._closed = threading.Event()
+        self._hold: Hold | None = None
 
     @property
     def mine(self) -> StagePlan:
@@ -156,7 +159,12 @@ class StageHost:
         """The shard's file, and the bytes of its KV cache; takes its time."""
         plan, mine = self._plan, self.mine
         try:
+            self._hold = hold(shard_path(self._store, plan.model, mine.first, mine.last))
+            if self._closed.is_set():
+                self._hold.release()
             shard = self._cut_or_fetch()
+            if self._options.cache_bytes_max is not None:
+                prune(self._store, self._options.cache_bytes_max)
         except OSError as error:
             raise AtollError(
                 f"cannot cut the shard: {error.strerror or type(error).__name__}",
@@ -284,3 +292,5 @@ class StageHost:
         self._closed.set()
         self._driver.close()
         await self._process.close()
+        if self._hold is not None:
+            self._hold.release()

@@ -3,7 +3,7 @@
     HOME/models/<sha256>.gguf   whole models, named by their content
     HOME/models/<sha256>/       those in several files: model-00001-of-00003.gguf ...
     HOME/models/index.json      their names, and where each came from
-    HOME/shards/<sha256>/       what was cut from each
+    HOME/shards/<sha256>/       what was cut from each, or fetched of it
     HOME/downloads/             pulls that are not finished
 
 HOME is $ATOLL_HOME, or the system's folder for a user's data. Several

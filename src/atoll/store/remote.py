@@ -33,7 +33,7 @@ from atoll.store.http import Progress, check_room
 from atoll.store.layout import FoundModel, Store, UnknownModel, checked_sha256, locked
 from atoll.store.pull import move_in, pull
 from atoll.store.ranges import ContentChanged, FileIdentity, ReadAhead, WebFile
-from atoll.store.shards import ShardFile, ensure_shard, kept_shard, note_shard
+from atoll.store.shards import ShardFile, ensure_shard, kept_shard, note_shard, shard_path
 from atoll.store.web import Address, Limits
 
 log = logging.getLogger(__name__)
@@ -101,9 +101,8 @@ def fetch_shard(
         CannotCut: The model cannot be cut there.
         BadModel: The shard is another than expected; nothing was kept.
     """
-    folder = store.shards_dir / model
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / f"{first}-{last}.gguf"
+    path = shard_path(store, model, first, last)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     with locked(path.with_suffix(".lock")):
         kept = kept_shard(path, check_content=True)
         if kept is not None and kept.shard == expected:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from atoll.domain.errors import BadModel
-from atoll.domain.ids import ShardId
+from atoll.domain.ids import ModelId, ShardId
 from atoll.model.files import atomic_file
 from atoll.model.gguf_types import GgufFile
 from atoll.model.parts import open_model
@@ -32,6 +32,11 @@ class _Note(msgspec.Struct, frozen=True):
     shard: ShardId
     size_bytes: int
     modified_ns: int
+
+
+def shard_path(store: Store, model: ModelId, first: int, last: int) -> Path:
+    """Where the shard of layers [first, last) lies, if it is here and not the whole model."""
+    return store.shards_dir / model / f"{first}-{last}.gguf"
 
 
 def ensure_shard(
@@ -64,9 +69,8 @@ def ensure_shard(
     if plan.whole:
         found = _whole(model, gguf, check_content=check_content or expected is not None)
     else:
-        folder = store.shards_dir / model.model
-        folder.mkdir(mode=0o700, exist_ok=True)
-        path = folder / f"{first}-{last}.gguf"
+        path = shard_path(store, model.model, first, last)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         with locked(path.with_suffix(".lock")):
             kept = kept_shard(path, check_content=check_content or expected is not None)
             if kept is None or kept.size_bytes != plan.size_bytes:
