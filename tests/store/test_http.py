@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from tests.support.loopback import Site, serving
 
 from atoll.domain.errors import PullFailed
+from atoll.model.files import atomic_file
 from atoll.store import http
 from atoll.store.http import ATTEMPTS_MAX, Limits, check_url, download
 
@@ -101,6 +105,62 @@ def test_changed_content_is_not_mixed_with_the_old(part: Path) -> None:
                 site.content, site.etag = CONTENT, '"two"'
 
         site.before = change
+        assert download(site.url, part, limits=quick()) == SHA256
+    assert part.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("mark", ["etag", "last_modified", "size"])
+def test_changed_content_is_noticed_where_the_server_does_not_heed_if_range(
+    part: Path, mark: str
+) -> None:
+    """By its mark, or by its size where the mark is missing in partial answers."""
+    old = os.urandom(len(CONTENT))
+    site = Site(old, breaks=1, believes_if_range=False)
+    if mark == "last_modified":
+        site.etag, site.last_modified = "", "Mon, 01 Jan 2024 00:00:00 GMT"
+
+    def change() -> None:
+        if len(site.seen) == 2:
+            site.content = CONTENT
+            if mark == "etag":
+                site.etag = '"two"'
+            elif mark == "last_modified":
+                site.last_modified = "Tue, 02 Jan 2024 00:00:00 GMT"
+            else:
+                site.content, site.etag = CONTENT[:-1], ""
+
+    site.before = change
+    with serving(site):
+        digest = download(site.url, part, limits=quick())
+    assert digest == hashlib.sha256(site.content).hexdigest()
+    assert part.read_bytes() == site.content
+
+
+class Stopped(BaseException):
+    """The process ends here."""
+
+
+def test_a_pull_that_ends_as_new_content_begins_leaves_none_of_the_old(
+    part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop_half_way(done: int, _all: int | None) -> None:
+        if done > len(CONTENT) // 2:
+            raise Stopped
+
+    @contextmanager
+    def stop_afterwards(path: Path, *, mode: int) -> Iterator[BinaryIO]:
+        with atomic_file(path, mode=mode) as file:
+            yield file
+        raise Stopped
+
+    with serving(Site(os.urandom(len(CONTENT)))) as site:
+        with pytest.raises(Stopped):
+            download(site.url, part, progress=stop_half_way, limits=quick())
+        site.content, site.etag = CONTENT, '"two"'
+        with monkeypatch.context() as patch:
+            patch.setattr(http, "atomic_file", stop_afterwards)
+            with pytest.raises(Stopped):
+                download(site.url, part, limits=quick())
         assert download(site.url, part, limits=quick()) == SHA256
     assert part.read_bytes() == CONTENT
 

@@ -51,6 +51,7 @@ class _Origin(msgspec.Struct, frozen=True):
 
     url: str
     validator: str = ""
+    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,7 @@ class _Download:
         self._limits = limits
         self._progress = progress
         self._validator = ""
+        self._total: int | None = None
         self._digest = hashlib.sha256()
         self._done = 0
 
@@ -178,7 +180,7 @@ class _Download:
             return
         if origin.url != self._url or not self._part.exists():
             return
-        self._validator = origin.validator
+        self._validator, self._total = origin.validator, origin.total
         if not self._validator and not self._sha256:
             return
         with self._part.open("rb") as file:
@@ -217,6 +219,9 @@ class _Download:
             if start != self._done:
                 self._done = 0
                 raise _Transient("the server sent another range than was asked for")
+            if self._done and not self._goes_on(_validator_of(response), total):
+                self._done = 0
+                raise _Transient("the server has other content than before")
         else:
             self._done = 0
             length = response.headers.get("content-length", "")
@@ -224,13 +229,23 @@ class _Download:
         self._check_size(total)
         if self._done == 0:
             self._digest = hashlib.sha256()
-            self._validator = _validator_of(response)
+            self._validator, self._total = _validator_of(response), total
+            # Never may an old part lie beside the mark of new content.
+            self._part.unlink(missing_ok=True)
             with atomic_file(self._origin_path, mode=0o600) as file:
-                file.write(msgspec.json.encode(_Origin(self._url, self._validator)))
+                file.write(msgspec.json.encode(_Origin(self._url, self._validator, total)))
         with self._part.open("r+b" if self._done else "wb") as part:
             part.truncate(self._done)
             part.seek(self._done)
             self._copy(response, part, total)
+
+    def _goes_on(self, validator: str, total: int | None) -> bool:
+        """Whether a part that says this of its whole belongs to what is here.
+
+        Not every server heeds If-Range.
+        """
+        same = validator in ("", self._validator) or not self._validator
+        return same and (None in (total, self._total) or total == self._total)
 
     def _copy(self, response: httpx.Response, part: BinaryIO, total: int | None) -> None:
         self._progress(self._done, total)
