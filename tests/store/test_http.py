@@ -240,16 +240,42 @@ def test_too_much_is_refused(part: Path, lengths: bool) -> None:
         pytest.raises(PullFailed, match=r"at most 5000|than the 5000 bytes"),
     ):
         download(site.url, part, limits=quick(bytes_max=5000))
-    assert not part.exists() or part.stat().st_size <= 5000
+    assert list(part.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("lengths", [True, False])
 def test_a_full_disk_is_told_before_the_download(
-    part: Path, monkeypatch: pytest.MonkeyPatch
+    part: Path, monkeypatch: pytest.MonkeyPatch, lengths: bool
 ) -> None:
     monkeypatch.setattr(http, "DISK_SPARE_BYTES", 2**62)
-    with serving(Site(CONTENT)) as site, pytest.raises(PullFailed, match="do not fit"):
+    with (
+        serving(Site(CONTENT, lengths=lengths)) as site,
+        pytest.raises(PullFailed, match="do not fit"),
+    ):
         download(site.url, part, limits=quick())
     assert not part.exists()
+
+
+def test_a_disk_that_fills_up_ends_a_stream_without_length(
+    part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk has room at first; half of the content later somebody else took it."""
+    steps = 8
+    monkeypatch.setattr(http, "ROOM_STEP_BYTES", len(CONTENT) // steps)
+    told: list[int] = []
+
+    def take_the_room(done: int, _all: int | None) -> None:
+        told.append(done)
+        if done > len(CONTENT) // 2:
+            monkeypatch.setattr(http, "DISK_SPARE_BYTES", 2**62)
+
+    with (
+        serving(Site(CONTENT, lengths=False)) as site,
+        pytest.raises(PullFailed, match="do not fit"),
+    ):
+        download(site.url, part, progress=take_the_room, limits=quick())
+    assert len(CONTENT) // 2 < told[-1] < len(CONTENT)
+    assert list(part.parent.iterdir()) == []
 
 
 def test_compressed_answers_are_refused(part: Path) -> None:

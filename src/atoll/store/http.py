@@ -34,6 +34,8 @@ BACKOFF_S = 0.5
 BACKOFF_S_MAX = 15.0
 DISK_SPARE_BYTES = 256 * 1024 * 1024
 """Room left on the disk whatever is pulled."""
+ROOM_STEP_BYTES = 8 * 1024 * 1024
+"""How often room is looked for where a server does not say how much it sends."""
 _CHUNK_BYTES = 1 << 18
 _TIMEOUT = httpx.Timeout(30.0, connect=15.0)
 
@@ -249,8 +251,13 @@ class _Download:
 
     def _copy(self, response: httpx.Response, part: BinaryIO, total: int | None) -> None:
         self._progress(self._done, total)
+        checked = self._done
         for chunk in response.iter_raw():
+            if total is None and self._done >= checked:
+                self._find_room()
+                checked = self._done + ROOM_STEP_BYTES
             if self._done + len(chunk) > (self._limits.bytes_max if total is None else total):
+                self.forget()
                 raise PullFailed(
                     f"{self._url} sends more than the {total or self._limits.bytes_max} bytes "
                     "it may",
@@ -268,6 +275,14 @@ class _Download:
             self._progress(self._done, total)
         if total is not None and self._done < total:
             raise _Transient("the connection ended early")
+
+    def _find_room(self) -> None:
+        """Make sure of room for the next step of an answer whose end is not known."""
+        try:
+            check_room(self._part.parent, 2 * ROOM_STEP_BYTES)
+        except PullFailed:
+            self.forget()
+            raise
 
     def _check_size(self, total: int | None) -> None:
         if total is None:
