@@ -121,7 +121,7 @@ def test_unknown_encodings_are_refused() -> None:
 
 @given(payload=st.binary(min_size=2 * 17, max_size=2 * 17))
 def test_any_bytes_of_the_right_length_decode(payload: bytes) -> None:
-    """Also those that overflow: what is not finite is found after computing."""
+    """Also those that overflow: whether they are finite is asked apart."""
     out = np.zeros((2, 8), np.float32)
     decode_into(out, payload, F16_SCALED)
     assert is_finite(out) == bool(np.isfinite(out).all())
@@ -137,6 +137,21 @@ def test_hostile_values_pass_decoding_and_are_seen() -> None:
     largest, exponent = np.array([65504, 1], "<f2").tobytes(), (-128).to_bytes(1, signed=True)
     decode_into(out, largest + exponent, F16_SCALED)
     assert not is_finite(out)
+
+
+@given(rows=hnp.arrays(np.float32, SHAPES, elements=st.floats(width=32)))
+def test_finite_is_what_numpy_calls_so(rows: Rows) -> None:
+    """Squares that overflow are no sign of anything."""
+    assert is_finite(rows) == bool(np.isfinite(rows).all())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("n", [1, 70])
+def test_one_bad_value_among_huge_ones_is_seen(bad: float, n: int) -> None:
+    rows = np.full((n, 600), 3e38, np.float32)
+    assert is_finite(rows)
+    rows[-1, 571] = bad
+    assert not is_finite(rows)
 
 
 def test_payloads_may_be_views() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from atoll.engine.confine import Limits, missing
 
+INHERITED = {key: os.environ[key] for key in ("PYTHONPATH",) if key in os.environ}
 LINUX = sys.platform.startswith("linux")
 
 CHILD = """
@@ -19,10 +20,32 @@ print(json.dumps([first, confine()]))
 """
 
 
+HIDDEN_PARENT = """
+import os, subprocess, sys
+from atoll.engine.confine import Limits, hide
+environment = Limits(None, os.getpid(), network=True).to_environment()
+assert hide()
+subprocess.run([sys.executable, "-c", sys.argv[1]], env=os.environ | environment, check=True)
+"""
+
+CURIOUS_CHILD = """
+import os
+from atoll.engine.confine import confine
+print(*confine(), sep=", ")
+for name in ("environ", "maps", "stat"):
+    try:
+        open(f"/proc/{os.getppid()}/{name}", "rb").read()
+    except PermissionError:
+        print(name, "refused")
+    else:
+        print(name, "read")
+"""
+
+
 def run(limits: Limits) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", CHILD],
-        env=limits.to_environment(),
+        env=INHERITED | limits.to_environment(),
         capture_output=True,
         text=True,
         timeout=60,
@@ -43,7 +66,7 @@ def test_report_names_what_holds_and_is_given_again() -> None:
     assert first == again
     assert {"rlimit_core", "rlimit_fsize", "rlimit_nofile"} <= set(first)
     if LINUX:
-        assert {"rlimit_as", "no_new_privs", "pdeathsig"} <= set(first)
+        assert {"rlimit_as", "no_new_privs", "pdeathsig", "capabilities"} <= set(first)
 
 
 def test_a_measure_that_is_not_asked_for_is_not_reported() -> None:
@@ -62,3 +85,19 @@ def test_a_child_whose_parent_is_gone_ends() -> None:
 def test_missing_measures_carry_their_reason() -> None:
     report = ("rlimit_core", "no netns: not permitted")
     assert missing(report) == ("no netns: not permitted",)
+
+
+@pytest.mark.skipif(not LINUX, reason="/proc is of Linux")
+def test_a_child_without_a_namespace_of_its_own_reads_no_hidden_parent() -> None:
+    """Root's neither; what is no secret, such as its memory figures, stays open."""
+    done = subprocess.run(
+        [sys.executable, "-c", HIDDEN_PARENT, CURIOUS_CHILD],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    report, *found = done.stdout.splitlines()
+    assert "capabilities" in report.split(", ")
+    assert "netns" not in report
+    assert found == ["environ refused", "maps refused", "stat read"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tests.support.cut_models import cut
+from tests.support.cut_models import cut, rescale
 
 from atoll.domain.errors import BadModel
 from atoll.domain.generation import GenerateRequest, Sampled, SamplingParams
@@ -18,6 +18,7 @@ from atoll.engine.ends import EndsEngine
 from atoll.engine.ends_messages import EndsOptions, Head, ItemResult, Tail
 from atoll.engine.whole import WholeModel
 from atoll.model.architectures import TABLE
+from atoll.model.gguf import open_gguf
 
 pytestmark = pytest.mark.engine
 
@@ -318,6 +319,88 @@ def test_a_window_with_nan_is_a_problem_of_its_own(ends: Ends) -> None:
     assert good.sampled == right
     again = ends.run([tail(0, 0, 5)], windows[0])[0]
     assert again.sampled == right
+
+
+@pytest.fixture
+def large(random_model: Callable[..., Path], tmp_path: Path) -> EndsOptions:
+    """Windows of 64 rows and more, which bring forgotten cells into reach; a tail of two layers."""
+    model = random_model("llama", n_layers=3)
+    head, last = cut(model, [0, 1, 3], tmp_path)
+    return EndsOptions(
+        model=str(model),
+        head=str(head),
+        tail=str(last),
+        n_slots=2,
+        context=128,
+        rows_max=128,
+        threads=1,
+        threads_large=1,
+    )
+
+
+LONG = tuple(3 + i for i in range(100))
+SHORTER = LONG[:80]
+
+
+def prompt_window(ends: Ends, tokens: tuple[int, ...]) -> tuple[str, bytes]:
+    """The problem and the window of a new session's prompt; the session ends."""
+    results, outputs = ends.run_all([Head(0, 0, False, F32, tokens)])
+    ends.engine.close(0)
+    return results[0].problem, outputs[0]
+
+
+def first_token(ends: Ends, window: bytes) -> ItemResult:
+    """What a new session's prompt gives, coming in one window; the session ends."""
+    ends.open(0, LONG, SamplingParams(temperature=0.0, logprobs=5), ignore_eos=True)
+    item = Tail(0, 0, False, F32, len(window) // (4 * WIDTH), sample=True, chain=False, last=False)
+    result = ends.run([item], window)[0]
+    ends.engine.close(0)
+    return result
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_a_window_that_is_not_finite_spoils_no_later_session(
+    large: EndsOptions, bad: float
+) -> None:
+    ends = Ends(EndsEngine(large), large)
+    window = prompt_window(ends, SHORTER)[1]
+    expected = first_token(ends, window)
+    assert expected.problem == ""
+    poisoned = np.frombuffer(prompt_window(ends, LONG)[1], "<f4").copy()
+    poisoned[99 * WIDTH + 3] = bad
+    assert first_token(ends, poisoned.tobytes()).problem == "the window holds NaN or infinity"
+    assert [first_token(ends, window) for _ in range(2)] == [expected] * 2
+
+
+def test_nan_that_arises_in_the_first_layers_spoils_no_later_session(
+    large: EndsOptions, tmp_path: Path
+) -> None:
+    """Of a token whose embedding is NaN."""
+    embedding = open_gguf(Path(large.model)).tensor("token_embd.weight")
+    data = bytearray(Path(large.model).read_bytes())
+    np.frombuffer(data, "<f4", WIDTH, embedding.offset + 280 * WIDTH * 4)[:] = np.nan
+    (tmp_path / "damaged.gguf").write_bytes(data)
+    damaged = msgspec.structs.replace(large, model=str(tmp_path / "damaged.gguf"))
+    ends = Ends(EndsEngine(damaged), damaged)
+    expected = prompt_window(ends, SHORTER)
+    assert expected[0] == ""
+    assert "no usable numbers" in prompt_window(ends, (*LONG[:-1], 280))[0]
+    assert prompt_window(ends, SHORTER) == expected
+
+
+def test_nan_that_arises_in_the_last_layers_spoils_no_later_session(
+    large: EndsOptions, tmp_path: Path
+) -> None:
+    """A layer that overflows with ordinary windows, and not with tiny ones."""
+    path = rescale(Path(large.tail), "blk.0.ffn_down.weight", 1e38, tmp_path / "hot.gguf")
+    hot = msgspec.structs.replace(large, tail=str(path))
+    ends = Ends(EndsEngine(hot), hot)
+    ordinary, shorter = prompt_window(ends, LONG)[1], prompt_window(ends, SHORTER)[1]
+    tiny = (np.frombuffer(shorter, "<f4") * np.float32(1e-12)).tobytes()
+    expected = first_token(ends, tiny)
+    assert expected.problem == ""
+    assert "NaN or infinity" in first_token(ends, ordinary).problem
+    assert first_token(ends, tiny) == expected
 
 
 def test_positions_that_do_not_continue_are_a_problem(ends: Ends) -> None:

@@ -19,6 +19,7 @@ from atoll.domain.errors import EngineFault
 from atoll.engine.process import LINES_PER_MINUTE_MAX, Child, death_sentence, spawn_confined
 
 SUPPORT = Path(__file__).parent.parent / "support"
+MODULES = os.pathsep.join(filter(None, (str(SUPPORT), os.environ.get("PYTHONPATH"))))
 LINUX = sys.platform.startswith("linux")
 on_linux = pytest.mark.skipif(not LINUX, reason="only Linux has this measure")
 
@@ -34,7 +35,7 @@ async def running(
         theirs,
         name="test process",
         memory_bytes=memory_bytes,
-        environment={"PYTHONPATH": str(SUPPORT), **environment},
+        environment={"PYTHONPATH": MODULES, **environment},
     )
     try:
         await asyncio.get_running_loop().sock_sendall(ours, json.dumps(order).encode())
@@ -79,6 +80,19 @@ async def test_child_gives_up_network_files_and_processes(
     allowed = extra | {"OPENBLAS_NUM_THREADS", "GGML_NO_BACKTRACE", "LC_CTYPE"}
     allowed |= {"LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"}
     assert set(environment) <= allowed
+
+
+@on_linux
+async def test_there_is_no_way_around_what_a_child_gave_up(tmp_path: Path) -> None:
+    """Older and newer calls for the same things, and signals sent by way of a descriptor."""
+    target = tmp_path / "model.gguf"
+    target.write_text("unchanged")
+    os.utime(target, (1, 1))
+    async with running({"do": "walk around", "file": str(target)}) as (_, ours):
+        told = json.loads(await answer(ours))
+    if platform.machine() in ("x86_64", "aarch64"):
+        assert told == dict.fromkeys(told, "PermissionError")
+    assert target.stat().st_mtime == 1
 
 
 @on_linux

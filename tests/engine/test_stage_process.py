@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tests.support.cut_models import Rows
+from tests.support.cut_models import Rows, rescale
 
 from atoll.domain.errors import BadModel, EngineFault
 from atoll.domain.wire import F16_SCALED, F32
@@ -156,6 +156,57 @@ def test_a_slot_that_got_nan_is_clean_afterwards(engine: StageEngine) -> None:
     again, problems, _ = engine.compute((item(0, 4, 1),), good[:1].tobytes())
     assert (again, problems) == ([b""], ["slot 0 holds 0 positions, not 4"])
     assert np.array_equal(compute(engine, [item(0, 0, 4)], [good])[0], expected)
+
+
+@pytest.fixture
+def large(small_shards: list[Path]) -> StageEngine:
+    """Windows of 64 rows and more, which bring forgotten cells into reach."""
+    return StageEngine(msgspec.structs.replace(options(small_shards[1]), rows_max=128))
+
+
+@pytest.mark.parametrize("bad_row", [0, 99])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_window_that_is_not_finite_spoils_no_later_session(
+    large: StageEngine, bad: float, bad_row: int
+) -> None:
+    good, one = states(large, 80, seed=3), item(0, 0, 80, exact=False)
+    expected = compute(large, [one], [good])[0]
+    large.drop(0)
+    poisoned = states(large, 100, seed=4)
+    poisoned[bad_row, 5] = bad
+    _, problems, _ = large.compute((item(0, 0, 100, exact=False),), poisoned.tobytes())
+    assert problems == ["the window holds NaN or infinity"]
+    for _session in range(2):
+        large.drop(0)
+        assert np.array_equal(compute(large, [one], [good])[0], expected)
+
+
+def test_the_sound_rest_of_a_call_goes_on_in_calls_of_its_own(engine: StageEngine) -> None:
+    """Slots 0, 2 and 3 are left of a call of four: two calls, each the bits of one alone."""
+    good = states(engine, 2, seed=4)
+    items = [item(slot, 0, 2) for slot in range(4)]
+    expected = compute(engine, items, [good] * 4)
+    windows = [good, np.full_like(good, np.nan), good, good]
+    outputs, problems, _ = engine.compute(tuple(items), b"".join(w.tobytes() for w in windows))
+    assert problems == ["", "the window holds NaN or infinity", "", ""]
+    for i in (0, 2, 3):
+        assert np.array_equal(np.frombuffer(outputs[i], "<f4"), expected[i].ravel())
+
+
+def test_nan_that_arises_inside_spoils_no_later_session(
+    small_shards: list[Path], tmp_path: Path
+) -> None:
+    """A layer that overflows with ordinary windows, and not with tiny ones."""
+    path = rescale(small_shards[1], "blk.0.ffn_down.weight", 1e38, tmp_path / "hot.gguf")
+    hot = StageEngine(msgspec.structs.replace(options(path), rows_max=128))
+    tiny = states(hot, 80, seed=5) * np.float32(1e-12)
+    one = item(0, 0, 80, exact=False)
+    expected = compute(hot, [one], [tiny])[0]
+    hot.drop(0)
+    ordinary = states(hot, 100, seed=6).tobytes()
+    _, problems, _ = hot.compute((item(0, 0, 100, exact=False),), ordinary)
+    assert problems == ["the stage computed NaN or infinity"]
+    assert np.array_equal(compute(hot, [one], [tiny])[0], expected)
 
 
 def test_huge_but_finite_windows_that_overflow_inside_are_told_apart(engine: StageEngine) -> None:

@@ -210,7 +210,8 @@ async def test_a_model_that_is_not_here(
     async with open_hand_gateway(model, Store(tmp_path), path=str(other)) as hand:
         hand.announce(hand.plan())
         failed = await hand.heard.next_message(StageFailed)
-        assert "join with the same model file as the gateway" in failed.problem
+        assert "the model here is" in failed.problem
+        assert "join with the same model file as the gateway" in hand.said[-1]
         hand.epoch = Epoch(1, 2)
         hand.announce(hand.plan(model=ModelId("f" * 64)))
         failed = await hand.heard.next_message(StageFailed)
@@ -223,7 +224,7 @@ async def test_a_shard_with_another_hash(hand: HandGateway) -> None:
     hand.announce(hand.plan(stages=(wrong,)))
     failed = await hand.heard.next_message(StageFailed)
     assert "but the plan says 000000000000" in failed.problem
-    assert "use the same version of Atoll everywhere" in failed.problem
+    assert "use the same version of Atoll everywhere" in hand.said[-1]
 
 
 async def test_a_store_that_cannot_be_written(model: FoundModel, tmp_path: Path) -> None:
@@ -233,7 +234,8 @@ async def test_a_store_that_cannot_be_written(model: FoundModel, tmp_path: Path)
         hand.announce(hand.plan())
         failed = await hand.heard.next_message(StageFailed)
         assert "cannot cut the shard" in failed.problem
-        assert "make room or choose another folder" in failed.problem
+        assert str(tmp_path) not in failed.problem
+        assert f"make room in {store.home}" in hand.said[-1]
 
 
 async def test_only_the_neighbour_of_the_plan_may_link(formed: HandGateway) -> None:

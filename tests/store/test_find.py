@@ -58,4 +58,5 @@ def test_a_further_name_becomes_the_first(store: Store, random_model: MakeModel)
     assert give_name(store, pulled.model, "My Model") == "my-model"
     assert store.resolve("my-model").name == "my-model"
     assert store.resolve(pulled.name).model == pulled.model
+    assert give_name(store, pulled.model, "C0FFEE") == "model-c0ffee"
     assert [m.source for m in store.models()] == [str(random_model())]

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from tests.support.loopback import Site, serving
 
 from atoll.domain.errors import PullFailed
+from atoll.model.files import atomic_file
 from atoll.store import http
 from atoll.store.http import download
 from atoll.store.web import ATTEMPTS_MAX, Limits
@@ -106,6 +110,62 @@ def test_changed_content_is_not_mixed_with_the_old(part: Path) -> None:
     assert part.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("mark", ["etag", "last_modified", "size"])
+def test_changed_content_is_noticed_where_the_server_does_not_heed_if_range(
+    part: Path, mark: str
+) -> None:
+    """By its mark, or by its size where the mark is missing in partial answers."""
+    old = os.urandom(len(CONTENT))
+    site = Site(old, breaks=1, believes_if_range=False)
+    if mark == "last_modified":
+        site.etag, site.last_modified = "", "Mon, 01 Jan 2024 00:00:00 GMT"
+
+    def change() -> None:
+        if len(site.seen) == 2:
+            site.content = CONTENT
+            if mark == "etag":
+                site.etag = '"two"'
+            elif mark == "last_modified":
+                site.last_modified = "Tue, 02 Jan 2024 00:00:00 GMT"
+            else:
+                site.content, site.etag = CONTENT[:-1], ""
+
+    site.before = change
+    with serving(site):
+        digest = download(site.url, part, limits=quick())
+    assert digest == hashlib.sha256(site.content).hexdigest()
+    assert part.read_bytes() == site.content
+
+
+class Stopped(BaseException):
+    """The process ends here."""
+
+
+def test_a_pull_that_ends_as_new_content_begins_leaves_none_of_the_old(
+    part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop_half_way(done: int, _all: int | None) -> None:
+        if done > len(CONTENT) // 2:
+            raise Stopped
+
+    @contextmanager
+    def stop_afterwards(path: Path, *, mode: int) -> Iterator[BinaryIO]:
+        with atomic_file(path, mode=mode) as file:
+            yield file
+        raise Stopped
+
+    with serving(Site(os.urandom(len(CONTENT)))) as site:
+        with pytest.raises(Stopped):
+            download(site.url, part, progress=stop_half_way, limits=quick())
+        site.content, site.etag = CONTENT, '"two"'
+        with monkeypatch.context() as patch:
+            patch.setattr(http, "atomic_file", stop_afterwards)
+            with pytest.raises(Stopped):
+                download(site.url, part, limits=quick())
+        assert download(site.url, part, limits=quick()) == SHA256
+    assert part.read_bytes() == CONTENT
+
+
 def test_content_that_became_shorter_starts_anew(part: Path) -> None:
     with serving(Site(CONTENT + CONTENT, etag="", breaks=1)) as site:
 
@@ -181,16 +241,42 @@ def test_too_much_is_refused(part: Path, lengths: bool) -> None:
         pytest.raises(PullFailed, match=r"at most 5000|than the 5000 bytes"),
     ):
         download(site.url, part, limits=quick(bytes_max=5000))
-    assert not part.exists() or part.stat().st_size <= 5000
+    assert list(part.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("lengths", [True, False])
 def test_a_full_disk_is_told_before_the_download(
-    part: Path, monkeypatch: pytest.MonkeyPatch
+    part: Path, monkeypatch: pytest.MonkeyPatch, lengths: bool
 ) -> None:
     monkeypatch.setattr(http, "DISK_SPARE_BYTES", 2**62)
-    with serving(Site(CONTENT)) as site, pytest.raises(PullFailed, match="do not fit"):
+    with (
+        serving(Site(CONTENT, lengths=lengths)) as site,
+        pytest.raises(PullFailed, match="do not fit"),
+    ):
         download(site.url, part, limits=quick())
     assert not part.exists()
+
+
+def test_a_disk_that_fills_up_ends_a_stream_without_length(
+    part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk has room at first; half of the content later somebody else took it."""
+    steps = 8
+    monkeypatch.setattr(http, "ROOM_STEP_BYTES", len(CONTENT) // steps)
+    told: list[int] = []
+
+    def take_the_room(done: int, _all: int | None) -> None:
+        told.append(done)
+        if done > len(CONTENT) // 2:
+            monkeypatch.setattr(http, "DISK_SPARE_BYTES", 2**62)
+
+    with (
+        serving(Site(CONTENT, lengths=False)) as site,
+        pytest.raises(PullFailed, match="do not fit"),
+    ):
+        download(site.url, part, progress=take_the_room, limits=quick())
+    assert len(CONTENT) // 2 < told[-1] < len(CONTENT)
+    assert list(part.parent.iterdir()) == []
 
 
 def test_compressed_answers_are_refused(part: Path) -> None:

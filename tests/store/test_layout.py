@@ -83,6 +83,23 @@ def test_a_name_belongs_to_the_last_model_pulled_under_it(store: Store) -> None:
     assert store.resolve("old").model == A
 
 
+def test_no_name_passes_for_the_hash_of_another_model(store: Store) -> None:
+    add(store, A, "one")
+    add(store, B, str(A), "aaaaaa", "facade", "aaaaa")
+    for hash_or_start in (str(A), str(A).upper(), str(A)[:12], "aaaaaa"):
+        assert store.resolve(hash_or_start).model == A
+    for name in (f"model-{A}", "model-aaaaaa", "model-facade", "aaaaa"):
+        assert store.resolve(name).model == B
+
+
+def test_a_hash_stands_for_its_model_whatever_names_the_index_holds(store: Store) -> None:
+    add(store, A, "one")
+    add(store, B, "two")
+    index = store.models_dir / "index.json"
+    index.write_text(index.read_text().replace('"two"', f'"{A}"'))
+    assert store.resolve(str(A)).model == A
+
+
 def test_a_model_whose_file_is_gone_is_not_here(store: Store) -> None:
     add(store, A, "one")
     store.model_path(A).unlink()

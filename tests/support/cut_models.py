@@ -28,6 +28,15 @@ def cut(model: Path, bounds: Sequence[int], folder: Path) -> list[Path]:
     return shards
 
 
+def rescale(model: Path, tensor: str, factor: float, path: Path) -> Path:
+    """A copy of a model at `path` with one of its f32 tensors multiplied by `factor`."""
+    data, found = bytearray(model.read_bytes()), open_model(model).tensor(tensor)
+    values = np.frombuffer(data, "<f4", found.size_bytes // 4, found.offset)
+    values *= np.float32(factor)
+    path.write_bytes(data)
+    return path
+
+
 def table_of(model: Path) -> EmbeddingTable:
     """The token embedding of a model."""
     gguf = open_model(model)

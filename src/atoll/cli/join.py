@@ -14,6 +14,7 @@ from cyclopts.validators import Number
 from atoll.cli.running import run_until_stopped
 from atoll.cli.screen import say
 from atoll.cli.settings import HomeFlags, StoreFlags, flags
+from atoll.engine.confine import hide
 from atoll.engine.threads import SHARED_SPIN, stage_threads
 from atoll.net.home import held_home
 from atoll.net.identity import Identity
@@ -111,6 +112,7 @@ def join(
         ticket: The ticket, a file that holds it, or `-` for standard input. Default: the
             gateway that this machine joined before.
     """
+    hide()
     options = options or JoinFlags()
     home, store = options.home_dir(), options.open_store()
     membership = find_membership(ticket, home)

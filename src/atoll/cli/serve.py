@@ -16,6 +16,7 @@ from atoll.cli.running import run_until_stopped
 from atoll.cli.screen import progress_bar, say, show_json
 from atoll.cli.settings import HomeFlags, StoreFlags, flags
 from atoll.domain.errors import BadRequest
+from atoll.engine.confine import hide
 from atoll.engine.threads import SHARED_SPIN, stage_threads
 from atoll.gateway.options import LINK_PORT_DEFAULT, PORT_DEFAULT, RingOptions, ServeOptions
 from atoll.gateway.run import Callbacks, run_gateway
@@ -150,6 +151,7 @@ def serve(model: str, /, *, options: ServeFlags | None = None) -> None:
         model: A model of the store (name or SHA-256), a `.gguf` file, or a source as
             for `atoll pull`.
     """
+    hide()
     options = options or ServeFlags()
     chosen = options.serve_options()
     store, home = options.open_store(), options.home_dir()

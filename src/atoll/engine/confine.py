@@ -14,6 +14,7 @@ import importlib
 import os
 import resource
 import signal
+import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ MISSING = "no "
 # linux/prctl.h and linux/sched.h
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+# linux/capability.h; capabilities 0 to 31 come in a first, 32 to 63 in a second set of
+# three words: effective, permitted, inheritable.
+CAPABILITY_VERSION_3 = 0x20080522
+CAP_DAC_READ_SEARCH = 1 << 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,7 @@ def _apply(limits: Limits) -> list[str]:
     if not limits.network:
         measures.append(("netns", _leave_network))
     measures += [
+        ("capabilities", _drop_capabilities),
         ("pdeathsig", lambda: _end_with_parent(limits.parent)),
         ("rlimit_core", lambda: _limit(resource.RLIMIT_CORE, 0)),
         ("rlimit_fsize", lambda: _limit(resource.RLIMIT_FSIZE, 0)),
@@ -152,6 +158,37 @@ def _leave_network() -> None:
     # Leaving the user namespace hid this process from its own user; memory
     # figures of the child are part of what the parent reports.
     _prctl(PR_SET_DUMPABLE, 1)
+
+
+def _drop_capabilities() -> None:
+    """Give up what root may do, but for reading: a model may be another user's file.
+
+    Without a user namespace of its own a child of root could otherwise read every
+    process's memory.
+    """
+    libc = _libc()
+    header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
+    data = ctypes.create_string_buffer(6 * 4)
+    _check(libc.capget(header, data))
+    effective, permitted, _, *_ = struct.unpack("=6I", data.raw)
+    kept = (effective & CAP_DAC_READ_SEARCH, permitted & CAP_DAC_READ_SEARCH, 0, 0, 0, 0)
+    _check(libc.capset(header, struct.pack("=6I", *kept)))
+
+
+def hide() -> bool:
+    """Close this process's memory and environment to the user's other processes.
+
+    For parents, which hold keys: a child without a user namespace of its own could
+    read them under /proc. It also keeps them out of core dumps.
+
+    Returns:
+        Whether the system did it.
+    """
+    try:
+        _prctl(PR_SET_DUMPABLE, 0)
+    except OSError:
+        return False
+    return True
 
 
 def _end_with_parent(parent: int) -> None:

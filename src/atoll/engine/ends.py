@@ -19,12 +19,14 @@ from atoll.engine.embedding import EmbeddingTable
 from atoll.engine.ends_messages import EndsOptions, Head, ItemResult, Tail
 from atoll.engine.llama import Context, ContextOptions, Model
 from atoll.engine.sampling import Sampler
+from atoll.engine.scrub import scrub
 from atoll.engine.vocabulary import Vocabulary
 from atoll.model.architectures import embedding_scale
 from atoll.model.parts import open_model, tensor_file
 
 OUTPUTS_MAX_PER_SLOT = 1
 """Rows of a session whose logits one call may give; drafting will raise it."""
+WINDOW_NOT_FINITE = "the window holds NaN or infinity"
 
 
 class _Work:
@@ -174,9 +176,20 @@ class EndsEngine:
         for i, tail in members:
             start, end = end, end + tail.rows
             codec.decode_into(rows[start:end], inputs[i], tail.encoding)
+            if not codec.is_finite(rows[start:end]):
+                work.problems[i] = WINDOW_NOT_FINITE
+                self._tail.drop(tail.slot, tail.keep)
             if tail.sample:
                 wanted.append(end - 1)
                 asked.append((i, tail))
+        if any(work.problems[i] for i, _ in members):
+            # What is not finite must not reach the caches; the others go on without it.
+            sound = [j for j, (i, _) in enumerate(members) if not work.problems[i]]
+            for call in lay_out([spans[j] for j in sound], self._options.rows_max):
+                kept = [sound[j] for j in call]
+                part = [members[j] for j in kept]
+                self._tail_call(work, part, [spans[j] for j in kept], inputs, exact)
+            return
         start_s = time.perf_counter()
         try:
             logits = self._tail.logits(spans, wanted, exact=exact)
@@ -186,11 +199,24 @@ class EndsEngine:
             return
         finally:
             work.engine_s += time.perf_counter() - start_s
+        spoilt: list[tuple[int, int]] = []
         for (i, tail), row in zip(asked, logits, strict=True):
             try:
                 work.sampled[i] = self._choose(tail, row)
             except AtollError as error:
                 work.problems[i] = str(error)
+                if not codec.is_finite(row):
+                    spoilt.append((i, tail.slot))
+        for i, slot in spoilt:
+            # Which of the session's rows brought it is not known: only this one was seen.
+            self._scrub(work, i, self._tail, slot)
+
+    def _scrub(self, work: _Work, i: int, context: Context, slot: int) -> None:
+        """Clean a slot in which NaN or infinity arose; nothing of its session stays."""
+        try:
+            scrub(context, slot)
+        except EngineFault as error:
+            work.problems[i] += f"; {error}"
 
     def _choose(self, item: Tail, logits: codec.Rows) -> Sampled:
         if item.slot not in self._open:
@@ -248,13 +274,17 @@ class EndsEngine:
         finally:
             work.engine_s += time.perf_counter() - start
         at = 0
+        spoilt: list[tuple[int, int]] = []
         for (i, _, _), span in zip(members, spans, strict=True):
             try:
                 part = hidden[at : at + span.rows]
                 work.outputs[i] = codec.encode(part, work.items[i].encoding)
             except codec.NotFinite as error:
                 work.problems[i] = f"the first layers computed no usable numbers: {error}"
+                spoilt.append((i, span.slot))
             at += span.rows
+        for i, slot in spoilt:
+            self._scrub(work, i, self._head, slot)
 
 
 def _chained(work: _Work, i: int, tail: Tail) -> _Next | None:

