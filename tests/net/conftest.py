@@ -154,6 +154,7 @@ async def tls_station(
 async def quic_station(
     *, authorise: Authorise = everybody, settings: LinkSettings | None = None
 ) -> AsyncIterator[QuicStation]:
+    pytest.importorskip("iroh", reason="no wheel for this system")
     identity, client = Identity.generate(), Identity.generate()
     async with (
         open_endpoint(identity, host="127.0.0.1") as endpoint,

@@ -208,7 +208,7 @@ async def test_peer_that_stops_reading_is_given_up_within_bounds(open_any_statio
     settings = LinkSettings(buffer_bytes_max=bound)
     async with asyncio.timeout(20), open_any_station(settings=settings) as station:
         near = await station.dial_data()
-        near._transport.pause_reading()  # type: ignore[attr-defined]
+        near._transport.pause_reading()
         far = await station.data.get()
         heard = _Heard()
         far.start(heard, limits)

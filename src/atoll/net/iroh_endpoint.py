@@ -15,7 +15,7 @@ import ipaddress
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -25,7 +25,17 @@ from atoll.net import iroh_patch
 from atoll.net.address import Address, HostPort
 from atoll.net.handshake import MESSAGE_BYTES_MAX, VerdictReader, refusal, welcome
 from atoll.net.identity import Identity
-from atoll.net.iroh_stream import IrohStream, said
+from atoll.net.iroh_stream import IrohStream
+from atoll.net.iroh_terms import (
+    ALPNS,
+    KINDS,
+    bind_options,
+    dial_fault,
+    host_of,
+    host_port,
+    peer_of,
+    said,
+)
 from atoll.net.link import (
     CONTROL,
     DATA,
@@ -44,12 +54,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ALPNS: Final[dict[Kind, bytes]] = {CONTROL: b"atoll-control/1", DATA: b"atoll-data/1"}
-"""What a connection is for, agreed in its handshake; the number is the links' version."""
-_KINDS: dict[bytes, Kind] = {alpn: kind for kind, alpn in ALPNS.items()}
 LINKS_PER_PEER_MAX = 16
 """Standing links that one key may have; it needs three, and more while it redials."""
-UNASKED_MAX = UNPROVEN_MAX // 4
+UNVALIDATED_MAX = UNPROVEN_MAX // 4
 """Connections in their handshake from which on strangers must show that they are where they say."""
 _CLOSED_BY_US = 1
 _ACCEPT_RETRY_S = 0.1
@@ -105,8 +112,10 @@ class IrohEndpoint:
 
     @property
     def addresses(self) -> tuple[HostPort, ...]:
-        """Where it can be reached, as far as this machine knows."""
-        return tuple(host_port(text) for text in self._endpoint.addr().direct_addresses())
+        """Where it can be reached, as far as this machine knows; loopback if nowhere else."""
+        places = [host_port(text) for text in self._endpoint.addr().direct_addresses()]
+        outside = [p for p in places if not ipaddress.ip_address(p.host).is_loopback]
+        return tuple(outside or places)
 
     @property
     def unproven(self) -> int:
@@ -204,7 +213,8 @@ class IrohEndpoint:
         while not verdict.feed(await self._some(recv)):
             pass
         stream = IrohStream(connection, pair, warms=kind == DATA, warmed=False)
-        return self._stands(stream, kind, expected, settings, verdict.rest)
+        link, _ = self._stands(stream, kind, expected, settings, verdict.rest)
+        return link
 
     async def _some(self, recv: iroh.RecvStream) -> bytes:
         data: bytes = await recv.read(MESSAGE_BYTES_MAX)
@@ -232,7 +242,7 @@ class IrohEndpoint:
         host = host_of(await incoming.remote_addr())
         if taker is None or unproven >= UNPROVEN_MAX:
             await incoming.refuse()
-        elif unproven >= UNASKED_MAX and not await incoming.remote_addr_validated():
+        elif unproven >= UNVALIDATED_MAX and not await incoming.remote_addr_validated():
             # Sender addresses of UDP are easily forged: count only real ones.
             await incoming.retry()
         elif self._by_host[host] >= UNPROVEN_PER_HOST_MAX:
@@ -262,43 +272,49 @@ class IrohEndpoint:
 
     async def _greet(self, connection: iroh.Connection, taker: _Taker) -> StreamLink:
         """Say the verdict; the link, if it is a welcome."""
-        peer, kind = peer_of(connection), _KINDS[connection.alpn()]
+        peer, kind = peer_of(connection), KINDS[connection.alpn()]
         connection.set_max_concurrent_bi_streams(0)
         connection.set_max_concurrent_uni_streams(1 if kind == DATA else 0)
         pair = await connection.open_bi()
         try:
             taker.authorise(peer, kind)
             if self._by_peer[peer] >= LINKS_PER_PEER_MAX:
-                raise LinkFault(f"over {LINKS_PER_PEER_MAX} links of one key", hint=SAME_VERSION)
+                raise LinkFault(
+                    f"over {LINKS_PER_PEER_MAX} links of one key", hint="close some of them"
+                )
         except LinkFault as fault:
             send = pair.send()
             await send.write_all(refusal(fault))
             await send.finish()
             await send.stopped()
             raise
-        await pair.send().write_all(welcome())
+        self._by_peer[peer] += 1
+        try:
+            await pair.send().write_all(welcome())
+        except BaseException:
+            self._forget(peer)
+            raise
         stream = IrohStream(connection, pair, warms=False, warmed=kind == DATA)
-        return self._stands(stream, kind, peer, taker.settings, b"")
+        link, task = self._stands(stream, kind, peer, taker.settings, b"")
+        task.add_done_callback(lambda _task: self._forget(peer))
+        return link
+
+    def _forget(self, peer: NodeId) -> None:
+        self._by_peer[peer] -= 1
+        if not self._by_peer[peer]:
+            del self._by_peer[peer]
 
     # Both.
 
     def _stands(
         self, stream: IrohStream, kind: Kind, peer: NodeId, settings: LinkSettings, early: bytes
-    ) -> StreamLink:
+    ) -> tuple[StreamLink, asyncio.Task[None]]:
+        """The link on `stream`, and the task that carries it until it is gone."""
         link = LINK_TYPES[kind](stream, peer, settings, early)
-        self._by_peer[peer] += 1
-        task = self._tasks.create_task(self._carry(stream, peer), name=f"iroh link {peer[:8]}")
+        task = self._tasks.create_task(stream.run(), name=f"iroh link {peer[:8]}")
         self._streams[stream] = task
-        return link
-
-    async def _carry(self, stream: IrohStream, peer: NodeId) -> None:
-        try:
-            await stream.run()
-        finally:
-            del self._streams[stream]
-            self._by_peer[peer] -= 1
-            if not self._by_peer[peer]:
-                del self._by_peer[peer]
+        task.add_done_callback(lambda _task: self._streams.pop(stream))
+        return link, task
 
     async def _shut(self, settings: LinkSettings) -> None:
         """End all links, their last words first, then the port."""
@@ -362,51 +378,3 @@ async def open_endpoint(
         if failure is not None and group.exceptions == (failure,):
             raise failure from None
         raise
-
-
-def bind_options(host: str, port: int) -> list[str]:
-    """Addresses to bind for `host`:`port`.
-
-    The library opens a port of the other family on all interfaces by itself;
-    where one interface was asked for, that one goes to the loopback instead.
-    """
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        raise LinkFault(f"{host!r} is not an IP address", hint="QUIC binds numbers only") from None
-    asked = str(HostPort(host, port))
-    if address.is_unspecified:
-        return [asked]
-    return [asked, "[::1]:0" if address.version == 4 else "127.0.0.1:0"]
-
-
-def host_port(text: str) -> HostPort:
-    """`text`, a host and port as the library writes them."""
-    host, _, port = text.rpartition(":")
-    return HostPort(host.strip("[]"), int(port))
-
-
-def host_of(address: iroh.IncomingAddr) -> str:
-    """Whom a connection in its handshake is counted under."""
-    if address.is_ip():
-        return host_port(str(getattr(address, "addr", ""))).host
-    return str(address)
-
-
-def peer_of(connection: iroh.Connection) -> NodeId:
-    """Whose key the other side of a standing connection proved to hold."""
-    return NodeId(connection.remote_id().to_bytes().hex())
-
-
-def dial_fault(problem: str, where: str, expected: NodeId) -> LinkFault:
-    """What a failed dial is called; `problem` is the library's own words."""
-    if "invalid peer certificate" in problem:
-        return WrongPeer(
-            f"who answers at {where} does not hold key {expected[:12]}…",
-            hint="if it was set up anew, get a new join file from its operator",
-        )
-    if "known protocol" in problem:
-        return LinkFault(f"{where} takes no such link", hint=SAME_VERSION)
-    if "refused" in problem:
-        return LinkFault(f"{where} takes no links now", hint="try again in a moment")
-    return LinkFault(f"cannot reach {where}: {problem}", hint="check address and network")

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from atoll.net import iroh_patch
+from atoll.net.iroh_terms import outside_address, said
 from atoll.net.link import peer_text
 
 if TYPE_CHECKING:
@@ -33,22 +34,6 @@ _LAST_WORDS_S = 5.0
 """How long the other side, which ended its stream, may take for the end of ours."""
 _DONE, _ABORTED, _TOO_MANY_STREAMS = 0, 1, 2
 """Codes a connection is closed with; nobody decides anything by them."""
-
-
-def said(error: Exception) -> str:
-    """What an error of `iroh` says, in a line; its `str` is empty."""
-    message = getattr(error, "message", lambda: str(error))()
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return peer_text(lines[-1], 300) if lines else type(error).__name__
-
-
-def outside_address(connection: iroh.Connection) -> tuple[str, int] | None:
-    """Where the other side is seen from here; None through a relay."""
-    for path in connection.paths():
-        if path.is_selected and path.is_ip:
-            host, _, port = path.remote_addr.rpartition(":")
-            return host.strip("[]"), int(port)
-    return None
 
 
 class IrohStream(asyncio.Transport):
