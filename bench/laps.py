@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import fcntl
 import json
 import os
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -28,12 +25,11 @@ import uvloop
 from atoll.domain.errors import LinkFault
 from atoll.domain.ids import Epoch, NodeId, SessionId, Slot
 from atoll.domain.wire import F16_SCALED, DataMessage, Window, row_bytes
-from atoll.engine.confine import CLONE_NEWNET, CLONE_NEWUSER
 from atoll.net.address import Address, HostPort
 from atoll.net.identity import Identity
 from atoll.net.link import DataLimits, DataLink, UnusableFrame
 from atoll.net.transport import Transport, Way, open_transport
-from bench.slow_net import LOOPBACK, Path, slow_tcp, slow_udp, udp_socket
+from bench.slow_net import LOOPBACK, Path, hand_out, leave_network, slow_tcp, slow_udp, udp_socket
 
 HOPS = 4
 WIDTH = 4095
@@ -44,8 +40,6 @@ SLOW_WARM_UP, SLOW_ROUNDS = 20, 40
 SETTLE_S = 3.0
 """Time for the links to be warm before laps over the delay are counted."""
 LIMIT_S = 60
-_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
-"""Linux's <linux/sockios.h> and <linux/if.h>."""
 _FD_VARIABLE = "ATOLL_BENCH_CHANNEL"
 LIMITS = DataLimits(n_embd=WIDTH, rows_max=1)
 
@@ -98,10 +92,10 @@ async def _dial(transport: Transport, way: Way, key: str, port: int) -> DataLink
 async def _serve(role: str, way: Way, hidden: bool) -> None:
     """A node of the ring: listen, say where, dial the next; pass windows on, or play."""
     if hidden:
-        _leave_network()
+        leave_network()
     async with _node(way) as (transport, port, arrived):
         if hidden:
-            _hand_out(udp_socket(), udp_socket())
+            hand_out(int(os.environ[_FD_VARIABLE]), udp_socket(), udp_socket())
         print(json.dumps({"key": transport.identity.node_id, "port": port}), flush=True)
         told = json.loads(await asyncio.to_thread(sys.stdin.readline))
         onward = await _dial(transport, way, told["key"], told["port"])
@@ -120,28 +114,6 @@ async def _serve(role: str, way: Way, hidden: bool) -> None:
         onward.close()
         upstream.close()
         await onward.wait_closed()
-
-
-def _leave_network() -> None:
-    """Go where there is nothing but a loopback of one's own.
-
-    QUIC finds the shortest way between two processes by itself: on one
-    loopback it would go round every proxy.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), "this system has no namespaces for us")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        up = struct.pack("16sh14x", b"lo", _IFF_UP)
-        fcntl.ioctl(sock, _SIOCSIFFLAGS, up)
-
-
-def _hand_out(*socks: socket.socket) -> None:
-    """Give sockets of this process's network to the process that started it."""
-    with socket.socket(fileno=int(os.environ[_FD_VARIABLE])) as channel:
-        socket.send_fds(channel, [b"s"], [sock.fileno() for sock in socks])
-    for sock in socks:
-        sock.close()
 
 
 @dataclass

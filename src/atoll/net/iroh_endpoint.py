@@ -126,6 +126,13 @@ class IrohEndpoint:
         """Others see this endpoint at `place`: use it to get through address translation."""
         await self._endpoint.add_external_addr(str(place))
 
+    async def wait_relayed(self) -> None:
+        """Wait until one of the endpoint's relays has let it in: others can meet it there.
+
+        Takes some 3 s, and forever if no relay does: bound it.
+        """
+        await self._endpoint.online()
+
     async def dial_control(
         self, address: Address, *, expected: NodeId, settings: LinkSettings | None = None
     ) -> ControlLink:
