@@ -12,9 +12,9 @@ from tests.cli.conftest import LiveRing, Run, family, live_ring, wait_until
 from tests.support.loopback import Site, serving
 
 from atoll.cli.join import JoinFlags
+from atoll.domain.address import HostPort
 from atoll.domain.ids import NodeId
 from atoll.engine.threads import SHARED_SPIN
-from atoll.net.address import Address
 from atoll.net.home import held_home
 from atoll.net.ticket import Ticket
 from atoll.store.layout import Store
@@ -23,7 +23,7 @@ GATEWAY = NodeId("ab" * 32)
 
 
 def _join_file(path: Path, port: int = 1) -> Path:
-    Ticket(GATEWAY, (Address("127.0.0.1", port),), "s" * 43, 2**40).write(path)
+    Ticket(GATEWAY, (HostPort("127.0.0.1", port),), "s" * 43, 2**40).write(path)
     return path
 
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from tests.cli.conftest import LiveRing, Run, background, wait_until
 
-from atoll.net.address import Address
+from atoll.domain.address import HostPort
 from atoll.net.home import held_home
 from atoll.net.identity import Identity
 from atoll.node.membership import FILE, Membership
@@ -25,7 +25,7 @@ def test_who_never_joined_cannot_leave(run: Run) -> None:
 
 def test_a_gateway_that_is_gone_is_left_by_force(run: Run, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    Membership(Identity.generate().node_id, (Address("127.0.0.1", 1),)).save(home)
+    Membership(Identity.generate().node_id, (HostPort("127.0.0.1", 1),)).save(home)
     refused = run("leave", home=home)
     assert refused.code == 6
     assert "--force" in refused.err

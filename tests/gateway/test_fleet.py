@@ -15,6 +15,7 @@ from tests.support.hand_gateway import Heard
 from tests.support.hand_node import a_join
 from tests.support.rings import wait_until
 
+from atoll.domain.address import HostPort
 from atoll.domain.control import (
     ControlMessage,
     Leave,
@@ -32,7 +33,6 @@ from atoll.gateway import fleet as fleet_module
 from atoll.gateway.fleet import Fleet
 from atoll.gateway.join_files import JoinFiles
 from atoll.gateway.register import Invitation, Register
-from atoll.net.address import Address
 from atoll.net.identity import Identity
 from atoll.net.link import ControlLink
 from atoll.net.listener import listen
@@ -54,7 +54,7 @@ class Port:
 
     fleet: Fleet
     register: Register
-    address: Address
+    address: HostPort
     folder: Path
     files: list[Path]
     stack: AsyncExitStack
@@ -111,7 +111,7 @@ async def open_port(folder: Path, places: int = 2, **options: Any) -> AsyncItera
             on_control=fleet.on_control,
         ) as listener,
     ):
-        address = Address("127.0.0.1", listener.port)
+        address = HostPort("127.0.0.1", listener.port)
 
         def make_ticket(invitation: Invitation, secret: str) -> Ticket:
             return Ticket(identity.node_id, (address,), secret, invitation.expires)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from atoll.domain.address import HostPort
 from atoll.gateway.join_files import JoinFiles
 from atoll.gateway.register import Invitation, Register
-from atoll.net.address import Address
 from atoll.net.identity import Identity
 from atoll.net.ticket import Ticket
 
@@ -17,7 +17,7 @@ GATEWAY = Identity.generate().node_id
 
 
 def a_ticket(invitation: Invitation, secret: str) -> Ticket:
-    return Ticket(GATEWAY, (Address("127.0.0.1", 1),), secret, invitation.expires)
+    return Ticket(GATEWAY, (HostPort("127.0.0.1", 1),), secret, invitation.expires)
 
 
 @pytest.fixture

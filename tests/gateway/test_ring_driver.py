@@ -17,7 +17,7 @@ from atoll.domain.wire import F32, Cancel, Grant, Refused, Release, Window, sign
 from atoll.gateway.serve import Gateway
 from atoll.net.frames import encode
 from atoll.net.identity import verify
-from atoll.net.tls_link import TlsDataLink
+from atoll.net.stream_link import StreamDataLink
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
 
@@ -84,7 +84,7 @@ async def test_a_wrong_window_ends_its_own_session_alone(
         windows.append(await hand_node.window())
         hand_node.up.send(Grant(2))
         (first, first_payload), (second, second_payload) = windows
-        link = cast(TlsDataLink, hand_node.down)
+        link = cast(StreamDataLink, hand_node.down)
         link._write(WRONG[name](second, second_payload))
         hand_node.down.send(first, first_payload)
         serving = tasks.create_task(hand_node.serve())

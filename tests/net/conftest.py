@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 import uvloop
 
+from atoll.domain.address import Address, HostPort
 from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId
 from atoll.domain.wire import DataMessage
 from atoll.net.identity import Identity
+from atoll.net.iroh_endpoint import IrohEndpoint, open_endpoint
 from atoll.net.link import ControlLink, DataLimits, DataLink, Kind, LinkSettings, UnusableFrame
 from atoll.net.listener import Authorise, Listener, listen
-from atoll.net.tls import dial_data
+from atoll.net.tls import dial_control, dial_data
 
 PEER = Path(__file__).with_name("peer.py")
 LIMITS = DataLimits(n_embd=4, rows_max=8)
@@ -60,16 +62,66 @@ class Recorder:
 
 @dataclass
 class Station:
-    """A listener that takes both kinds of link and what arrived at it."""
+    """A listener over TLS that takes both kinds of link, and what arrived at it."""
 
     listener: Listener
     identity: Identity
     data: asyncio.Queue[DataLink] = field(default_factory=asyncio.Queue)
     control: asyncio.Queue[ControlLink] = field(default_factory=asyncio.Queue)
+    way = "tls"
 
     @property
     def port(self) -> int:
         return self.listener.port
+
+    async def dial_data(self, settings: LinkSettings | None = None) -> Any:
+        return await dial_data(
+            "127.0.0.1",
+            self.port,
+            expected=self.identity.node_id,
+            identity=Identity.generate(),
+            settings=settings,
+        )
+
+    async def dial_control(self, settings: LinkSettings | None = None) -> Any:
+        return await dial_control(
+            "127.0.0.1",
+            self.port,
+            expected=self.identity.node_id,
+            identity=Identity.generate(),
+            settings=settings,
+        )
+
+
+@dataclass
+class QuicStation:
+    """The same over QUIC, with an endpoint of a stranger to dial it from."""
+
+    endpoint: IrohEndpoint
+    identity: Identity
+    stranger: IrohEndpoint
+    client: Identity
+    data: asyncio.Queue[DataLink] = field(default_factory=asyncio.Queue)
+    control: asyncio.Queue[ControlLink] = field(default_factory=asyncio.Queue)
+    way = "quic"
+
+    @property
+    def port(self) -> int:
+        return self.endpoint.port
+
+    @property
+    def address(self) -> Address:
+        return Address(quic=(HostPort("127.0.0.1", self.port),))
+
+    async def dial_data(self, settings: LinkSettings | None = None) -> Any:
+        return await self.stranger.dial_data(
+            self.address, expected=self.identity.node_id, settings=settings
+        )
+
+    async def dial_control(self, settings: LinkSettings | None = None) -> Any:
+        return await self.stranger.dial_control(
+            self.address, expected=self.identity.node_id, settings=settings
+        )
 
 
 OpenStation = Callable[..., Any]
@@ -79,27 +131,59 @@ def everybody(peer: NodeId, kind: Kind) -> None:
     """Lets every proven key in."""
 
 
+@asynccontextmanager
+async def tls_station(
+    *, authorise: Authorise = everybody, settings: LinkSettings | None = None
+) -> AsyncIterator[Station]:
+    identity = Identity.generate()
+    data: asyncio.Queue[DataLink] = asyncio.Queue()
+    control: asyncio.Queue[ControlLink] = asyncio.Queue()
+    async with listen(
+        "127.0.0.1",
+        0,
+        identity=identity,
+        authorise=authorise,
+        on_data=data.put_nowait,
+        on_control=control.put_nowait,
+        settings=settings,
+    ) as listener:
+        yield Station(listener, identity, data, control)
+
+
+@asynccontextmanager
+async def quic_station(
+    *, authorise: Authorise = everybody, settings: LinkSettings | None = None
+) -> AsyncIterator[QuicStation]:
+    pytest.importorskip("iroh", reason="no wheel for this system")
+    identity, client = Identity.generate(), Identity.generate()
+    async with (
+        open_endpoint(identity, host="127.0.0.1") as endpoint,
+        open_endpoint(client, host="127.0.0.1") as stranger,
+    ):
+        station = QuicStation(endpoint, identity, stranger, client)
+        with endpoint.taking(
+            authorise=authorise,
+            on_data=station.data.put_nowait,
+            on_control=station.control.put_nowait,
+            settings=settings,
+        ):
+            yield station
+
+
 @pytest.fixture
 def open_station() -> OpenStation:
-    @asynccontextmanager
-    async def station(
-        *, authorise: Authorise = everybody, settings: LinkSettings | None = None
-    ) -> AsyncIterator[Station]:
-        identity = Identity.generate()
-        data: asyncio.Queue[DataLink] = asyncio.Queue()
-        control: asyncio.Queue[ControlLink] = asyncio.Queue()
-        async with listen(
-            "127.0.0.1",
-            0,
-            identity=identity,
-            authorise=authorise,
-            on_data=data.put_nowait,
-            on_control=control.put_nowait,
-            settings=settings,
-        ) as listener:
-            yield Station(listener, identity, data, control)
+    return tls_station
 
-    return station
+
+@pytest.fixture
+def open_quic_station() -> OpenStation:
+    return quic_station
+
+
+@pytest.fixture(params=["tls", "quic"])
+def open_any_station(request: pytest.FixtureRequest) -> OpenStation:
+    """Stations over each thing that carries links."""
+    return tls_station if request.param == "tls" else quic_station
 
 
 @dataclass
@@ -113,19 +197,13 @@ class Pair:
 
 
 @pytest.fixture
-def open_pair(open_station: OpenStation) -> Callable[..., Any]:
+def open_pair(open_any_station: OpenStation) -> Callable[..., Any]:
     @asynccontextmanager
     async def pair(
         *, near: LinkSettings | None = None, far: LinkSettings | None = None
     ) -> AsyncIterator[Pair]:
-        async with open_station(settings=far) as station:
-            ours = await dial_data(
-                "127.0.0.1",
-                station.port,
-                expected=station.identity.node_id,
-                identity=Identity.generate(),
-                settings=near,
-            )
+        async with open_any_station(settings=far) as station:
+            ours = await station.dial_data(settings=near)
             theirs = await station.data.get()
             pair = Pair(ours, theirs, Recorder(), Recorder())
             ours.start(pair.near_heard, LIMITS)
@@ -151,7 +229,7 @@ def start_peer() -> Callable[[Station], Any]:
             sys.executable, str(PEER), stdin=asyncio.subprocess.PIPE
         )
         assert process.stdin is not None
-        told = {"key": station.identity.node_id, "port": station.port}
+        told = {"key": station.identity.node_id, "port": station.port, "way": station.way}
         process.stdin.write(json.dumps(told).encode())
         process.stdin.close()
         try:

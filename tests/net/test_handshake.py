@@ -16,6 +16,7 @@ from atoll.net.handshake import (
     Hello,
     ServerHandshake,
     Verdict,
+    VerdictReader,
     encode_message,
     refusal,
     welcome,
@@ -135,3 +136,19 @@ def test_arbitrary_bytes_raise_nothing_but_link_faults(data: bytes) -> None:
 def test_lengths_are_bounded(data: bytes) -> None:
     with pytest.raises(ProtocolFault, match="handshake message of"):
         ServerHandshake(SERVER.node_id, NONCE).feed(data)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 4, 5])
+def test_verdict_alone_cut_anywhere_with_what_follows(cut: int) -> None:
+    reader, words = VerdictReader(), welcome() + b"frames"
+    if cut:
+        assert not reader.feed(words[:cut])
+    assert reader.feed(words[cut:])
+    assert reader.rest == b"frames"
+
+
+def test_verdict_alone_may_be_a_refusal_and_nothing_else() -> None:
+    with pytest.raises(NotWelcome, match="full"):
+        VerdictReader().feed(refusal(LinkFault("full", hint="later")))
+    with pytest.raises(ProtocolFault, match="expected a verdict"):
+        VerdictReader().feed(encode_message(Challenge(1, bytes(32))))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.net.address import Address
+from atoll.domain.address import HostPort
 from atoll.net.identity import Identity
 from atoll.net.private_file import PrivateFileFault
 from atoll.net.ticket import PREFIX, Ticket
@@ -22,7 +22,7 @@ SECRET = "s" * 43
 
 
 def a_ticket() -> Ticket:
-    return Ticket(GATEWAY, (Address("10.1.2.3", 8643), Address("::1", 1)), SECRET, 1_800_000_000)
+    return Ticket(GATEWAY, (HostPort("10.1.2.3", 8643), HostPort("::1", 1)), SECRET, 1_800_000_000)
 
 
 def packed(body: bytes) -> str:

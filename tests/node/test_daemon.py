@@ -13,11 +13,11 @@ from tests.support.hand_gateway import SECRET, HandGateway, Heard, open_hand_gat
 from tests.support.rings import wait_until
 
 from atoll import __version__
+from atoll.domain.address import HostPort
 from atoll.domain.control import Leave, PlanNotice, Ready, Refusal, StageFailed, StageReport
 from atoll.domain.errors import LinkFault, ProtocolFault
 from atoll.domain.ids import Epoch, ModelId, NodeId, ShardId
 from atoll.domain.wire import Grant, Window
-from atoll.net.address import Address
 from atoll.net.identity import Identity
 from atoll.net.link import DataLimits, LinkSettings, NotWelcome
 from atoll.net.tls import dial_control
@@ -35,7 +35,7 @@ pytestmark = [
 
 
 def a_membership(port: int, gateway: NodeId) -> Membership:
-    return Membership(gateway, (Address("127.0.0.1", port),), SECRET)
+    return Membership(gateway, (HostPort("127.0.0.1", port),), SECRET)
 
 
 async def end_of(hand: HandGateway) -> BaseException | None:

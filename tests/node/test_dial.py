@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 from tests.support.hand_gateway import Heard
 
+from atoll.domain.address import HostPort
 from atoll.domain.control import Leave, Refusal
 from atoll.domain.errors import LinkFault
-from atoll.net.address import Address
 from atoll.net.identity import Identity
 from atoll.net.link import ControlLink, LinkSettings, WrongPeer
 from atoll.net.listener import listen
@@ -20,14 +20,14 @@ from atoll.node.membership import Membership
 
 pytestmark = pytest.mark.network
 
-CLOSED = Address("127.0.0.1", 1)
+CLOSED = HostPort("127.0.0.1", 1)
 NODE = Identity.generate()
 
 
 @asynccontextmanager
 async def open_gateway(
     identity: Identity,
-) -> AsyncIterator[tuple[Address, asyncio.Queue[ControlLink]]]:
+) -> AsyncIterator[tuple[HostPort, asyncio.Queue[ControlLink]]]:
     controls: asyncio.Queue[ControlLink] = asyncio.Queue()
     async with listen(
         "127.0.0.1",
@@ -36,7 +36,7 @@ async def open_gateway(
         authorise=lambda _peer, _kind: None,
         on_control=controls.put_nowait,
     ) as listener:
-        yield Address("127.0.0.1", listener.port), controls
+        yield HostPort("127.0.0.1", listener.port), controls
 
 
 async def test_addresses_are_tried_until_the_right_key_answers() -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from atoll.net.address import Address
+from atoll.domain.address import HostPort
 from atoll.net.identity import Identity
 from atoll.net.private_file import PrivateFileFault
 from atoll.net.ticket import Ticket
 from atoll.node.membership import FILE, Membership, forget
 
 TICKET = Ticket(
-    Identity.generate().node_id, (Address("10.0.0.1", 5), Address("::1", 6)), "s" * 43, 1
+    Identity.generate().node_id, (HostPort("10.0.0.1", 5), HostPort("::1", 6)), "s" * 43, 1
 )
 
 

@@ -25,7 +25,7 @@ from atoll.domain.wire import F16_SCALED, F32, Cancel, Grant, Ping, Refused, Rel
 from atoll.net.frames import encode
 from atoll.net.identity import Identity
 from atoll.net.link import DataLink
-from atoll.net.tls_link import TlsDataLink
+from atoll.net.stream_link import StreamDataLink
 from atoll.node import stage_driver
 from atoll.ring.messages import credits_for
 
@@ -37,7 +37,7 @@ GOOD, BAD = 7, 8
 
 def write_raw(link: DataLink, data: bytes) -> None:
     """Write bytes that no honest side would."""
-    cast(TlsDataLink, link)._write(data)
+    cast(StreamDataLink, link)._write(data)
 
 
 def raw_frame(header: bytes, payload: bytes = b"") -> bytes:

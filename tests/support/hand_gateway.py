@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from atoll.domain.address import HostPort
 from atoll.domain.control import (
     ControlMessage,
     Join,
@@ -29,7 +30,6 @@ from atoll.domain.errors import LinkFault
 from atoll.domain.ids import Epoch, NodeId, SessionId, ShardId, Slot
 from atoll.domain.wire import F32, Cancel, DataMessage, Grant, Refused, Release, Window, signed_part
 from atoll.model.manifest import make_manifest
-from atoll.net.address import Address
 from atoll.net.identity import Identity
 from atoll.net.link import ControlLink, DataLimits, DataLink, LinkSettings, UnusableFrame
 from atoll.net.listener import Listener, listen
@@ -242,7 +242,7 @@ async def open_hand_gateway(
         on_data=datas.put_nowait,
         settings=settings,
     ) as listener:
-        membership = Membership(identity.node_id, (Address("127.0.0.1", listener.port),), SECRET)
+        membership = Membership(identity.node_id, (HostPort("127.0.0.1", listener.port),), SECRET)
         running = asyncio.get_running_loop().create_task(daemon.run(membership), name="node")
         hand = HandGateway(identity, listener, node, model, said, running, controls, datas)
         try:

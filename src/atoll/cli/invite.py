@@ -11,10 +11,10 @@ from cyclopts.types import PositiveInt
 
 from atoll.cli.screen import say, show_json
 from atoll.cli.settings import HomeFlags, flags
+from atoll.domain.address import HostPort
 from atoll.domain.errors import AtollError, BadRequest
 from atoll.gateway.register import OWNER_DEFAULT, REGISTER_FILE, Register
 from atoll.gateway.run_file import RunFile, read_run_file
-from atoll.net.address import Address
 from atoll.net.identity import parse_node_id
 from atoll.net.ticket import Ticket
 
@@ -102,14 +102,14 @@ def invite(*, options: InviteFlags | None = None) -> None:
     print(ticket.text() if options.output is None else options.output)
 
 
-def _addresses(running: RunFile, wanted: tuple[str, ...]) -> tuple[Address, ...]:
+def _addresses(running: RunFile, wanted: tuple[str, ...]) -> tuple[HostPort, ...]:
     """Where nodes are to dial.
 
     Raises:
         BadRequest: Nowhere.
         BadAddress: An address is none.
     """
-    addresses = tuple(Address.parse(text) for text in wanted or running.addresses)
+    addresses = tuple(HostPort.parse(text) for text in wanted or running.addresses)
     if not addresses:
         raise BadRequest(
             "this machine has no address that others could reach",

@@ -15,6 +15,7 @@ from cyclopts.validators import Number
 from atoll.cli.running import run_until_stopped
 from atoll.cli.screen import progress_bar, say, show_json
 from atoll.cli.settings import HomeFlags, StoreFlags, flags
+from atoll.domain.address import HostPort
 from atoll.domain.errors import BadRequest
 from atoll.engine.confine import hide
 from atoll.engine.threads import SHARED_SPIN, stage_threads
@@ -22,7 +23,6 @@ from atoll.gateway.options import LINK_PORT_DEFAULT, PORT_DEFAULT, RingOptions, 
 from atoll.gateway.run import Callbacks, run_gateway
 from atoll.gateway.serve import Gateway
 from atoll.gateway.server import HOST_DEFAULT, Tls
-from atoll.net.address import Address
 from atoll.store.find import find_or_pull
 from atoll.store.layout import FoundModel
 
@@ -123,7 +123,7 @@ class ServeFlags(HomeFlags, StoreFlags):
             link_host=self.link_host,
             link_port=self.link_port,
             advertise=tuple(
-                Address.parse(text, port_default=self.link_port or None) for text in self.advertise
+                HostPort.parse(text, port_default=self.link_port or None) for text in self.advertise
             ),
             auth=self.auth,
             tls=tls,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from atoll.domain.address import HostPort
 from atoll.gateway.server import HOST_DEFAULT, Tls
-from atoll.net.address import Address
 
 PORT_DEFAULT = 8642
 LINK_PORT_DEFAULT = 8643
@@ -51,9 +51,9 @@ class ServeOptions:
     """Where the gateway listens and for whom.
 
     Args:
-        host: Address of the API.
+        host: HostPort of the API.
         port: Port of the API; 0 takes any free one.
-        link_host: Address on which nodes are listened to.
+        link_host: HostPort on which nodes are listened to.
         link_port: Port for nodes; 0 takes any free one.
         advertise: Where nodes reach it, if not there: a forwarded port of a router.
         join_dir: Where join files are written.
@@ -67,6 +67,6 @@ class ServeOptions:
     port: int = PORT_DEFAULT
     link_host: str = HOST_DEFAULT
     link_port: int = 0
-    advertise: tuple[Address, ...] = ()
+    advertise: tuple[HostPort, ...] = ()
     auth: bool = True
     tls: Tls | None = field(default=None)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from atoll.domain.address import HostPort
 from atoll.domain.errors import BadRequest
 from atoll.domain.ids import NodeId
 from atoll.engine.ends_messages import EndsOptions
@@ -25,7 +26,7 @@ from atoll.gateway.status import RingStatus, ring_status
 from atoll.model.architectures import boundaries
 from atoll.model.manifest import Manifest, describe, kv_bytes, make_manifest
 from atoll.model.parts import open_model
-from atoll.net.address import Address, own_addresses
+from atoll.net.address import own_addresses
 from atoll.net.identity import Identity, next_incarnation
 from atoll.net.listener import listen
 from atoll.net.ticket import Ticket
@@ -54,7 +55,7 @@ class Gateway:
 
     url: str
     key: NodeId
-    addresses: tuple[Address, ...]
+    addresses: tuple[HostPort, ...]
     join_files: tuple[Path, ...]
     conductor: Conductor
     status: Callable[[], RingStatus]
@@ -164,7 +165,7 @@ async def _attended(conductor: Conductor, fleet: Fleet) -> AsyncIterator[None]:
             fleet.close()
 
 
-def _ticket_maker(identity: Identity, addresses: tuple[Address, ...]) -> MakeTicket:
+def _ticket_maker(identity: Identity, addresses: tuple[HostPort, ...]) -> MakeTicket:
     def make_ticket(invitation: Invitation, secret: str) -> Ticket:
         return Ticket(identity.node_id, addresses, secret, invitation.expires)
 

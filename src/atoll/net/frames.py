@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import msgspec
 
+from atoll.domain.address import is_host
 from atoll.domain.control import (
     CONTROL_BYTES_MAX,
     Beat,
@@ -40,7 +41,6 @@ from atoll.domain.wire import (
     Window,
     row_bytes,
 )
-from atoll.net.address import is_host
 from atoll.net.link import SAME_VERSION, DataFrame, DataLimits, UnusableFrame
 
 _DATA_PREFIX = struct.Struct(">II")

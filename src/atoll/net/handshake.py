@@ -171,6 +171,34 @@ def _not_welcome(verdict: Verdict) -> NotWelcome:
     )
 
 
+class VerdictReader:
+    """The dialing side where keys were proved before: waits for the verdict alone."""
+
+    def __init__(self) -> None:
+        self._reader = _Reader()
+
+    @property
+    def rest(self) -> bytes:
+        """What came after the verdict: the link's first bytes."""
+        return self._reader.rest
+
+    def feed(self, data: bytes) -> bool:
+        """Whether the verdict is here and lets us in.
+
+        Raises:
+            ProtocolFault: The server does not keep to the exchange.
+            NotWelcome: It refuses; problem and hint are the server's words.
+        """
+        message = self._reader.feed(data)
+        if message is None:
+            return False
+        if not isinstance(message, Verdict):
+            raise ProtocolFault("expected a verdict")
+        if not message.welcome:
+            raise _not_welcome(message)
+        return True
+
+
 class ClientHandshake:
     """The dialing side: send what `feed` returns; done when `welcomed`."""
 

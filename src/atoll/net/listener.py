@@ -20,8 +20,8 @@ from atoll.domain.ids import NodeId
 from atoll.net.handshake import NONCE_BYTES, ServerHandshake, refusal, welcome
 from atoll.net.identity import Identity
 from atoll.net.link import CONTROL, ControlLink, DataLink, Kind, LinkSettings
-from atoll.net.tls import LINK_TYPES, Gate, server_context, set_socket
-from atoll.net.tls_link import TlsControlLink, TlsDataLink, TlsLink
+from atoll.net.stream_link import LINK_TYPES, StreamControlLink, StreamDataLink, StreamLink
+from atoll.net.tls import Gate, server_context, set_socket
 
 log = logging.getLogger(__name__)
 
@@ -155,11 +155,11 @@ class Listener:
             raise ProtocolFault(f"no {kind} links are taken here", hint="check the port")
         self._allowed(peer, kind)
 
-    def _take(self, link: TlsLink) -> None:
+    def _take(self, link: StreamLink) -> None:
         log.info("listener.link peer=%s kind=%s host=%s", link.peer, link.kind, link.peer_host)
-        if isinstance(link, TlsControlLink) and self._on_control is not None:
+        if isinstance(link, StreamControlLink) and self._on_control is not None:
             self._on_control(link)
-        elif isinstance(link, TlsDataLink) and self._on_data is not None:
+        elif isinstance(link, StreamDataLink) and self._on_data is not None:
             self._on_data(link)
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from atoll.domain.address import BadAddress, HostPort
 from atoll.domain.ids import NodeId
-from atoll.net.address import Address, BadAddress
 from atoll.net.private_file import PrivateFileFault, read_private, write_private
 
 PREFIX = "atoll-ticket-"
@@ -45,7 +45,7 @@ class Ticket(msgspec.Struct, frozen=True):
     """
 
     gateway: NodeId
-    addresses: tuple[Address, ...]
+    addresses: tuple[HostPort, ...]
     secret: str
     expires: int
 
@@ -109,7 +109,7 @@ class Ticket(msgspec.Struct, frozen=True):
             if len(body.gateway) != 32 or not 1 <= len(body.addresses) <= ADDRESSES_MAX:
                 problem = "names no gateway that could be dialed"
                 raise ValueError
-            addresses = tuple(Address.parse(address) for address in body.addresses)
+            addresses = tuple(HostPort.parse(address) for address in body.addresses)
         except _Damaged as damage:
             problem = str(damage)
         except BadAddress:

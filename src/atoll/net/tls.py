@@ -31,13 +31,9 @@ from atoll.domain.ids import NodeId
 from atoll.net.handshake import NONCE_BYTES, ClientHandshake
 from atoll.net.identity import Identity, node_id_of
 from atoll.net.link import CONTROL, DATA, ControlLink, DataLink, Kind, LinkSettings, WrongPeer
-from atoll.net.tls_link import TlsControlLink, TlsDataLink, TlsLink
+from atoll.net.stream_link import LINK_TYPES, StreamControlLink, StreamDataLink, StreamLink
 
-LINK_TYPES: dict[Kind, type[TlsControlLink] | type[TlsDataLink]] = {
-    CONTROL: TlsControlLink,
-    DATA: TlsDataLink,
-}
-_L = TypeVar("_L", bound=TlsLink)
+_L = TypeVar("_L", bound=StreamLink)
 
 
 def server_context(identity: Identity) -> ssl.SSLContext:
@@ -113,7 +109,7 @@ class Gate(asyncio.Protocol):
     def __init__(self, settings: LinkSettings) -> None:
         self._settings = settings
         self._transport: asyncio.Transport
-        self.done: asyncio.Future[TlsLink] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[StreamLink] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TLS stands."""
@@ -158,7 +154,7 @@ class Gate(asyncio.Protocol):
     def _received(self, data: bytes) -> None:
         raise NotImplementedError
 
-    def _finish(self, link: type[TlsLink], peer: NodeId, early: bytes) -> None:
+    def _finish(self, link: type[StreamLink], peer: NodeId, early: bytes) -> None:
         self.done.set_result(link(self._transport, peer, self._settings, early))
 
 
@@ -207,7 +203,7 @@ async def dial_control(
     """
     settings = settings or LinkSettings()
     gate = _ClientGate(expected, identity, CONTROL, settings)
-    return await _dial(host, port, gate, TlsControlLink, settings)
+    return await _dial(host, port, gate, StreamControlLink, settings)
 
 
 async def dial_data(
@@ -221,7 +217,7 @@ async def dial_data(
     """A data link to the holder of key `expected` at `host`; otherwise as `dial_control`."""
     settings = settings or LinkSettings()
     gate = _ClientGate(expected, identity, DATA, settings)
-    return await _dial(host, port, gate, TlsDataLink, settings)
+    return await _dial(host, port, gate, StreamDataLink, settings)
 
 
 async def _dial(

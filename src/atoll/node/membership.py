@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
+from atoll.domain.address import HostPort
 from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId
-from atoll.net.address import Address
 from atoll.net.identity import parse_node_id
 from atoll.net.private_file import PrivateFileFault, read_private, write_private
 from atoll.net.ticket import Ticket
@@ -34,7 +34,7 @@ class Membership:
     """A gateway by key and addresses; `secret` is what lets a new node in."""
 
     gateway: NodeId
-    addresses: tuple[Address, ...]
+    addresses: tuple[HostPort, ...]
     secret: str = ""
 
     @classmethod
@@ -60,7 +60,7 @@ class Membership:
             ) from None
         try:
             found = msgspec.json.decode(content, type=_File)
-            addresses = tuple(Address.parse(address) for address in found.addresses)
+            addresses = tuple(HostPort.parse(address) for address in found.addresses)
             return cls(parse_node_id(found.gateway), addresses)
         except (ValueError, LinkFault) as error:
             raise PrivateFileFault(

@@ -1,4 +1,8 @@
-"""A link over an open, authenticated TLS connection: frames, heartbeats, the end."""
+"""A link over one ordered, authenticated stream of bytes: frames, heartbeats, the end.
+
+What carries the bytes, TLS over TCP or a stream of QUIC, is asyncio's transport
+to it.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +40,8 @@ _PARTING_CHARS_MAX = 500
 _NO_SESSION = SessionId(0)
 
 
-class TlsLink(asyncio.Protocol):
-    """What data and control links over TLS share; made by `tls`, not by hand.
+class StreamLink(asyncio.Protocol):
+    """What data and control links share; made by `tls` and `iroh_endpoint`, not by hand.
 
     It takes over a connection whose handshake is done, keeps what arrives until
     the link is started, and owns the link's heartbeat.
@@ -232,7 +236,7 @@ class TlsLink(asyncio.Protocol):
         self._transport.abort()
 
     def _close_transport(self) -> None:
-        """Write what waits and say goodbye in TLS, for at most `close_s`."""
+        """Write what waits and end the connection properly, for at most `close_s`."""
         if not self._transport.is_closing():
             self._transport.close()
         if not self._gone.done():
@@ -254,8 +258,8 @@ class TlsLink(asyncio.Protocol):
             self._loop.call_soon(self._tell_closed, reason)
 
 
-class TlsDataLink(TlsLink):
-    """A `DataLink` over TLS."""
+class StreamDataLink(StreamLink):
+    """A `DataLink` over a stream."""
 
     kind = DATA
     _handler: DataHandler
@@ -320,8 +324,8 @@ class TlsDataLink(TlsLink):
         self._handler.on_closed(reason)
 
 
-class TlsControlLink(TlsLink):
-    """A `ControlLink` over TLS."""
+class StreamControlLink(StreamLink):
+    """A `ControlLink` over a stream."""
 
     kind = CONTROL
     _handler: ControlHandler
@@ -354,3 +358,9 @@ class TlsControlLink(TlsLink):
 
     def _tell_closed(self, reason: LinkFault | None) -> None:
         self._handler.on_closed(reason)
+
+
+LINK_TYPES: dict[Kind, type[StreamControlLink] | type[StreamDataLink]] = {
+    CONTROL: StreamControlLink,
+    DATA: StreamDataLink,
+}

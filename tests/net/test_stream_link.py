@@ -13,9 +13,7 @@ from atoll.domain.errors import LinkFault, ProtocolFault
 from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import Grant, Ping, Refused, Window
 from atoll.net.frames import encode
-from atoll.net.identity import Identity
 from atoll.net.link import ControlInbox, DataLimits, LinkLost, LinkSettings, UnusableFrame
-from atoll.net.tls import dial_control, dial_data
 
 pytestmark = pytest.mark.network
 LIMITS = DataLimits(n_embd=4, rows_max=8)
@@ -37,11 +35,11 @@ async def test_round_trip_and_flight(open_pair: Any) -> None:
         assert pair.near.kind == pair.far.kind == "data"
 
 
-async def test_large_payloads_in_both_directions(open_station: Any) -> None:
+async def test_large_payloads_in_both_directions(open_any_station: Any) -> None:
     limits = DataLimits(n_embd=4096, rows_max=512)
     window = Window(SessionId(7), Slot(1), Epoch(1, 1), 0, keep=0, rows=512, encoding="f32")
     payload = os.urandom(512 * 4096 * 4)
-    async with asyncio.timeout(20), open_station() as station:
+    async with asyncio.timeout(20), open_any_station() as station:
         near, far, near_heard, far_heard = await _pair(station, limits)
         for _ in range(2):
             near.send(window, payload)
@@ -53,13 +51,7 @@ async def test_large_payloads_in_both_directions(open_station: Any) -> None:
 
 
 async def _pair(station: Any, limits: DataLimits, **settings: Any) -> tuple[Any, Any, Any, Any]:
-    near = await dial_data(
-        "127.0.0.1",
-        station.port,
-        expected=station.identity.node_id,
-        identity=Identity.generate(),
-        settings=LinkSettings(**settings),
-    )
+    near = await station.dial_data(settings=LinkSettings(**settings))
     far = await station.data.get()
     near_heard, far_heard = _Heard(), _Heard()
     near.start(near_heard, limits)
@@ -186,11 +178,13 @@ async def test_killed_peer_is_noticed_at_once(open_station: Any, start_peer: Any
         await link.wait_closed()
 
 
-async def test_stopped_peer_is_noticed_by_its_silence(open_station: Any, start_peer: Any) -> None:
+async def test_stopped_peer_is_noticed_by_its_silence(
+    open_any_station: Any, start_peer: Any
+) -> None:
     settings = LinkSettings(heartbeat_s=0.3, missed_max=3)
     async with (
         asyncio.timeout(30),
-        open_station(settings=settings) as station,
+        open_any_station(settings=settings) as station,
         start_peer(station) as process,
     ):
         link = await station.data.get()
@@ -207,19 +201,14 @@ async def test_stopped_peer_is_noticed_by_its_silence(open_station: Any, start_p
         await link.wait_closed()
 
 
-async def test_peer_that_stops_reading_is_given_up_within_bounds(open_station: Any) -> None:
+async def test_peer_that_stops_reading_is_given_up_within_bounds(open_any_station: Any) -> None:
     bound = 4 * 1024 * 1024
     limits = DataLimits(n_embd=4096, rows_max=64)
     window = Window(SessionId(7), Slot(1), Epoch(1, 1), 0, keep=0, rows=64, encoding="f32")
     settings = LinkSettings(buffer_bytes_max=bound)
-    async with asyncio.timeout(20), open_station(settings=settings) as station:
-        near = await dial_data(
-            "127.0.0.1",
-            station.port,
-            expected=station.identity.node_id,
-            identity=Identity.generate(),
-        )
-        near._transport.pause_reading()  # type: ignore[attr-defined]
+    async with asyncio.timeout(20), open_any_station(settings=settings) as station:
+        near = await station.dial_data()
+        near._transport.pause_reading()
         far = await station.data.get()
         heard = _Heard()
         far.start(heard, limits)
@@ -236,14 +225,9 @@ async def test_peer_that_stops_reading_is_given_up_within_bounds(open_station: A
         await near.wait_closed()
 
 
-async def test_what_arrives_before_the_start_is_bounded(open_station: Any) -> None:
-    async with asyncio.timeout(10), open_station() as station:
-        near = await dial_control(
-            "127.0.0.1",
-            station.port,
-            expected=station.identity.node_id,
-            identity=Identity.generate(),
-        )
+async def test_what_arrives_before_the_start_is_bounded(open_any_station: Any) -> None:
+    async with asyncio.timeout(10), open_any_station() as station:
+        near = await station.dial_control()
         far = await station.control.get()
         near.start(_HeardControl())
         for _ in range(40):
@@ -260,11 +244,13 @@ class _HeardControl:
         pass
 
 
-async def test_stopped_peer_does_not_hold_up_closing(open_station: Any, start_peer: Any) -> None:
+async def test_stopped_peer_does_not_hold_up_closing(
+    open_any_station: Any, start_peer: Any
+) -> None:
     settings = LinkSettings(close_s=0.3)
     async with (
         asyncio.timeout(30),
-        open_station(settings=settings) as station,
+        open_any_station(settings=settings) as station,
         start_peer(station) as process,
     ):
         link = await station.data.get()
@@ -276,15 +262,9 @@ async def test_stopped_peer_does_not_hold_up_closing(open_station: Any, start_pe
         assert time.monotonic() - began_s < 2
 
 
-async def test_link_nobody_starts_is_dropped(open_station: Any) -> None:
-    async with asyncio.timeout(10), open_station() as station:
-        near = await dial_data(
-            "127.0.0.1",
-            station.port,
-            expected=station.identity.node_id,
-            identity=Identity.generate(),
-            settings=LinkSettings(handshake_s=0.4),
-        )
+async def test_link_nobody_starts_is_dropped(open_any_station: Any) -> None:
+    async with asyncio.timeout(10), open_any_station() as station:
+        near = await station.dial_data(settings=LinkSettings(handshake_s=0.4))
         assert "nobody took the link" in str(await near.wait_closed())
         heard = _Heard()
         near.start(heard, LIMITS)
@@ -308,14 +288,9 @@ async def drain(inbox: ControlInbox) -> tuple[list[ControlMessage], LinkFault | 
     return got, None
 
 
-async def test_control_round_trip_and_what_was_said_before_the_start(open_station: Any) -> None:
-    async with asyncio.timeout(10), open_station() as station:
-        near = await dial_control(
-            "127.0.0.1",
-            station.port,
-            expected=station.identity.node_id,
-            identity=Identity.generate(),
-        )
+async def test_control_round_trip_and_what_was_said_before_the_start(open_any_station: Any) -> None:
+    async with asyncio.timeout(10), open_any_station() as station:
+        near = await station.dial_control()
         far = await station.control.get()
         ours = ControlInbox(near)
         far.send(Welcome("node-1"))
@@ -334,8 +309,8 @@ async def test_control_round_trip_and_what_was_said_before_the_start(open_statio
         assert await near.wait_closed() is None
 
 
-async def test_refusal_right_after_the_link_stood_is_heard(open_station: Any) -> None:
-    async with asyncio.timeout(10), open_station() as station:
+async def test_refusal_right_after_the_link_stood_is_heard(open_any_station: Any) -> None:
+    async with asyncio.timeout(10), open_any_station() as station:
 
         async def refuse() -> None:
             far = await station.control.get()
@@ -344,26 +319,16 @@ async def test_refusal_right_after_the_link_stood_is_heard(open_station: Any) ->
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(refuse(), name="refuse")
-            near = await dial_control(
-                "127.0.0.1",
-                station.port,
-                expected=station.identity.node_id,
-                identity=Identity.generate(),
-            )
+            near = await station.dial_control()
             await asyncio.sleep(0.2)
             got, reason = await drain(ControlInbox(near))
         assert isinstance(reason, LinkLost)
         assert got == [Refusal("the ring is full", "come back later")]
 
 
-async def test_control_flood_is_bounded(open_station: Any) -> None:
-    async with asyncio.timeout(10), open_station() as station:
-        near = await dial_control(
-            "127.0.0.1",
-            station.port,
-            expected=station.identity.node_id,
-            identity=Identity.generate(),
-        )
+async def test_control_flood_is_bounded(open_any_station: Any) -> None:
+    async with asyncio.timeout(10), open_any_station() as station:
+        near = await station.dial_control()
         heard = ControlInbox(near)
         ControlInbox(await station.control.get(), limit=10)
         for _ in range(50):
