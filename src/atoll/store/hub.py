@@ -30,6 +30,7 @@ from atoll.store.web import (
     check_status,
     follow,
     open_client,
+    size_in,
 )
 
 SCHEME = "hf:"
@@ -122,7 +123,7 @@ def look_up(
     return HubFile(
         address=address(commit) if _COMMIT.fullmatch(commit) else asked,
         sha256=etag if _SHA256.fullmatch(etag) else "",
-        size_bytes=int(size) if size.isdecimal() else None,
+        size_bytes=size_in(size),
     )
 
 

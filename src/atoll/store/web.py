@@ -26,6 +26,8 @@ BACKOFF_S_MAX = 15.0
 RETRY_AFTER_S_MAX = 120.0
 """Longest wait that a server may ask for; who asks for more is given up at once."""
 SILENCE_S = 30.0
+SIZE_DIGITS_MAX = 19
+"""Longer numbers in a header are no sizes; Python refuses to read very long ones."""
 CONNECT_S = 15.0
 
 
@@ -261,10 +263,16 @@ def range_of(response: httpx.Response) -> tuple[int, int | None]:
     """(first byte, size of the whole) that a 206 says; the start is -1 if it says nothing."""
     text: str = response.headers.get("content-range", "")
     start = text.removeprefix("bytes ").partition("-")[0].strip()
-    return (int(start) if start.isdecimal() else -1), total_of(response)
+    first = size_in(start)
+    return (-1 if first is None else first), total_of(response)
 
 
 def total_of(response: httpx.Response) -> int | None:
     """Size of the whole file by Content-Range, if it says so."""
     total: str = response.headers.get("content-range", "").rpartition("/")[2].strip()
-    return int(total) if total.isdecimal() else None
+    return size_in(total)
+
+
+def size_in(text: str) -> int | None:
+    """The number of bytes that a header says; None for anything else."""
+    return int(text) if text.isdecimal() and len(text) <= SIZE_DIGITS_MAX else None
