@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -34,6 +35,15 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.touch()
     return {**kept, "ATOLL_HOME": str(home), "ATOLL_CONFIG": str(settings), **more}
+
+
+@pytest.fixture(autouse=True)
+def untouched_logging() -> Iterator[None]:
+    """Commands that run in this process set logging up; others have their own."""
+    root = logging.getLogger("atoll")
+    before = (root.handlers[:], root.level, root.propagate)
+    yield
+    root.handlers[:], root.level, root.propagate = before
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import pytest
 
 from atoll.cli.logs import set_up_logging
 from atoll.domain.errors import BadRequest
-
-
-@pytest.fixture(autouse=True)
-def untouched() -> Iterator[None]:
-    root = logging.getLogger("atoll")
-    before = (root.handlers[:], root.level, root.propagate)
-    yield
-    root.handlers[:], root.level, root.propagate = before
 
 
 def test_lines_go_to_standard_error_from_a_level_on(capsys: pytest.CaptureFixture[str]) -> None:

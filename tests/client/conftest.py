@@ -38,6 +38,7 @@ STATUS = RingStatus(
             name="reef",
             node="cd" * 32,
             address="127.0.0.1:9",
+            carrier="tls",
             first=1,
             last=29,
             ready=True,

@@ -15,7 +15,7 @@ from tests.support.hand_gateway import Heard
 from tests.support.hand_node import a_join
 from tests.support.rings import wait_until
 
-from atoll.domain.address import HostPort
+from atoll.domain.address import Address, HostPort
 from atoll.domain.control import (
     ControlMessage,
     Leave,
@@ -416,8 +416,9 @@ async def test_one_host_cannot_take_all_places_of_strangers(
 
 @pytest.mark.parametrize("host", ["..", "a..b", "\u00e9..b", "x" * 64, "a b", "[::1]"])
 async def test_a_host_that_could_not_be_dialled_is_refused(port: Port, host: str) -> None:
-    peer = await port.ask(port.file(0).secret, None, data_host=host)
-    assert "its host is no name or address" in (await refusal(peer)).problem
+    address = Address(tls=HostPort(host, 1))
+    peer = await port.ask(port.file(0).secret, None, address=address)
+    assert "a host of its address is no name or address" in (await refusal(peer)).problem
     assert port.fleet.missing == 2
 
 

@@ -9,12 +9,15 @@ import msgspec
 import pytest
 from tests.support.hand_node import a_join
 
+from atoll.domain.address import Address, HostPort
 from atoll.domain.ids import Epoch, ModelId, NodeId, ShardId
-from atoll.gateway.fleet import Member
+from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
-from atoll.gateway.ring_plan import coordinator_config, make_plan
+from atoll.gateway.ring_plan import coordinator_config, make_plan, own_address
 from atoll.model.manifest import Manifest, ShardEntry
-from atoll.net.link import ControlLink
+from atoll.net.identity import Identity
+from atoll.net.link import ControlLink, LinkSettings
+from atoll.net.transport import Transport
 
 MANIFEST = Manifest(
     model=ModelId("a" * 64),
@@ -41,29 +44,56 @@ class Link:
 
     peer: NodeId
     peer_host: str = "10.0.0.7"
-    local_host: str = "10.0.0.1"
+    peer_port: int = 5555
+    carrier: str = "tls"
+
+    @property
+    def local_host(self) -> str:
+        return "10.0.0.1" if self.carrier == "tls" else ""
 
 
-def member(place: int, *, host: str = "", machine: str = "one") -> Member:
-    join = msgspec.structs.replace(a_join("", 4000 + place), data_host=host, host_id=machine)
-    link = cast(ControlLink, Link(NodeId(str(place) * 64)))
+def member(
+    place: int,
+    *,
+    host: str = "",
+    machine: str = "one",
+    carrier: str = "tls",
+    quic: tuple[HostPort, ...] = (),
+) -> Member:
+    tls = HostPort(host, 4000 + place) if carrier == "tls" else None
+    address = Address(tls, quic, "https://relay.example" if quic else "")
+    join = msgspec.structs.replace(a_join("", 1), address=address, host_id=machine)
+    link = cast(ControlLink, Link(NodeId(str(place) * 64), carrier=carrier))
     return Member(place, f"n{place}", "owner", join, link)
 
 
 def test_each_place_gets_its_layers_and_address() -> None:
     members = [member(0), member(1, host="reef.example")]
     gateway = NodeId("9" * 64)
-    plan = make_plan(Epoch(1, 2), MANIFEST, members, OPTIONS, gateway=(gateway, 8643))
+    ours = Address(tls=HostPort("10.0.0.1", 8643))
+    plan = make_plan(Epoch(1, 2), MANIFEST, members, OPTIONS, gateway=(gateway, ours))
     assert [(s.first, s.last, s.shard[0]) for s in plan.stages] == [(1, 3, "b"), (3, 5, "c")]
-    assert [(s.host, s.port) for s in plan.stages] == [("10.0.0.7", 4000), ("reef.example", 4001)]
-    assert (plan.gateway, plan.gateway_host, plan.gateway_port) == (gateway, "10.0.0.1", 8643)
+    places = [HostPort("10.0.0.7", 4000), HostPort("reef.example", 4001)]
+    assert [s.address for s in plan.stages] == [Address(tls=place) for place in places]
+    assert (plan.gateway, plan.gateway_address) == (gateway, ours)
     assert plan.data_offset == 77
     assert (plan.epoch, plan.n_slots, plan.context, plan.rows_max) == (Epoch(1, 2), 3, 64, 32)
 
 
+def test_the_last_stage_dials_as_it_did_before() -> None:
+    key = Identity.generate()
+    transport = Transport(key, LinkSettings(), "tls", None, "https://relay.example")
+    by_tcp = own_address(member(0), transport, 8643)
+    assert by_tcp == Address(tls=HostPort("10.0.0.1", 8643), relay="https://relay.example")
+    by_udp = own_address(member(0, carrier="quic"), transport, 8643)
+    assert by_udp == Address(relay="https://relay.example")
+
+
 def test_more_or_fewer_members_than_shards_are_no_plan() -> None:
     with pytest.raises(ValueError, match="zip"):
-        make_plan(Epoch(1, 1), MANIFEST, [member(0)], OPTIONS, gateway=(NodeId("9" * 64), 1))
+        make_plan(
+            Epoch(1, 1), MANIFEST, [member(0)], OPTIONS, gateway=(NodeId("9" * 64), Address())
+        )
 
 
 @pytest.mark.parametrize(("second", "lanes"), [("one", 1), ("other", 3)])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atoll.domain.address import Address, HostPort
 from atoll.domain.control import (
     CONTROL_BYTES_MAX,
     Beat,
@@ -49,7 +50,13 @@ from atoll.net.link import DataFrame, DataLimits, UnusableFrame
 
 LIMITS = DataLimits(n_embd=3, rows_max=4)
 NUMBER = st.integers(0, 2**63 - 1)
-HOSTS = st.sampled_from(("", "reef.example", "10.0.0.1", "::1"))
+ADDRESSES = st.builds(
+    Address,
+    st.none()
+    | st.builds(HostPort, st.sampled_from(("", "reef.example", "::1")), st.integers(1, 65535)),
+    st.lists(st.just(HostPort("10.0.0.1", 7)), max_size=3).map(tuple),
+    st.sampled_from(("", "https://relay.example")),
+)
 EPOCHS = st.builds(Epoch, NUMBER, NUMBER)
 SIGNATURES = st.sampled_from([b"", bytes(64)])
 TEXT = st.text(max_size=40)
@@ -81,7 +88,7 @@ BARE: st.SearchStrategy[DataMessage] = st.one_of(
 )
 FRAMES = st.lists(window_frames() | st.tuples(BARE, st.just(b"")), max_size=8)
 MESSAGES: st.SearchStrategy[ControlMessage] = st.one_of(
-    st.builds(Join, TEXT, TEXT, HOSTS, st.integers(1, 65535), TEXT, TEXT, NUMBER, TEXT),
+    st.builds(Join, TEXT, TEXT, ADDRESSES, TEXT, TEXT, NUMBER, TEXT),
     st.builds(PlanNotice, st.binary(max_size=100), st.binary(max_size=64)),
     st.builds(Welcome, TEXT),
     st.builds(Refusal, TEXT, TEXT),
@@ -331,7 +338,9 @@ def test_our_own_oversized_messages_are_bugs() -> None:
 
 
 def a_join(**changes: Any) -> Join:
-    return msgspec.structs.replace(Join("s", "n", "h", 1, "i", "e", 1, "v"), **changes)
+    return msgspec.structs.replace(
+        Join("s", "n", Address(tls=HostPort("h", 1)), "i", "e", 1, "v"), **changes
+    )
 
 
 def a_report(**changes: Any) -> StageReport:
@@ -343,8 +352,10 @@ def a_report(**changes: Any) -> StageReport:
 @pytest.mark.parametrize(
     "message",
     [
-        a_join(data_port=0),
-        a_join(data_port=65536),
+        a_join(address=Address(tls=HostPort("a", 0))),
+        a_join(address=Address(tls=HostPort("a..b", 1))),
+        a_join(address=Address(quic=(HostPort("a.name", 1),))),
+        a_join(address=Address(relay="file:///etc")),
         a_join(name="n" * 256),
         a_join(secret="s" * 256),
         a_join(memory_free_bytes=-1),

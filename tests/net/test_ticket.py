@@ -22,7 +22,9 @@ SECRET = "s" * 43
 
 
 def a_ticket() -> Ticket:
-    return Ticket(GATEWAY, (HostPort("10.1.2.3", 8643), HostPort("::1", 1)), SECRET, 1_800_000_000)
+    return Ticket(
+        GATEWAY, (HostPort("10.1.2.3", 8643), HostPort("::1", 1)), SECRET, 1_800_000_000, 7, ""
+    )
 
 
 def packed(body: bytes) -> str:
@@ -37,6 +39,8 @@ def with_fields(**changes: Any) -> str:
         "addresses": ["10.1.2.3:8643"],
         "secret": SECRET,
         "expires": 1,
+        "udp_port": 8643,
+        "relay": "https://relay.example",
     }
     return packed(msgspec.msgpack.encode(list((fields | changes).values())))
 
@@ -63,7 +67,11 @@ def test_a_file_of_it_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_later_versions_may_add_fields() -> None:
-    assert Ticket.parse(with_fields(more="x")).secret == SECRET
+    found = Ticket.parse(with_fields(more="x"))
+    assert (found.secret, found.udp_port, found.relay) == (SECRET, 8643, "https://relay.example")
+    # Those of before had no UDP port.
+    first = [1, bytes.fromhex(GATEWAY), ["10.1.2.3:8643"], SECRET, 1]
+    assert Ticket.parse(packed(msgspec.msgpack.encode(first))).udp_port == 0
 
 
 @given(st.data())
@@ -90,6 +98,8 @@ def test_a_ticket_that_is_cut_or_mistyped_is_told(data: st.DataObject) -> None:
         ({"addresses": []}, "no gateway"),
         ({"addresses": ["a:1"] * 17}, "no gateway"),
         ({"addresses": ["nowhere"]}, "no address"),
+        ({"udp_port": 65536}, "no address"),
+        ({"relay": "file:///etc"}, "no address"),
         ({"secret": "short"}, "no secret"),
         ({"secret": "s" * 256}, "no secret"),
         ({"secret": 7}, "is no ticket"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.support.children import is_running, new_children
-from tests.support.hand_gateway import SECRET, HandGateway, Heard, open_hand_gateway, row_at
+from tests.support.hand_gateway import SECRET, HandGateway, Heard, at, open_hand_gateway, row_at
 from tests.support.rings import wait_until
 
 from atoll import __version__
@@ -244,7 +244,7 @@ async def test_only_the_neighbour_of_the_plan_may_link(formed: HandGateway) -> N
     with pytest.raises(NotWelcome, match="control"):
         await dial_control(
             "127.0.0.1",
-            formed.joined.data_port,
+            formed.data_port,
             expected=formed.node.node_id,
             identity=formed.identity,
         )
@@ -260,7 +260,7 @@ async def test_a_new_plan_is_heeded_while_the_old_one_waits_for_neighbours(
     hand: HandGateway,
 ) -> None:
     """The old plan's downstream never answers; nobody waits for it."""
-    hand.announce(hand.plan(gateway_port=1))
+    hand.announce(hand.plan(gateway_address=at(1)))
     await wait_until(new_children, what="the stage process")
     hand.epoch = Epoch(1, 2)
     async with asyncio.timeout(6):
@@ -271,7 +271,7 @@ async def test_a_new_plan_is_heeded_while_the_old_one_waits_for_neighbours(
 
 
 async def test_a_goodbye_is_heeded_while_a_plan_waits_for_neighbours(hand: HandGateway) -> None:
-    hand.announce(hand.plan(gateway_port=1))
+    hand.announce(hand.plan(gateway_address=at(1)))
     hand.control.send(Leave("enough"))
     assert await end_of(hand) is None
 

@@ -13,9 +13,10 @@ from atoll.domain.address import HostPort
 from atoll.domain.control import Leave, Refusal
 from atoll.domain.errors import LinkFault
 from atoll.net.identity import Identity
-from atoll.net.link import ControlLink, LinkSettings, WrongPeer
+from atoll.net.link import ControlLink, WrongPeer
 from atoll.net.listener import listen
-from atoll.node.dial import dial_gateway, part_for_good
+from atoll.net.transport import open_transport
+from atoll.node.dial import dial_gateway, part_for_good, way_for
 from atoll.node.membership import Membership
 
 pytestmark = pytest.mark.network
@@ -43,7 +44,8 @@ async def test_addresses_are_tried_until_the_right_key_answers() -> None:
     gateway, stranger = Identity.generate(), Identity.generate()
     async with open_gateway(stranger) as (wrong, met), open_gateway(gateway) as (right, _):
         membership = Membership(gateway.node_id, (CLOSED, wrong, right))
-        link = await dial_gateway(membership, NODE, LinkSettings())
+        async with open_transport(NODE, way="tls") as transport:
+            link = await dial_gateway(membership, transport)
         assert (link.peer, link.local_host) == (gateway.node_id, "127.0.0.1")
         link.close()
         await link.wait_closed()
@@ -55,11 +57,25 @@ async def test_the_last_reason_is_told() -> None:
     async with open_gateway(stranger) as (wrong, _):
         gateway = Identity.generate().node_id
         with pytest.raises(WrongPeer):
-            await dial_gateway(Membership(gateway, (CLOSED, wrong)), NODE, LinkSettings())
+            await _dial(Membership(gateway, (CLOSED, wrong)))
         with pytest.raises(LinkFault, match="nobody listens"):
-            await dial_gateway(Membership(gateway, (wrong, CLOSED)), NODE, LinkSettings())
+            await _dial(Membership(gateway, (wrong, CLOSED)))
         with pytest.raises(LinkFault, match="by no address"):
-            await dial_gateway(Membership(gateway, ()), NODE, LinkSettings())
+            await _dial(Membership(gateway, ()))
+
+
+async def _dial(membership: Membership) -> None:
+    async with open_transport(NODE, way="tls") as transport:
+        await dial_gateway(membership, transport)
+
+
+def test_to_a_gateway_on_this_machine_only_tcp_is_opened() -> None:
+    key = NODE.node_id
+    here, away = HostPort("127.0.0.1", 1), HostPort("10.0.0.1", 1)
+    assert way_for(Membership(key, (here,))) == "tls"
+    assert way_for(Membership(key, (here,)), "quic") == "quic"
+    assert way_for(Membership(key, (here,), relay="http://127.0.0.1:1")) == "auto"
+    assert way_for(Membership(key, (here, away))) == "auto"
 
 
 @pytest.mark.parametrize("answer", [Leave("forgotten"), Refusal("no", "ask")])

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from tests.conftest import MakeModel
 from tests.support.children import is_running, new_children
-from tests.support.hand_gateway import FIRST, LAST, WAIT_S, HandGateway, open_hand_gateway
+from tests.support.hand_gateway import FIRST, LAST, WAIT_S, HandGateway, at, open_hand_gateway
 from tests.support.loopback import Site, serving
 from tests.support.rings import wait_until
 
@@ -70,7 +70,7 @@ async def test_one_failure_is_reported_once(formed: HandGateway) -> None:
 
 
 async def test_a_stage_that_dies_while_it_waits_for_neighbours(hand: HandGateway) -> None:
-    hand.announce(hand.plan(gateway_port=1))
+    hand.announce(hand.plan(gateway_address=at(1)))
     await wait_until(new_children, what="the stage process")
     os.kill(stage_of(hand).pid, signal.SIGKILL)
     failed = await hand.heard.next_message(StageFailed)
@@ -81,7 +81,7 @@ async def test_neighbours_that_never_come(
     hand: HandGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage_host, "LINK_S", 0.5)
-    hand.announce(hand.plan(gateway_port=1))
+    hand.announce(hand.plan(gateway_address=at(1)))
     failed = await hand.heard.next_message(StageFailed)
     assert "were not linked within 0.5 s" in failed.problem
     assert "nobody listens" in failed.problem
@@ -145,7 +145,7 @@ class TestFetching:
         site.before = slow_down
         with serving(site):
             async with open_hand_gateway(model, Store(tmp_path), path=site.url) as hand:
-                hand.announce(hand.plan(gateway_port=1))
+                hand.announce(hand.plan(gateway_address=at(1)))
                 await wait_until(lambda: list(tmp_path.rglob("*.part")), what="the fetch")
                 hand.running.cancel()
                 await asyncio.wait([hand.running], timeout=WAIT_S)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from atoll.domain.address import HostPort
+from atoll.domain.address import Address, HostPort
 from atoll.domain.control import (
     ControlMessage,
     Join,
@@ -110,6 +110,12 @@ class HandGateway:
     down_heard: Heard = field(init=False)
     epoch: Epoch = field(default=Epoch(1, 1))
 
+    @property
+    def data_port(self) -> int:
+        """Where the node can be dialled."""
+        assert self.joined.address.tls is not None
+        return self.joined.address.tls.port
+
     async def welcome(self) -> None:
         async with asyncio.timeout(WAIT_S):
             self.control = await self.controls.get()
@@ -131,8 +137,7 @@ class HandGateway:
             context=CONTEXT,
             rows_max=ROWS_MAX,
             gateway=self.identity.node_id,
-            gateway_host="127.0.0.1",
-            gateway_port=self.listener.port,
+            gateway_address=at(self.listener.port),
             stages=(stage,),
         )
         return msgspec.structs.replace(plan, **changes)
@@ -144,8 +149,7 @@ class HandGateway:
             first=FIRST,
             last=LAST,
             shard=shard,
-            host="127.0.0.1",
-            port=self.joined.data_port,
+            address=self.joined.address,
         )
 
     def announce(self, plan: Plan, signer: Identity | None = None) -> None:
@@ -157,7 +161,7 @@ class HandGateway:
         """A data link to the node as its upstream, or as somebody else."""
         return await dial_data(
             "127.0.0.1",
-            self.joined.data_port,
+            self.data_port,
             expected=self.node.node_id,
             identity=identity or self.identity,
         )
@@ -199,6 +203,11 @@ class HandGateway:
 
     async def refusal(self) -> Refused:
         return await self.up_heard.next_message(Refused)
+
+
+def at(port: int) -> Address:
+    """A TCP port of this machine."""
+    return Address(tls=HostPort("127.0.0.1", port))
 
 
 LIMITS = DataLimits(N_EMBD, ROWS_MAX)

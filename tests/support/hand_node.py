@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tests.support.hand_gateway import WAIT_S, Heard
+from tests.support.hand_gateway import WAIT_S, Heard, at
 
 from atoll import __version__
 from atoll.domain.control import Join, Plan, PlanNotice, Ready, Welcome
@@ -35,7 +35,7 @@ from atoll.store.layout import FoundModel, Store
 
 
 def a_join(secret: str, port: int, **changes: Any) -> Join:
-    join = Join(secret, "hand", "127.0.0.1", port, "host", ENGINE_BUILD, 1 << 30, __version__)
+    join = Join(secret, "hand", at(port), "host", ENGINE_BUILD, 1 << 30, __version__)
     return msgspec.structs.replace(join, **changes)
 
 
@@ -83,9 +83,11 @@ class HandNode:
         self.up.start(self.up_heard, limits)
 
     async def dial_down(self, identity: Identity | None = None) -> DataLink:
+        tls = self.plan.gateway_address.tls
+        assert tls is not None
         return await dial_data(
-            self.plan.gateway_host,
-            self.plan.gateway_port,
+            tls.host,
+            tls.port,
             expected=self.plan.gateway,
             identity=identity or self.identity,
         )

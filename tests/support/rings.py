@@ -20,6 +20,7 @@ from atoll.gateway.keys import KeyStore
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.serve import KEYS_FILE, Gateway, open_gateway
 from atoll.gateway.status import RingStatus
+from atoll.net.transport import Way
 from atoll.store.layout import FoundModel, Store
 
 GREEDY = SamplingParams(temperature=0.0)
@@ -82,9 +83,11 @@ class Ring:
     def name(self) -> str:
         return self.model.name
 
-    async def add_node(self, join_file: Path, *arguments: str) -> Node:
-        """Start a node with a join file and a home of its own."""
-        home = self.folder / f"node-{len(self.nodes) + 1}"
+    async def add_node(
+        self, join_file: Path | None, *arguments: str, home: Path | None = None
+    ) -> Node:
+        """Start a node with a join file and a home of its own, or one that comes back."""
+        home = home or self.folder / f"node-{len(self.nodes) + 1}"
         log = self.folder / f"node-{len(self.nodes) + 1}.log"
         node = await start_node(
             join_file, home, log, "--model", str(self.model.path), *arguments, store=self.store
@@ -124,9 +127,12 @@ class Ring:
                 await node.process.wait()
 
 
-async def start_node(join_file: Path, home: Path, log: Path, *arguments: str, store: Store) -> Node:
+async def start_node(
+    join_file: Path | None, home: Path, log: Path, *arguments: str, store: Store
+) -> Node:
     """Start `atoll join` in a process of its own."""
-    command = ["-m", "atoll", "join", str(join_file), "--home", str(home), "--name", home.name]
+    ticket = [str(join_file)] if join_file else []
+    command = ["-m", "atoll", "join", *ticket, "--home", str(home), "--name", home.name]
     command += ["--store", str(store.home), "--threads", "1", "--threads-large", "1"]
     environment = {key: value for key, value in os.environ.items() if "ATOLL" not in key}
     with log.open("wb") as out:
@@ -150,12 +156,13 @@ async def open_ring(
     options: RingOptions,
     *,
     join: bool = True,
+    way: Way = "tls",
 ) -> AsyncIterator[Ring]:
     """A ring whose nodes have joined and are ready, unless `join` is False."""
     said: list[str] = []
     home = folder / "gateway"
     secret = KeyStore(home / KEYS_FILE).create("test").secret
-    serve = ServeOptions(options, folder / "join", port=0)
+    serve = ServeOptions(options, folder / "join", port=0, way=way)
     async with (
         AsyncExitStack() as after,
         open_gateway(model, store, home, serve, tell=said.append) as gateway,
@@ -170,6 +177,6 @@ async def open_ring(
         after.push_async_callback(ring.stop_nodes)
         if join:
             for path in gateway.join_files:
-                await ring.add_node(path)
+                await ring.add_node(path, "--link", way)
             await ring.wait_ready()
         yield ring

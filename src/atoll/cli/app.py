@@ -32,6 +32,7 @@ COMMANDS = {
     "invite": "Make a ticket with which another machine joins.",
     "join": "Join a ring: host a part of its model on this machine.",
     "leave": "Leave a gateway for good.",
+    "relay": "Run a relay: it passes packets between nodes that cannot reach each other.",
     "chat": "Talk with a served model, here or at any OpenAI-compatible address.",
     "status": "Show the running ring: its stages, their speed and memory.",
     "pull": "Bring a model onto this machine.",

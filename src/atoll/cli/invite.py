@@ -80,7 +80,7 @@ def invite(*, options: InviteFlags | None = None) -> None:
         options.owner, uses=options.uses, lifetime_s=lifetime_s
     )
     gateway = parse_node_id(running.gateway)
-    ticket = Ticket(gateway, addresses, secret, invitation.expires)
+    ticket = Ticket(gateway, addresses, secret, invitation.expires, running.udp_port, running.relay)
     if options.output is not None:
         ticket.write(options.output.expanduser())
     shown = tuple(str(address) for address in addresses)

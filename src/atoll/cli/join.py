@@ -19,6 +19,7 @@ from atoll.engine.threads import SHARED_SPIN, stage_threads
 from atoll.net.home import held_home
 from atoll.net.identity import Identity
 from atoll.net.ticket import PREFIX, TICKET_CHARS_MAX, Ticket
+from atoll.net.transport import Way
 from atoll.node.daemon import NodeDaemon
 from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions
@@ -48,6 +49,9 @@ class JoinFlags(HomeFlags, StoreFlags):
     share_cores: Annotated[bool, Parameter(negative="--own-cores")] = True
     """Whether other stages run on this machine's cores; its threads then yield sooner."""
 
+    link: Way = "auto"
+    """What carries links: `tls` over TCP, `quic` over UDP, or `auto` for what gets through."""
+
     host: str = ""
     """Address at which the other nodes reach this machine. Default: the one from which it
     reaches the gateway."""
@@ -68,6 +72,7 @@ class JoinFlags(HomeFlags, StoreFlags):
             threads_large=stage_threads(self.threads_large),
             host=self.host,
             port=self.port,
+            way=self.link,
             spin=SHARED_SPIN if self.share_cores else None,
             cache_bytes_max=size_bytes_of(self.cache_max) if self.cache_max else None,
         )

@@ -15,7 +15,7 @@ from cyclopts.validators import Number
 from atoll.cli.running import run_until_stopped
 from atoll.cli.screen import progress_bar, say, show_json
 from atoll.cli.settings import HomeFlags, StoreFlags, flags
-from atoll.domain.address import HostPort
+from atoll.domain.address import HostPort, check_relay
 from atoll.domain.errors import BadRequest
 from atoll.engine.confine import hide
 from atoll.engine.threads import SHARED_SPIN, stage_threads
@@ -23,6 +23,7 @@ from atoll.gateway.options import LINK_PORT_DEFAULT, PORT_DEFAULT, RingOptions, 
 from atoll.gateway.run import Callbacks, run_gateway
 from atoll.gateway.serve import Gateway
 from atoll.gateway.server import HOST_DEFAULT, Tls
+from atoll.net.transport import Way
 from atoll.store.find import find_or_pull
 from atoll.store.layout import FoundModel
 
@@ -70,6 +71,12 @@ class ServeFlags(HomeFlags, StoreFlags):
     link_port: Port = LINK_PORT_DEFAULT
     """Port for nodes; 0 takes any free one. Nodes come back to the port they joined at."""
 
+    link: Way = "auto"
+    """What carries links: `tls` over TCP, `quic` over UDP, or `auto` for what gets through."""
+
+    relay: str = ""
+    """A relay (http:// or https://) at which nodes meet that cannot reach each other."""
+
     advertise: tuple[str, ...] = ()
     """Where nodes reach this machine, host:port, if not at its own addresses: say, a port that
     a router forwards. May be given again."""
@@ -103,6 +110,7 @@ class ServeFlags(HomeFlags, StoreFlags):
         """
         if (self.tls_cert is None) != (self.tls_key is None):
             raise BadRequest("--tls-cert and --tls-key go together", hint="give both or neither")
+        check_relay(self.relay)
         tls = None
         if self.tls_cert and self.tls_key:
             tls = Tls(self.tls_cert.expanduser(), self.tls_key.expanduser())
@@ -125,6 +133,8 @@ class ServeFlags(HomeFlags, StoreFlags):
             advertise=tuple(
                 HostPort.parse(text, port_default=self.link_port or None) for text in self.advertise
             ),
+            way=self.link,
+            relay=self.relay,
             auth=self.auth,
             tls=tls,
         )

@@ -34,7 +34,7 @@ def stage_table(stages: tuple[StageStatus, ...]) -> Table:
         table.add_row(
             printable(stage.name),
             layer_range(stage.first, stage.last),
-            printable(stage.address),
+            printable(stage.address + (" (quic)" if stage.carrier == "quic" else "")),
             megabytes(stage.shard_bytes) if stage.ready else "loading",
             megabytes(stage.memory_bytes),
             str(stage.sessions),

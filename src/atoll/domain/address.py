@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 
 import msgspec
 
@@ -69,6 +70,19 @@ class Address(msgspec.Struct, frozen=True, omit_defaults=True):
     tls: HostPort | None = None
     quic: tuple[HostPort, ...] = ()
     relay: str = ""
+
+
+def ways_to(places: Sequence[HostPort], udp_port: int, relay: str) -> tuple[Address, ...]:
+    """The ways to a machine that is known by several TCP ports, in the order to try them.
+
+    Args:
+        places: Its TCP ports.
+        udp_port: Its UDP port at the same hosts; 0 for none.
+        relay: The relay it can be met at; empty for none.
+    """
+    quic = tuple(HostPort(p.host, udp_port) for p in places if udp_port and p.is_number)
+    ways = tuple(Address(place, quic, relay) for place in places)
+    return ways or ((Address(relay=relay),) if relay else ())
 
 
 def is_host(text: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from atoll.domain.address import Address
 from atoll.domain.ids import Epoch, ModelId, NodeId, SessionId, ShardId
 
 CONTROL_BYTES_MAX = 256 * 1024
@@ -16,15 +17,14 @@ CONTROL_BYTES_MAX = 256 * 1024
 class Join(msgspec.Struct, frozen=True, tag="join"):
     """A node asks in. `secret` is that of its ticket; empty where it was let in before.
 
-    `data_host`, `data_port`: where its upstream neighbour can reach it; an empty
-    host stands for the address from which it came.
+    `address`: where its upstream neighbour can reach it; an empty host of `tls`
+    stands for the one from which it came.
     `host_id` is equal for nodes that share a machine (they share its cores).
     """
 
     secret: str
     name: str
-    data_host: str
-    data_port: int
+    address: Address
     host_id: str
     engine_build: str
     memory_free_bytes: int
@@ -39,8 +39,7 @@ class StagePlan(msgspec.Struct, frozen=True):
     first: int
     last: int
     shard: ShardId
-    host: str
-    port: int
+    address: Address
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -61,8 +60,7 @@ class Plan(msgspec.Struct, frozen=True):
     context: int
     rows_max: int
     gateway: NodeId
-    gateway_host: str
-    gateway_port: int
+    gateway_address: Address
     stages: tuple[StagePlan, ...]
     data_offset: int = 0
 
@@ -75,9 +73,14 @@ class PlanNotice(msgspec.Struct, frozen=True, tag="plan"):
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
-    """The node is in; a plan follows when the ring is complete."""
+    """The node is in; a plan follows when the ring is complete.
+
+    `outside` is where the gateway sees the node's UDP port, host:port; empty if it
+    does not. A node behind address translation cannot know.
+    """
 
     name: str
+    outside: str = ""
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal"):

@@ -28,12 +28,12 @@ from atoll.gateway.fleet import Fleet
 from atoll.gateway.mailbox import Mailbox
 from atoll.gateway.options import RingOptions
 from atoll.gateway.ring_driver import RingDriver
-from atoll.gateway.ring_plan import coordinator_config, make_plan
+from atoll.gateway.ring_plan import coordinator_config, make_plan, own_address
 from atoll.gateway.stalls import Stalls
 from atoll.model.manifest import Manifest
 from atoll.net.identity import Identity
-from atoll.net.link import DATA, DataLink, Kind, LinkSettings
-from atoll.net.tls import dial_data
+from atoll.net.link import DATA, DataLink, Kind
+from atoll.net.transport import Transport
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,6 @@ class Conductor:
         ends: EndsOptions,
         incarnation: int,
         tell: Callable[[str], None],
-        settings: LinkSettings | None = None,
     ) -> None:
         self._name = model_name
         self._manifest = manifest
@@ -92,7 +91,6 @@ class Conductor:
         self._incarnation = incarnation
         self._counter = 0
         self._tell = tell
-        self._settings = settings or LinkSettings()
         self._created = int(time.time())
         self._ends: EndsProcess | None = None
         self._ends_ended = False
@@ -106,11 +104,15 @@ class Conductor:
         self._last_linked = asyncio.Event()
         self._rearranging = asyncio.Event()
         self.became_ready = asyncio.Event()
-        self.link_port = 0
-        """Where the last stage dials us; set once the port is open."""
+        self._link_port = 0
+        self._transport: Transport | None = None
         fleet.on_rearranged = self._rearranging.set
         fleet.on_lost = self._fail
         fleet.on_session_failed = self._session_failed
+
+    def open(self, transport: Transport, link_port: int) -> None:
+        """Nodes are dialled over this, and reach us at this TCP port; before `run`."""
+        self._transport, self._link_port = transport, link_port
 
     # What the HTTP side asks
 
@@ -279,13 +281,17 @@ class Conductor:
         members = self._fleet.members
         if self._fleet.missing:
             raise RingDown("a node left before the ring was formed")
+        assert self._transport is not None
         self._counter += 1
         plan = make_plan(
             Epoch(self._incarnation, self._counter),
             self._manifest,
             members,
             self._options,
-            gateway=(self._identity.node_id, self.link_port),
+            gateway=(
+                self._identity.node_id,
+                own_address(members[-1], self._transport, self._link_port),
+            ),
         )
         self._plan = plan
         driver = RingDriver(
@@ -329,15 +335,10 @@ class Conductor:
 
     async def _dial_first(self, stage: StagePlan) -> DataLink:
         """Dial the first stage until it knows the plan too; `FORM_S` bounds it."""
+        assert self._transport is not None
         while True:
             try:
-                link = await dial_data(
-                    stage.host,
-                    stage.port,
-                    expected=stage.node,
-                    identity=self._identity,
-                    settings=self._settings,
-                )
+                link = await self._transport.dial_data(stage.address, expected=stage.node)
                 self._dial_fault = None
                 return link
             except LinkFault as fault:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,6 +29,7 @@ from atoll.domain.errors import AtollError, LinkFault, RingDown
 from atoll.domain.ids import Epoch, NodeId
 from atoll.engine.library import PACKAGE, PACKAGE_VERSION
 from atoll.gateway.join_files import JoinFiles
+from atoll.gateway.member import Member, outside_of
 from atoll.gateway.register import NAME_CHARS_MAX, EnrolledNode, Register
 from atoll.net.link import ControlLink, peer_text
 
@@ -48,21 +48,6 @@ TEXT_CHARS_MAX = 500
 WATCH_S = 1.0
 """How often the register is looked at for nodes that were revoked or set to rest."""
 GIB = 1024**3
-
-
-@dataclass(slots=True)
-class Member:
-    """A node that is in; a spare has no place."""
-
-    place: int | None
-    name: str
-    owner: str
-    join: Join
-    link: ControlLink
-    ready: Ready | None = None
-    report: StageReport | None = None
-    resting: bool = False
-    told_to_stay: bool = False
 
 
 class Fleet:
@@ -279,7 +264,7 @@ class Fleet:
             name = f"{name}-{link.peer[:6]}"
         member = Member(None, name, enrolled.owner, message, link, resting=enrolled.resting)
         self._members[link.peer] = member
-        link.send(Welcome(name))
+        link.send(Welcome(name, outside_of(link)))
         if self.missing and not enrolled.resting:
             self._settle(member, invitation)
         else:

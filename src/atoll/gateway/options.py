@@ -7,6 +7,7 @@ from pathlib import Path
 
 from atoll.domain.address import HostPort
 from atoll.gateway.server import HOST_DEFAULT, Tls
+from atoll.net.transport import Way
 
 PORT_DEFAULT = 8642
 LINK_PORT_DEFAULT = 8643
@@ -55,6 +56,8 @@ class ServeOptions:
         port: Port of the API; 0 takes any free one.
         link_host: HostPort on which nodes are listened to.
         link_port: Port for nodes; 0 takes any free one.
+        way: What may carry links: "tls", "quic", or "auto" for what gets through.
+        relay: A relay at which nodes meet that cannot reach each other.
         advertise: Where nodes reach it, if not there: a forwarded port of a router.
         join_dir: Where join files are written.
         auth: Ask for API keys.
@@ -68,5 +71,7 @@ class ServeOptions:
     link_host: str = HOST_DEFAULT
     link_port: int = 0
     advertise: tuple[HostPort, ...] = ()
+    way: Way = "auto"
+    relay: str = ""
     auth: bool = True
     tls: Tls | None = field(default=None)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
 from atoll.domain.control import Plan, StagePlan
 from atoll.domain.ids import Epoch, NodeId
-from atoll.gateway.fleet import Member
+from atoll.gateway.member import Member, address_of
 from atoll.gateway.options import RingOptions
 from atoll.model.manifest import Manifest
+from atoll.net.transport import Transport
 from atoll.ring.coordinator_messages import EXACT_ROWS_MAX, CoordinatorConfig
 from atoll.ring.messages import credits_for
 
@@ -23,7 +25,7 @@ def make_plan(
     members: Sequence[Member],
     options: RingOptions,
     *,
-    gateway: tuple[NodeId, int],
+    gateway: tuple[NodeId, Address],
 ) -> Plan:
     """The plan of one epoch.
 
@@ -32,9 +34,9 @@ def make_plan(
         manifest: The model, with a shard for each member.
         members: Who computes, in ring order.
         options: The ring's shape.
-        gateway: Our key, and the port at which the last stage dials us.
+        gateway: Our key, and where the last stage dials us.
     """
-    node_id, port = gateway
+    node_id, address = gateway
     stages = tuple(
         StagePlan(
             node=member.link.peer,
@@ -42,9 +44,7 @@ def make_plan(
             first=entry.first,
             last=entry.last,
             shard=entry.shard,
-            # Where it says it can be reached, else where it came from.
-            host=member.join.data_host or member.link.peer_host,
-            port=member.join.data_port,
+            address=address_of(member),
         )
         for member, entry in zip(members, manifest.shards, strict=True)
     )
@@ -59,10 +59,24 @@ def make_plan(
         context=options.context,
         rows_max=options.rows_max,
         gateway=node_id,
-        # The address at which the last stage reached us before.
-        gateway_host=members[-1].link.local_host,
-        gateway_port=port,
+        gateway_address=address,
         stages=stages,
+    )
+
+
+def own_address(last: Member, transport: Transport, port: int) -> Address:
+    """Where the last stage dials us: as it did before, or by UDP.
+
+    Args:
+        last: The last stage's node.
+        transport: What takes our links.
+        port: Our TCP port for nodes.
+    """
+    host, endpoint = last.link.local_host, transport.endpoint
+    return Address(
+        tls=HostPort(host, port) if host else None,
+        quic=endpoint.addresses[:ADDRESSES_MAX] if endpoint else (),
+        relay=transport.relay,
     )
 
 

@@ -93,6 +93,8 @@ def _marked(
         certificate=certificate,
         gateway=gateway.key,
         addresses=tuple(str(address) for address in gateway.addresses),
+        udp_port=gateway.udp_port,
+        relay=options.relay,
     )
     return kept_run_file(home, mark)
 

@@ -22,7 +22,7 @@ RUN_FILE_BYTES_MAX = 64 * 1024
 
 class RunFile(msgspec.Struct, frozen=True):
     """Where a gateway is: for users (`url`, `key`), and for nodes (its own key, `gateway`,
-    and `addresses`). `key` is empty where it asks for none.
+    `addresses`, `udp_port`, `relay`). `key` is empty where it asks for none.
     """
 
     url: str
@@ -32,6 +32,8 @@ class RunFile(msgspec.Struct, frozen=True):
     certificate: str = ""
     gateway: str = ""
     addresses: tuple[str, ...] = ()
+    udp_port: int = 0
+    relay: str = ""
 
     def __repr__(self) -> str:
         return f"RunFile(url={self.url!r}, pid={self.pid}, model={self.model!r})"

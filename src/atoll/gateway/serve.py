@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,10 @@ from atoll.gateway.status import RingStatus, ring_status
 from atoll.model.architectures import boundaries
 from atoll.model.manifest import Manifest, describe, kv_bytes, make_manifest
 from atoll.model.parts import open_model
-from atoll.net.address import own_addresses
+from atoll.net.address import is_loopback, own_addresses
 from atoll.net.identity import Identity, next_incarnation
-from atoll.net.listener import listen
 from atoll.net.ticket import Ticket
+from atoll.net.transport import Transport, open_transport
 from atoll.plan.equal import equal_cut
 from atoll.store.layout import FoundModel, Store
 from atoll.store.shards import ensure_shard, shard_path
@@ -49,12 +49,14 @@ MEMORY_SPARE = 1.2
 class Gateway:
     """A running gateway.
 
-    `url` is the API's base without `/v1`; `key` and `addresses` are what nodes
-    know it by; `join_files` hold a ticket for each place of the ring.
+    `url` is the API's base without `/v1`; `key`, `addresses` and `udp_port` (0:
+    none) are what nodes know it by; `join_files` hold a ticket for each place of
+    the ring.
     """
 
     url: str
     key: NodeId
+    udp_port: int
     addresses: tuple[HostPort, ...]
     join_files: tuple[Path, ...]
     conductor: Conductor
@@ -120,9 +122,9 @@ async def open_gateway(
     text = await TextProcess.start(model.path)
     try:
         async with (
-            listen(
+            _open_links(identity, options) as transport,
+            transport.listen(
                 *(options.link_host, options.link_port),
-                identity=identity,
                 authorise=conductor.authorise,
                 on_control=fleet.on_control,
                 on_data=conductor.on_data,
@@ -135,10 +137,11 @@ async def open_gateway(
             _attended(conductor, fleet),
         ):
             addresses = options.advertise or own_addresses(options.link_host, listener.port)
-            tickets = _ticket_maker(identity, addresses)
-            conductor.link_port = listener.port
+            tickets = _ticket_maker(transport, addresses)
+            conductor.open(transport, listener.port)
             files = fleet.open(JoinFiles(options.join_dir, register, tickets))
-            yield Gateway(url, identity.node_id, addresses, tuple(files), conductor, status)
+            reach = (identity.node_id, transport.udp_port, addresses, tuple(files))
+            yield Gateway(url, *reach, conductor, status)
     except ExceptionGroup as group:
         # What the caller's block or the conductor raised leaves as it came.
         if len(group.exceptions) > 1:
@@ -165,9 +168,33 @@ async def _attended(conductor: Conductor, fleet: Fleet) -> AsyncIterator[None]:
             fleet.close()
 
 
-def _ticket_maker(identity: Identity, addresses: tuple[HostPort, ...]) -> MakeTicket:
+def _open_links(
+    identity: Identity, options: ServeOptions
+) -> AbstractAsyncContextManager[Transport]:
+    """What carries links; to nodes of this machine alone that is TCP, unless told."""
+    way = options.way
+    if way == "auto" and is_loopback(options.link_host) and not options.relay:
+        way = "tls"
+    return open_transport(
+        identity,
+        way=way,
+        host=options.link_host,
+        # The same number as for TCP, so that a router needs one rule.
+        port=options.link_port,
+        relays=[options.relay] if options.relay else [],
+    )
+
+
+def _ticket_maker(transport: Transport, addresses: tuple[HostPort, ...]) -> MakeTicket:
     def make_ticket(invitation: Invitation, secret: str) -> Ticket:
-        return Ticket(identity.node_id, addresses, secret, invitation.expires)
+        return Ticket(
+            transport.identity.node_id,
+            addresses,
+            secret,
+            invitation.expires,
+            transport.udp_port,
+            transport.relay,
+        )
 
     return make_ticket
 

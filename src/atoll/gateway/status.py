@@ -10,14 +10,18 @@ import msgspec
 import psutil
 
 from atoll import __version__
+from atoll.domain.address import Address
 from atoll.engine.process import missing
 from atoll.gateway.conductor import Conductor
-from atoll.gateway.fleet import Fleet, Member
+from atoll.gateway.fleet import Fleet
+from atoll.gateway.member import Member, address_of
 from atoll.model.manifest import Manifest
 
 
 class StageStatus(msgspec.Struct, frozen=True):
     """One stage. Milliseconds are means over its decode steps since it was loaded.
+
+    `carrier` is what carries its control link: "tls" or "quic".
 
     Of a step's time `engine_ms` is spent inside llama.cpp, `convert_ms` in the
     rest of the stage process, `pipe_ms` between node and stage process, and
@@ -27,6 +31,7 @@ class StageStatus(msgspec.Struct, frozen=True):
     name: str
     node: str
     address: str
+    carrier: str
     first: int
     last: int
     ready: bool
@@ -129,7 +134,8 @@ def _stage(member: Member, first: int, last: int) -> StageStatus:
     return StageStatus(
         name=member.name,
         node=member.link.peer,
-        address=f"{member.join.data_host}:{member.join.data_port}",
+        address=_shown(address_of(member)),
+        carrier=member.link.carrier,
         first=first,
         last=last,
         ready=ready is not None,
@@ -147,6 +153,12 @@ def _stage(member: Member, first: int, last: int) -> StageStatus:
         sessions=report.sessions if report else 0,
         isolation_missing=missing(report.isolation) if report else (),
     )
+
+
+def _shown(address: Address) -> str:
+    """Where a stage is dialled first."""
+    places = (*((address.tls,) if address.tls else ()), *address.quic)
+    return str(places[0]) if places else address.relay
 
 
 def _lap(conductor: Conductor) -> LapStatus | None:

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import msgspec
 
-from atoll.domain.address import is_host
+from atoll.domain.address import check
 from atoll.domain.control import (
     CONTROL_BYTES_MAX,
     Beat,
@@ -304,11 +304,11 @@ def _problem_with_control(message: ControlMessage) -> str:
     """What is wrong with a control message; empty if nothing is."""
     match message:
         case Join():
-            if not 1 <= message.data_port <= 65535:
-                return f"port {message.data_port} is out of range"
-            if message.data_host and not is_host(message.data_host):
-                return "its host is no name or address"
-            texts = (message.name, message.data_host, message.host_id, message.engine_build)
+            try:
+                check(message.address, may_be_open=True)
+            except ProtocolFault as fault:
+                return fault.problem
+            texts = (message.name, message.host_id, message.engine_build)
             if max(map(len, (*texts, message.secret, message.version))) > 255:
                 return "a text is longer than 255 characters"
             return _range_problem((message.memory_free_bytes,))

@@ -46,7 +46,7 @@ class IrohStream(asyncio.Transport):
 
         `warms`: open the stream that warms the connection; `warmed`: take one.
         """
-        super().__init__({"peername": outside_address(connection)})
+        super().__init__({"peername": outside_address(connection), "carrier": "quic"})
         self._iroh_error: type[Exception] = iroh_patch.load().IrohError
         self._connection = connection
         self._send, self._recv = pair.send(), pair.recv()

@@ -142,8 +142,16 @@ class Link(Protocol):
         """The address the other side has, seen from here."""
 
     @property
+    def carrier(self) -> str:
+        """What carries it: "tls" or "quic"."""
+
+    @property
+    def peer_port(self) -> int:
+        """The port that the other side has, seen from here; 0 if it is not known."""
+
+    @property
     def local_host(self) -> str:
-        """The address that this side has on the link."""
+        """The address that this side has on the link; empty if it is not known."""
 
     @property
     def is_closed(self) -> bool:

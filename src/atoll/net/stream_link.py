@@ -69,6 +69,8 @@ class StreamLink(asyncio.Protocol):
         self._gone: asyncio.Future[None] = self._loop.create_future()
         address = transport.get_extra_info("peername")
         self._peer_host = str(address[0]) if address else ""
+        self._peer_port = int(address[1]) if address else 0
+        self._carrier = str(transport.get_extra_info("carrier") or "tls")
         own = transport.get_extra_info("sockname")
         self._local_host = str(own[0]) if own else ""
         transport.set_protocol(self)
@@ -86,6 +88,16 @@ class StreamLink(asyncio.Protocol):
     def peer_host(self) -> str:
         """The address the other side has, seen from here."""
         return self._peer_host
+
+    @property
+    def carrier(self) -> str:
+        """What carries it: "tls" or "quic"."""
+        return self._carrier
+
+    @property
+    def peer_port(self) -> int:
+        """The port that the other side has, seen from here; 0 if it is not known."""
+        return self._peer_port
 
     @property
     def local_host(self) -> str:

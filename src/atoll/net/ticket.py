@@ -14,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from atoll.domain.address import BadAddress, HostPort
+from atoll.domain.address import BadAddress, HostPort, check_relay
+from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId
 from atoll.net.private_file import PrivateFileFault, read_private, write_private
 
@@ -34,20 +35,25 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     addresses: tuple[str, ...]
     secret: str
     expires: int
+    udp_port: int = 0
+    relay: str = ""
 
 
 class Ticket(msgspec.Struct, frozen=True):
     """An invitation as it is handed over.
 
     `addresses` are tried in order; whoever answers has to hold the key
-    `gateway`. `expires` is in seconds since 1970, for people: the gateway
-    decides, by its own clock.
+    `gateway`. `udp_port` is that of QUIC at the same hosts (0: none), `relay` a
+    relay at which the gateway's nodes meet. `expires` is in seconds since 1970,
+    for people: the gateway decides, by its own clock.
     """
 
     gateway: NodeId
     addresses: tuple[HostPort, ...]
     secret: str
     expires: int
+    udp_port: int = 0
+    relay: str = ""
 
     def __repr__(self) -> str:
         return f"Ticket(gateway={self.gateway!r}, addresses={self.addresses!r})"
@@ -61,6 +67,8 @@ class Ticket(msgspec.Struct, frozen=True):
                 tuple(str(address) for address in self.addresses),
                 self.secret,
                 self.expires,
+                self.udp_port,
+                self.relay,
             )
         )
         packed = base64.urlsafe_b64encode(body + _checksum(body)).decode().rstrip("=")
@@ -110,14 +118,24 @@ class Ticket(msgspec.Struct, frozen=True):
                 problem = "names no gateway that could be dialed"
                 raise ValueError
             addresses = tuple(HostPort.parse(address) for address in body.addresses)
+            if not 0 <= body.udp_port <= 65535:
+                raise BadAddress("the UDP port is out of range")
+            check_relay(body.relay)
         except _Damaged as damage:
             problem = str(damage)
-        except BadAddress:
+        except LinkFault:
             problem = "names no address that could be dialed"
         except (ValueError, RecursionError):
             pass
         else:
-            return cls(NodeId(body.gateway.hex()), addresses, body.secret, body.expires)
+            return cls(
+                NodeId(body.gateway.hex()),
+                addresses,
+                body.secret,
+                body.expires,
+                body.udp_port,
+                body.relay,
+            )
         raise PrivateFileFault(
             f"{source} {problem}", hint="copy it whole, or ask the gateway's operator for a new one"
         )

@@ -37,7 +37,14 @@ class Transport:
     settings: LinkSettings
     way: Way
     endpoint: IrohEndpoint | None
+    relay: str = ""
+    """Where others can meet the endpoint; empty for nowhere."""
     _quic_peers: set[NodeId] = field(default_factory=set)
+
+    @property
+    def udp_port(self) -> int:
+        """The port of QUIC; 0 where there is none."""
+        return self.endpoint.port if self.endpoint else 0
 
     async def dial_control(self, address: Address, *, expected: NodeId) -> ControlLink:
         """A control link to the holder of key `expected`; `start` it next.
@@ -172,4 +179,4 @@ async def open_transport(
     async with open_endpoint(
         identity, host=host, port=port, relays=relays, settings=settings
     ) as endpoint:
-        yield Transport(identity, settings, way, endpoint)
+        yield Transport(identity, settings, way, endpoint, relays[0] if relays else "")

@@ -14,6 +14,7 @@ import msgspec
 import psutil
 
 from atoll import __version__
+from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
 from atoll.domain.control import (
     ControlMessage,
     Join,
@@ -43,8 +44,9 @@ from atoll.net.link import (
     LinkLost,
     LinkSettings,
 )
-from atoll.net.listener import Listener, listen
-from atoll.node.dial import dial_gateway
+from atoll.net.listener import Listener
+from atoll.net.transport import Transport, open_transport
+from atoll.node.dial import dial_gateway, is_here, way_for
 from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions, host_id
 from atoll.node.stage_host import StageHost
@@ -53,6 +55,8 @@ from atoll.store.layout import Store
 log = logging.getLogger(__name__)
 
 REPORT_S = 1.0
+LOOPBACK = "127.0.0.1"
+ANYWHERE = "0.0.0.0"  # noqa: S104 - neighbours on other machines are to reach it
 JOIN_S = 15.0
 """How long the gateway may take to answer an introduction."""
 
@@ -92,6 +96,8 @@ class NodeDaemon:
         self._plans: asyncio.Queue[Plan] = asyncio.Queue(maxsize=1)
         self._stage: StageHost | None = None
         self._link: ControlLink | None = None
+        self._transport: Transport | None = None
+        self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self, membership: Membership) -> None:
         """Join, serve, and return when the gateway says goodbye.
@@ -103,29 +109,51 @@ class NodeDaemon:
         if self._options.spin is not None:
             shorten_slices()
         self._gateway = membership.gateway
-        link = await dial_gateway(membership, self._identity, self._settings)
-        self._link = link
-        try:
-            async with listen(
-                self._options.host or link.local_host,
-                self._options.port,
-                identity=self._identity,
-                authorise=self._authorise,
-                on_data=self._on_data,
-                settings=self._settings,
-            ) as listener:
-                await self._serve(link, self._introduction(membership.secret, listener))
-        except LinkFault as fault:
-            link.close(fault)
-            raise
-        finally:
-            link.close()
+        async with open_transport(
+            self._identity,
+            way=way_for(membership, self._options.way),
+            host=LOOPBACK if is_here(membership) else ANYWHERE,
+            relays=[membership.relay] if membership.relay else [],
+            settings=self._settings,
+        ) as transport:
+            self._transport = transport
+            link = await dial_gateway(membership, transport)
+            self._link = link
+            try:
+                async with transport.listen(
+                    self._options.host or link.local_host or LOOPBACK,
+                    self._options.port,
+                    authorise=self._authorise,
+                    on_data=self._on_data,
+                ) as listener:
+                    address = self._own_address(listener, membership.relay)
+                    await self._serve(link, self._introduction(membership.secret, address))
+            except LinkFault as fault:
+                link.close(fault)
+                raise
+            finally:
+                link.close()
+
+    def _own_address(self, listener: Listener, relay: str) -> Address:
+        """Where the upstream neighbour can reach us, as far as this machine knows."""
+        assert self._transport is not None
+        assert self._link is not None
+        endpoint = self._transport.endpoint
+        host = "" if is_wildcard(listener.host) else listener.host
+        # Who came by UDP alone knows no address of its own that TCP could reach.
+        by_tcp = bool(self._options.host or self._link.local_host)
+        return Address(
+            tls=HostPort(host, listener.port) if by_tcp else None,
+            quic=endpoint.addresses[: ADDRESSES_MAX - 2] if endpoint else (),
+            relay=relay if endpoint else "",
+        )
 
     async def _serve(self, link: ControlLink, introduction: Join) -> None:
         inbox = ControlInbox(link)
         link.send(introduction)
         try:
             async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
                 background = [
                     tasks.create_task(self._report_often(link), name="report"),
                     tasks.create_task(self._carry_out(), name="carry-out-plans"),
@@ -141,12 +169,11 @@ class NodeDaemon:
         except* AtollError as group:
             raise group.exceptions[0] from None
 
-    def _introduction(self, secret: str, listener: Listener) -> Join:
+    def _introduction(self, secret: str, address: Address) -> Join:
         return Join(
             secret=secret,
             name=self._options.name,
-            data_host="" if is_wildcard(listener.host) else listener.host,
-            data_port=listener.port,
+            address=address,
             host_id=host_id(),
             engine_build=f"{PACKAGE}-{PACKAGE_VERSION}",
             memory_free_bytes=psutil.virtual_memory().available,
@@ -174,8 +201,9 @@ class NodeDaemon:
     def _obey(self, message: ControlMessage) -> bool:
         """Act on one message of the gateway; False: it was the last."""
         match message:
-            case Welcome(name):
+            case Welcome(name, outside):
                 self._welcomed()
+                self._note_outside(outside)
                 self._tell(f"joined as {name}; waiting for the ring to be complete")
             case PlanNotice():
                 plan = self._checked_plan(message)
@@ -191,6 +219,13 @@ class NodeDaemon:
             case _:
                 raise ProtocolFault(f"the gateway sent a {type(message).__name__}")
         return True
+
+    def _note_outside(self, outside: str) -> None:
+        """The gateway tells where it sees our UDP port: with that, others get through to it."""
+        endpoint = self._transport.endpoint if self._transport is not None else None
+        if endpoint is not None and outside and self._tasks is not None:
+            place = HostPort.parse(outside)
+            self._tasks.create_task(endpoint.add_outside_address(place), name="outside-address")
 
     def _checked_plan(self, notice: PlanNotice) -> Plan:
         """The plan, if the gateway that was pinned signed it and it is newer than the last."""
@@ -229,14 +264,14 @@ class NodeDaemon:
                 self._send(StageFailed(plan.epoch, error.problem))
 
         try:
+            assert self._transport is not None
             stage = StageHost(
                 plan,
-                self._identity,
+                self._transport,
                 self._store,
                 self._options,
                 report=self._send,
                 died=failed,
-                settings=self._settings,
             )
             self._stage = stage
             mine = stage.mine

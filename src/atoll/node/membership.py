@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from atoll.domain.address import HostPort
+from atoll.domain.address import Address, HostPort, check_relay, ways_to
 from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId
 from atoll.net.identity import parse_node_id
@@ -26,6 +26,8 @@ FILE_BYTES_MAX = 64 * 1024
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gateway: str
     addresses: tuple[str, ...]
+    udp_port: int = 0
+    relay: str = ""
     version: int = 1
 
 
@@ -36,11 +38,18 @@ class Membership:
     gateway: NodeId
     addresses: tuple[HostPort, ...]
     secret: str = ""
+    udp_port: int = 0
+    relay: str = ""
+
+    @property
+    def ways(self) -> tuple[Address, ...]:
+        """How to reach the gateway, in the order to try."""
+        return ways_to(self.addresses, self.udp_port, self.relay)
 
     @classmethod
     def of_ticket(cls, ticket: Ticket) -> Membership:
         """What a ticket says."""
-        return cls(ticket.gateway, ticket.addresses, ticket.secret)
+        return cls(ticket.gateway, ticket.addresses, ticket.secret, ticket.udp_port, ticket.relay)
 
     @classmethod
     def load(cls, home: Path) -> Membership:
@@ -61,7 +70,8 @@ class Membership:
         try:
             found = msgspec.json.decode(content, type=_File)
             addresses = tuple(HostPort.parse(address) for address in found.addresses)
-            return cls(parse_node_id(found.gateway), addresses)
+            check_relay(found.relay)
+            return cls(parse_node_id(found.gateway), addresses, "", found.udp_port, found.relay)
         except (ValueError, LinkFault) as error:
             raise PrivateFileFault(
                 f"{path} cannot be read: {error}", hint="join again with a ticket"
@@ -73,7 +83,8 @@ class Membership:
         Raises:
             PrivateFileFault: The home cannot be written.
         """
-        file = _File(self.gateway, tuple(str(address) for address in self.addresses))
+        addresses = tuple(str(address) for address in self.addresses)
+        file = _File(self.gateway, addresses, self.udp_port, self.relay)
         write_private(home / FILE, msgspec.json.encode(file) + b"\n", replace=True)
 
 

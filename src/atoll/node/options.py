@@ -8,6 +8,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from atoll.net.transport import Way
+
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
@@ -23,6 +25,7 @@ class NodeOptions:
         host: Address at which the upstream neighbour can reach this node; empty:
             the one from which this machine reaches the gateway.
         port: Port for it; 0 takes any free one.
+        way: What may carry links: "tls", "quic", or "auto" for what gets through.
         spin: Iterations that idle worker threads spin where stages share cores,
             which also take turns in short slices; None: the cores are its own.
         cache_bytes_max: What shards and partial downloads may take on the disk
@@ -35,6 +38,7 @@ class NodeOptions:
     threads_large: int
     host: str = ""
     port: int = 0
+    way: Way = "auto"
     spin: int | None = None
     cache_bytes_max: int | None = None
 

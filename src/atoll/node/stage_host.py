@@ -24,9 +24,8 @@ from atoll.engine.stage_client import StageProcess
 from atoll.engine.stage_messages import Computed, Loaded, StageOptions
 from atoll.model.manifest import describe, kv_bytes
 from atoll.model.parts import open_model
-from atoll.net.identity import Identity
-from atoll.net.link import DataLink, LinkSettings
-from atoll.net.tls import dial_data
+from atoll.net.link import DataLink
+from atoll.net.transport import Transport
 from atoll.node.options import NodeOptions
 from atoll.node.stage_driver import StageDriver
 from atoll.store.cache import prune
@@ -60,21 +59,19 @@ class StageHost:
     def __init__(
         self,
         plan: Plan,
-        identity: Identity,
+        transport: Transport,
         store: Store,
         options: NodeOptions,
         *,
         report: Callable[[SessionFailed], None],
         died: Callable[[AtollError], None],
-        settings: LinkSettings,
     ) -> None:
         self._plan = plan
-        self._identity = identity
+        self._transport = transport
         self._store = store
         self._options = options
-        self._settings = settings
         self._died = died
-        places = [i for i, s in enumerate(plan.stages) if s.node == identity.node_id]
+        places = [i for i, s in enumerate(plan.stages) if s.node == transport.identity.node_id]
         if len(places) != 1:
             raise ProtocolFault(f"the plan gives this node {len(places)} stages, not one")
         self._place = places[0]
@@ -215,21 +212,15 @@ class StageHost:
         plan = self._plan
         if self._place + 1 < len(plan.stages):
             after = plan.stages[self._place + 1]
-            peer, host, port = after.node, after.host, after.port
+            peer, address = after.node, after.address
         else:
-            peer, host, port = plan.gateway, plan.gateway_host, plan.gateway_port
+            peer, address = plan.gateway, plan.gateway_address
         problem: LinkFault | None = None
         try:
             async with asyncio.timeout(LINK_S):
                 while True:
                     try:
-                        link = await dial_data(
-                            host,
-                            port,
-                            expected=peer,
-                            identity=self._identity,
-                            settings=self._settings,
-                        )
+                        link = await self._transport.dial_data(address, expected=peer)
                         problem = None
                         break
                     except LinkFault as fault:

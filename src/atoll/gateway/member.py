@@ -1,0 +1,44 @@
+"""A node that is in, and where it can be dialled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
+from atoll.domain.control import Join, Ready, StageReport
+from atoll.net.link import ControlLink
+
+
+@dataclass(slots=True)
+class Member:
+    """A node that is in; a spare has no place."""
+
+    place: int | None
+    name: str
+    owner: str
+    join: Join
+    link: ControlLink
+    ready: Ready | None = None
+    report: StageReport | None = None
+    resting: bool = False
+    told_to_stay: bool = False
+
+
+def address_of(member: Member) -> Address:
+    """Where a member can be dialled: as it says, filled in by what is seen from here."""
+    said, link = member.join.address, member.link
+    tls = HostPort(said.tls.host or link.peer_host, said.tls.port) if said.tls else None
+    outside = outside_of(link)
+    seen = (HostPort.parse(outside),) if outside else ()
+    quic = tuple(dict.fromkeys((*(p for p in seen if p.is_number), *said.quic)))
+    return Address(tls if tls and tls.host else None, quic[:ADDRESSES_MAX], said.relay)
+
+
+def outside_of(link: ControlLink) -> str:
+    """Where a node's UDP port is seen from here, host:port; empty if it is not.
+
+    The node's own machine may know another address.
+    """
+    if link.carrier != "quic" or not link.peer_host or not link.peer_port:
+        return ""
+    return str(HostPort(link.peer_host, link.peer_port))
