@@ -54,6 +54,7 @@ STATUS = RingStatus(
             node_ms=0.125,
             sessions=1,
             isolation_missing=("seccomp",),
+            device="CUDA0 (Great GPU)",
         ),
     ),
     lap=LapStatus(
@@ -64,6 +65,7 @@ STATUS = RingStatus(
         sampling_ms=0.25,
         ends_pipe_ms=0.1,
     ),
+    ends_device="processor",
 )
 
 

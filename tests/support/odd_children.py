@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import msgspec
 
@@ -43,6 +44,9 @@ def main(argv: list[str]) -> None:
             case "abort":
                 print("GGML_ASSERT failed", file=sys.stderr, flush=True)
                 os.abort()
+            case "open":
+                with Path(payload.decode()).open("r+b"):
+                    channel.send(Answer("opened"))
             case "exit":
                 raise SystemExit(3)
             case "deaf":

@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 
 from atoll.cli.running import run_until_stopped
 from atoll.cli.screen import say
-from atoll.cli.settings import HomeFlags, StoreFlags, flags
+from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, flags
 from atoll.engine.threads import SHARED_SPIN, stage_threads
 from atoll.net.home import held_home
 from atoll.net.identity import Identity
@@ -44,6 +44,10 @@ class JoinFlags(HomeFlags, StoreFlags):
     share_cores: Annotated[bool, Parameter(negative="--own-cores")] = True
     """Whether other stages run on this machine's cores; its threads then yield sooner."""
 
+    gpu: Annotated[str, Parameter(validator=check_gpu)] = "auto"
+    """What computes the stage: `auto` (a GPU that has room, else the processor), `none`
+    (the processor), or a GPU's number."""
+
     host: str = "127.0.0.1"
     """Address at which the other nodes reach this machine."""
 
@@ -60,6 +64,7 @@ class JoinFlags(HomeFlags, StoreFlags):
             host=self.host,
             port=self.port,
             spin=SHARED_SPIN if self.share_cores else None,
+            gpu=self.gpu,
         )
 
 

@@ -28,6 +28,8 @@ class RingOptions:
         threads_large: The same for several rows: prompts, and several streams.
         spin: Iterations that idle worker threads spin where stages share cores,
             which also take turns in short slices; None: the cores are its own.
+        gpu: What computes the ends: `auto`, `none` or a GPU's number
+            (`engine.devices.choose`).
     """
 
     nodes: int
@@ -42,6 +44,7 @@ class RingOptions:
     threads: int = 1
     threads_large: int = 1
     spin: int | None = None
+    gpu: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from atoll.domain.errors import BadRequest
 from atoll.engine.ends_messages import EndsOptions
+from atoll.engine.place import check_engine
 from atoll.engine.text_client import TextProcess
 from atoll.gateway.api import create_app
 from atoll.gateway.conductor import Conductor
@@ -21,12 +22,12 @@ from atoll.gateway.server import check_bind, open_server, open_socket
 from atoll.gateway.status import RingStatus, ring_status
 from atoll.model.architectures import boundaries
 from atoll.model.gguf import open_gguf
-from atoll.model.manifest import Manifest, describe, make_manifest
+from atoll.model.manifest import Manifest, describe, kv_bytes, make_manifest
 from atoll.net.identity import Identity, next_incarnation
 from atoll.net.listener import listen
 from atoll.plan.equal import equal_cut
 from atoll.store.layout import FoundModel, Store
-from atoll.store.shards import ensure_shard
+from atoll.store.shards import ShardFile, ensure_shard
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +54,8 @@ class _Prepared:
     """A model made ready: its numbers, and the ends' files."""
 
     manifest: Manifest
-    head: Path
-    tail: Path
+    head: ShardFile
+    tail: ShardFile
 
 
 @asynccontextmanager
@@ -81,7 +82,7 @@ async def open_gateway(
     ring = options.ring
     keys = KeyStore(home / KEYS_FILE) if options.auth else None
     check_bind(options.host, options.tls, keys)
-    check_context(ring, describe(open_gguf(model.path), model.model))
+    await _check_ring(ring, model)
     prepared = await asyncio.to_thread(_prepare, model, store, ring)
     identity = Identity.load_or_create(home / IDENTITY_FILE)
     fleet = Fleet(ring.nodes, options.join_dir, tell=tell)
@@ -130,6 +131,11 @@ async def open_gateway(
         await text.close()
 
 
+async def _check_ring(ring: RingOptions, model: FoundModel) -> None:
+    check_context(ring, describe(open_gguf(model.path), model.model))
+    await check_engine(ring.gpu)
+
+
 def check_context(ring: RingOptions, manifest: Manifest) -> None:
     """Refuse a context that the model was not made for.
 
@@ -151,17 +157,22 @@ def _prepare(model: FoundModel, store: Store, ring: RingOptions) -> _Prepared:
     manifest = make_manifest(model.path, model.model, ranges)
     head = ensure_shard(store, model, 0, ring.ends)
     tail = ensure_shard(store, model, n_layers - ring.ends, n_layers)
-    return _Prepared(manifest, head.path, tail.path)
+    return _Prepared(manifest, head, tail)
 
 
 def _ends_options(model: FoundModel, prepared: _Prepared, ring: RingOptions) -> EndsOptions:
+    manifest, head, tail = prepared.manifest, prepared.head, prepared.tail
+    n_layers, cells = manifest.n_layers, ring.streams * ring.context
+    kv = kv_bytes(manifest, 0, ring.ends, cells)
+    kv += kv_bytes(manifest, n_layers - ring.ends, n_layers, cells)
     return EndsOptions(
         model=str(model.path),
-        head=str(prepared.head),
-        tail=str(prepared.tail),
+        head=str(head.path),
+        tail=str(tail.path),
         n_slots=ring.streams,
         context=ring.context,
         rows_max=ring.rows_max,
         threads=ring.threads,
         threads_large=ring.threads_large,
+        need_bytes=head.size_bytes + tail.size_bytes + kv,
     )

@@ -22,6 +22,7 @@ class NodeOptions:
         port: Port for it; 0 takes any free one.
         spin: Iterations that idle worker threads spin where stages share cores,
             which also take turns in short slices; None: the cores are its own.
+        gpu: `auto`, `none` or a GPU's number (`engine.devices.choose`).
     """
 
     name: str
@@ -31,6 +32,7 @@ class NodeOptions:
     host: str = "127.0.0.1"
     port: int = 0
     spin: int | None = None
+    gpu: str = "auto"
 
 
 def host_id() -> str:
