@@ -40,6 +40,7 @@ json = true
 | `ATOLL_HOME` | folder for models, keys and identities |
 | `ATOLL_STORE` | folder for models, where they lie elsewhere |
 | `ATOLL_API_KEY` | the key that `chat` and `status` present |
+| `ATOLL_LLAMA_LIBRARY` | an engine library of your own, of the same build of llama.cpp |
 | `ATOLL_LOG` | `debug`, `info`, `warning` or `error`: what is logged to standard error |
 | `ATOLL_DEBUG` | set: errors come with their traceback |
 
