@@ -54,7 +54,7 @@ class Watch:
             return await self.child.start(
                 *("odd_children", Order(do)),
                 memory_bytes=None,
-                env={"PYTHONPATH": str(SUPPORT)},
+                env={"PYTHONPATH": f"{SUPPORT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
                 devices=devices,
             )
 
@@ -117,21 +117,28 @@ async def test_large_payloads_go_through_whole_and_in_order() -> None:
     platform.machine() not in MACHINES or not sys.platform.startswith("linux"),
     reason="there is no filter for system calls here",
 )
-@pytest.mark.parametrize("devices", [True, False])
+@pytest.mark.parametrize(
+    ("devices", "mode", "told"),
+    [
+        # As a driver opens its device's file; but nothing is made, emptied or cut.
+        (True, "r+b", "refused after opening"),
+        (True, "wb", "refused after nothing"),
+        (True, "xb", "refused after nothing"),
+        (False, "r+b", "refused after nothing"),
+    ],
+)
 async def test_only_for_a_gpu_may_a_child_open_files_for_writing(
-    tmp_path: Path, devices: bool
+    tmp_path: Path, devices: bool, mode: str, told: str
 ) -> None:
-    """As a driver opens its device's file; what lies in files it cannot change either way."""
     file = tmp_path / "device"
-    file.write_bytes(b"x")
+    if mode != "xb":
+        file.write_bytes(b"kept")
     async with watched() as watch:
         await watch.start(devices=devices)
-        watch.child.send(Order("open"), str(file).encode())
-        if devices:
-            await watch.wait_for(lambda: bool(watch.replies))
-            assert watch.replies[0][0] == Answer("opened")
-        else:
-            assert "ended with exit code 1" in str(await watch.wait_fault())
+        watch.child.send(Order("open"), f"{file}|{mode}".encode())
+        await watch.wait_for(lambda: bool(watch.replies))
+        assert watch.replies[0][0] == Answer(told)
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == ([] if mode == "xb" else [b"kept"])
 
 
 async def test_many_answers_at_once_come_in_order() -> None:

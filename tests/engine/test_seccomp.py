@@ -69,7 +69,10 @@ def test_verdicts(name: str, devices: bool) -> None:
     assert verdict("kill", PID + 1, 0) == REFUSED
     assert verdict("openat", 0, 0, 0) == ALLOW
     assert verdict("openat", 0, 0, 1) == (ALLOW if devices else REFUSED)
-    assert verdict("openat", 0, 0, 0o100) == (ALLOW if devices else REFUSED)
+    assert verdict("openat", 0, 0, 0o102) == REFUSED, "make a file"
+    assert verdict("openat", 0, 0, 0o1001) == REFUSED, "empty a file"
+    assert verdict("openat2") == UNKNOWN
+    assert verdict("ftruncate") == verdict("fallocate") == REFUSED
     assert judge(steps, machine.audit, 0) == ALLOW, "read, or io_setup"
     assert judge(steps, machine.audit, 0x40000000 | 41) == REFUSED, "the x32 entry"
     assert judge(steps, 0x40000003, 1) == KILL, "a 32-bit entry"

@@ -45,8 +45,16 @@ def main(argv: list[str]) -> None:
                 print("GGML_ASSERT failed", file=sys.stderr, flush=True)
                 os.abort()
             case "open":
-                with Path(payload.decode()).open("r+b"):
-                    channel.send(Answer("opened"))
+                file, mode = payload.decode().split("|")
+                try:
+                    with Path(file).open(mode) as opened:
+                        if mode == "r+b":
+                            opened.truncate(0)
+                except PermissionError as error:
+                    told = f"refused after {'opening' if error.filename is None else 'nothing'}"
+                    channel.send(Answer(told))
+                else:
+                    channel.send(Answer("changed"))
             case "exit":
                 raise SystemExit(3)
             case "deaf":

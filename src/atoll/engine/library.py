@@ -207,9 +207,7 @@ def load_library() -> Library:
         lib = _open(ffi, path)
         problems = check_library(ffi, lib)
     except (OSError, AttributeError) as error:
-        # cffi adds that it also looked elsewhere, by other means.
-        reason = str(error).partition(".  Additionally")[0]
-        raise EngineFault(f"{name} cannot be opened: {reason}", hint=hint) from error
+        raise EngineFault(f"{name} cannot be opened: {error}", hint=hint) from error
     if problems:
         raise EngineFault(f"{name} is of another build: " + "; ".join(problems), hint=hint)
     _route_log(ffi, lib)
@@ -223,18 +221,17 @@ def load_library() -> Library:
 def _open(ffi: Any, path: Path) -> Any:
     """Open the library; where it does not find those it needs, open the ones beside it first.
 
-    The system's linker knows a library that is open already by its name.
+    The system's linker knows a library that is open already by its name. ctypes
+    goes first, since cffi looks elsewhere for what it cannot open, and for that
+    makes files that a confined child could not remove.
     """
-    try:
-        return ffi.dlopen(str(path))
-    except OSError:
+    if not _opens(path):
         waiting = sorted(p for s in ("so*", "dylib") for p in path.parent.glob(f"libggml*.{s}"))
-        if not waiting:
-            raise
-    while left := [part for part in waiting if not _opens(part)]:
-        if len(left) == len(waiting):
-            break
-        waiting = left
+        while left := [part for part in waiting if not _opens(part)]:
+            if len(left) == len(waiting):
+                break
+            waiting = left
+        ctypes.CDLL(str(path))
     return ffi.dlopen(str(path))
 
 
