@@ -14,6 +14,7 @@ from tests.support.loopback import Site, serving
 from atoll.cli.join import JoinFlags
 from atoll.domain.address import HostPort
 from atoll.domain.ids import NodeId
+from atoll.engine.library import LIBRARY_VARIABLE
 from atoll.engine.threads import SHARED_SPIN
 from atoll.net.home import held_home
 from atoll.net.ticket import Ticket
@@ -32,11 +33,28 @@ def test_options_become_the_nodes() -> None:
     node = flags.node_options()
     assert (node.name, node.model, node.threads, node.threads_large) == ("me", "m", 2, 3)
     assert (node.host, node.port, node.spin) == ("::1", 9, SHARED_SPIN)
+    assert (node.gpu, JoinFlags(gpu="2").node_options().gpu) == ("auto", "2")
     assert JoinFlags(share_cores=False).node_options().spin is None
     assert JoinFlags().node_options().name != ""
     assert JoinFlags().node_options().cache_bytes_max is None
     assert JoinFlags(cache_max="2GB").node_options().cache_bytes_max == 2 * 10**9
     assert JoinFlags(cache_max="0").node_options().cache_bytes_max == 0
+
+
+@pytest.mark.parametrize("wish", ["all", "-1", "0.5", ""])
+def test_a_gpu_is_auto_none_or_a_number(run: Run, tmp_path: Path, wish: str) -> None:
+    refused = run("join", str(_join_file(tmp_path / "a.join")), f"--gpu={wish}")
+    assert refused.code == 2
+    assert "neither auto, none nor a GPU's number" in refused.err
+
+
+@pytest.mark.engine
+def test_a_library_that_is_not_there_is_told_before_joining(run: Run, tmp_path: Path) -> None:
+    named = {LIBRARY_VARIABLE: str(tmp_path / "absent.so")}
+    failed = run("join", str(_join_file(tmp_path / "a.join")), **named)
+    assert failed.code == 5
+    assert "absent.so, which is not there" in failed.err
+    assert LIBRARY_VARIABLE in failed.err
 
 
 def test_a_gateway_that_is_not_there(run: Run, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def test_options_become_the_gateways(tmp_path: Path) -> None:
         exact=True,
         threads=3,
         threads_large=4,
+        gpu="1",
         host="::1",
         port=1,
         link_host="localhost",
@@ -45,7 +46,7 @@ def test_options_become_the_gateways(tmp_path: Path) -> None:
     options = flags.serve_options()
     ring = options.ring
     assert (ring.nodes, ring.streams, ring.context, ring.ends, ring.exact) == (5, 2, 100, 2, True)
-    assert (ring.threads, ring.threads_large, ring.spin) == (3, 4, SHARED_SPIN)
+    assert (ring.threads, ring.threads_large, ring.spin, ring.gpu) == (3, 4, SHARED_SPIN, "1")
     assert (options.host, options.port) == ("::1", 1)
     assert (options.link_host, options.link_port) == ("localhost", 2)
     assert options.join_dir == tmp_path / "join"

@@ -25,7 +25,15 @@ def test_layers(first: int, last: int, shown: str) -> None:
 
 def test_what_is_served() -> None:
     text = "\n".join(ring_lines(STATUS))
-    for part in ("tide", "llama", "Q4_1", "30 layers", "ready", "layers 0, 29 in 200.0 MiB"):
+    for part in (
+        "tide",
+        "llama",
+        "Q4_1",
+        "30 layers",
+        "ready",
+        "layers 0, 29 in 200.0 MiB on processor",
+        "reef on CUDA0 (Great GPU)",
+    ):
         assert part in text
 
 

@@ -55,6 +55,7 @@ STATUS = RingStatus(
             node_ms=0.125,
             sessions=1,
             isolation_missing=("seccomp",),
+            device="CUDA0 (Great GPU)",
         ),
     ),
     lap=LapStatus(
@@ -65,6 +66,7 @@ STATUS = RingStatus(
         sampling_ms=0.25,
         ends_pipe_ms=0.1,
     ),
+    ends_device="processor",
 )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from tests.support.odd_children import Answer, Order
 from atoll.domain.errors import EngineFault
 from atoll.engine.channel import Broken
 from atoll.engine.child import EngineChild
+from atoll.engine.seccomp import MACHINES
 
 SUPPORT = Path(__file__).parent.parent / "support"
 DECODER = msgspec.msgpack.Decoder(Answer | Broken)
@@ -46,10 +49,13 @@ class Watch:
         self.faults.append(fault)
         self._news.set()
 
-    async def start(self, do: str = "echo") -> Answer:
+    async def start(self, do: str = "echo", *, devices: bool = False) -> Answer:
         async with asyncio.timeout(WAIT_S):
             return await self.child.start(
-                "odd_children", Order(do), memory_bytes=None, env={"PYTHONPATH": str(SUPPORT)}
+                *("odd_children", Order(do)),
+                memory_bytes=None,
+                env={"PYTHONPATH": f"{SUPPORT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+                devices=devices,
             )
 
     async def wait_for(self, enough: Callable[[], bool]) -> None:
@@ -105,6 +111,34 @@ async def test_large_payloads_go_through_whole_and_in_order() -> None:
             watch.child.send(Order("echo"), payload)
         await watch.wait_for(lambda: len(watch.replies) == 4)
         assert [payload for _, payload in watch.replies] == payloads
+
+
+@pytest.mark.skipif(
+    platform.machine() not in MACHINES or not sys.platform.startswith("linux"),
+    reason="there is no filter for system calls here",
+)
+@pytest.mark.parametrize(
+    ("devices", "mode", "told"),
+    [
+        # As a driver opens its device's file; but nothing is made, emptied or cut.
+        (True, "r+b", "refused after opening"),
+        (True, "wb", "refused after nothing"),
+        (True, "xb", "refused after nothing"),
+        (False, "r+b", "refused after nothing"),
+    ],
+)
+async def test_only_for_a_gpu_may_a_child_open_files_for_writing(
+    tmp_path: Path, devices: bool, mode: str, told: str
+) -> None:
+    file = tmp_path / "device"
+    if mode != "xb":
+        file.write_bytes(b"kept")
+    async with watched() as watch:
+        await watch.start(devices=devices)
+        watch.child.send(Order("open"), f"{file}|{mode}".encode())
+        await watch.wait_for(lambda: bool(watch.replies))
+        assert watch.replies[0][0] == Answer(told)
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == ([] if mode == "xb" else [b"kept"])
 
 
 async def test_many_answers_at_once_come_in_order() -> None:

@@ -17,8 +17,10 @@ from tests.support.random_models import N_VOCAB
 from atoll.domain.errors import EngineFault
 from atoll.domain.generation import GenerateRequest, SamplingParams, TopLogprob
 from atoll.domain.wire import F32, row_bytes
+from atoll.engine.devices import GPU, PROCESSOR, Device
 from atoll.engine.ends_client import EndsProcess
 from atoll.engine.ends_messages import EndsLoaded, EndsOptions, Head, ItemsDone, Tail
+from atoll.engine.library import ENGINE_BUILD
 from atoll.engine.whole import WholeModel
 
 pytestmark = pytest.mark.engine
@@ -37,9 +39,9 @@ class Ends:
             self.faults.put_nowait,
         )
 
-    async def start(self, options: EndsOptions) -> EndsLoaded:
+    async def start(self, options: EndsOptions, gpu: Device | None = None) -> EndsLoaded:
         async with asyncio.timeout(WAIT_S):
-            return await self.process.start(options, memory_bytes=None, spin=None)
+            return await self.process.start(options, memory_bytes=None, spin=None, gpu=gpu)
 
     async def run(self, *items: Head | Tail, payloads: tuple[bytes, ...] = ()) -> ItemsDone:
         return (await self.run_all(*items, payloads=payloads))[0]
@@ -145,8 +147,9 @@ async def test_several_items_come_back_in_order(options: EndsOptions) -> None:
 async def test_loading_says_what_was_loaded(options: EndsOptions) -> None:
     async with running(None) as ends:
         loaded = await ends.start(options)
+        assert loaded.device == PROCESSOR
         assert (loaded.n_embd, loaded.n_vocab) == (64, N_VOCAB)
-        assert loaded.build.startswith("xllamacpp-")
+        assert loaded.build == ENGINE_BUILD
         assert loaded.load_s > 0
         assert any(name.endswith("rlimit_core") for name in loaded.isolation)
 
@@ -183,3 +186,9 @@ async def test_ends_of_different_models_fail_the_start(
         async with running(None) as ends:
             with pytest.raises(EngineFault, match="another width"):
                 await ends.start(msgspec.structs.replace(options, **{field: str(shard)}))
+
+
+async def test_a_gpu_that_is_not_there(options: EndsOptions) -> None:
+    async with running(None) as ends:
+        with pytest.raises(EngineFault, match="does not find the device CUDA99"):
+            await ends.start(options, Device("CUDA99", "", GPU, 1 << 40, 1 << 40))

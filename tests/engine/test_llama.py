@@ -64,6 +64,11 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path, small_shards: list
             Model(path)
 
 
+def test_a_gpu_that_is_not_there(small_shards: list[Path]) -> None:
+    with pytest.raises(EngineFault, match="does not find the device CUDA99"):
+        Model(small_shards[0], device="CUDA99")
+
+
 def test_more_cells_than_llama_cpp_can_count_are_refused(model: Model) -> None:
     options = ContextOptions(
         n_slots=256, context=1 << 24, rows_max=16, threads=1, threads_large=1, outputs_max=16

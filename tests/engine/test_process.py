@@ -16,7 +16,13 @@ import pytest
 import uvloop
 
 from atoll.domain.errors import EngineFault
-from atoll.engine.process import LINES_PER_MINUTE_MAX, Child, death_sentence, spawn_confined
+from atoll.engine.process import (
+    LINES_PER_MINUTE_MAX,
+    PASSED_ON,
+    Child,
+    death_sentence,
+    spawn_confined,
+)
 
 SUPPORT = Path(__file__).parent.parent / "support"
 MODULES = os.pathsep.join(filter(None, (str(SUPPORT), os.environ.get("PYTHONPATH"))))
@@ -78,7 +84,7 @@ async def test_child_gives_up_network_files_and_processes(
     assert environment["GOMP_SPINCOUNT"] == "1000"
     extra = {"GOMP_SPINCOUNT", "PYTHONPATH", "PYTHONUTF8", "PYTHONDONTWRITEBYTECODE"}
     allowed = extra | {"OPENBLAS_NUM_THREADS", "GGML_NO_BACKTRACE", "LC_CTYPE"}
-    allowed |= {"LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"}
+    allowed |= set(PASSED_ON)
     assert set(environment) <= allowed
 
 

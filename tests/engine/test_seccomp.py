@@ -89,7 +89,10 @@ def test_verdicts(name: str, devices: bool) -> None:
     assert [verdict("ioctl", 3, command) for command in (0x5401, 0x8901)] == [ALLOW, REFUSED]
     assert verdict("openat", 0, 0, 0) == ALLOW
     assert verdict("openat", 0, 0, 1) == (ALLOW if devices else REFUSED)
-    assert verdict("openat", 0, 0, 0o100) == (ALLOW if devices else REFUSED)
+    assert verdict("openat", 0, 0, 0o102) == REFUSED, "make a file"
+    assert verdict("openat", 0, 0, 0o1001) == REFUSED, "empty a file"
+    assert verdict("openat2") == UNKNOWN
+    assert verdict("ftruncate") == verdict("fallocate") == REFUSED
     assert judge(steps, machine.audit, 0) == ALLOW, "read, or io_setup"
     assert judge(steps, machine.audit, 470) == UNKNOWN, "a call of the future"
     assert judge(steps, machine.audit, 0x40000000 | 41) == REFUSED, "the x32 entry"

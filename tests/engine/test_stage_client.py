@@ -17,6 +17,7 @@ from tests.support.cut_models import Rows, cut
 from atoll.domain.errors import EngineFault
 from atoll.domain.wire import F32
 from atoll.engine import codec
+from atoll.engine.devices import GPU, PROCESSOR, Device
 from atoll.engine.stage_client import StageProcess
 from atoll.engine.stage_messages import Computed, Item, Loaded, StageOptions
 from atoll.engine.stage_process import StageEngine
@@ -48,9 +49,16 @@ class Stage:
             self.faults.put_nowait,
         )
 
-    async def start(self, given: StageOptions, memory_bytes: int | None = None) -> Loaded:
+    async def start(
+        self,
+        given: StageOptions,
+        memory_bytes: int | None = None,
+        gpu: Device | None = None,
+    ) -> Loaded:
         async with asyncio.timeout(WAIT_S):
-            return await self.process.start(given, memory_bytes=memory_bytes, spin=SHARED_SPIN)
+            return await self.process.start(
+                given, memory_bytes=memory_bytes, spin=SHARED_SPIN, gpu=gpu
+            )
 
     async def answer(self) -> tuple[Computed, bytes]:
         async with asyncio.timeout(WAIT_S):
@@ -189,6 +197,19 @@ async def test_shards_that_cannot_be_loaded_fail_the_start(
         with pytest.raises(EngineFault, match=r"shard\.gguf") as caught:
             await found.start(options(path))
         assert caught.value.hint
+
+
+async def test_the_processor_computes_unless_a_gpu_is_given(small_shards: list[Path]) -> None:
+    async with stage() as found:
+        assert (await found.start(options(small_shards[1]))).device == PROCESSOR
+
+
+async def test_a_gpu_takes_the_shard_and_no_bound_on_memory(small_shards: list[Path]) -> None:
+    """There is none here: the process lives beyond the bound, and finds no such device."""
+    gpu = Device("CUDA99", "", GPU, 1 << 40, 1 << 40)
+    async with stage() as found:
+        with pytest.raises(EngineFault, match="does not find the device CUDA99"):
+            await found.start(options(small_shards[1]), 64 * MIB, gpu)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux bounds memory")

@@ -14,6 +14,7 @@ from atoll.domain.errors import BadModel, EngineFault
 from atoll.domain.wire import F16_SCALED, F32
 from atoll.engine import codec
 from atoll.engine.child import EngineChild
+from atoll.engine.library import ENGINE_BUILD
 from atoll.engine.stage_messages import (
     Compute,
     Computed,
@@ -256,7 +257,7 @@ def test_impossible_batches_are_refused_before_the_engine_sees_them(engine: Stag
 
 def test_a_shard_says_what_it_is(engine: StageEngine) -> None:
     assert (engine.n_embd, engine.n_layers) == (64, 2)
-    assert engine.build.startswith("xllamacpp-")
+    assert engine.build == ENGINE_BUILD
     engine.close()
 
 

@@ -170,6 +170,7 @@ async def test_a_forged_secret_is_refused(port: Port, secret: str) -> None:
     ("changes", "problem", "hint"),
     [
         ({"engine_build": "other-1"}, "its engine is other-1", "same version"),
+        ({"engine_build": "llama.cpp-b11550"}, "the gateway's is llama.cpp-b11549", "that build"),
         ({"version": "99.0.0"}, "it runs Atoll 99.0.0", "same version"),
     ],
 )

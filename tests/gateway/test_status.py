@@ -21,6 +21,7 @@ async def test_before_anybody_has_joined(ring_gateway: Gateway) -> None:
     assert (status.stages, status.ends, status.lap) == ((), (), None)
     assert (status.n_layers, status.architecture, status.streams) == (6, "llama", 3)
     assert status.gateway_memory_bytes > 0
+    assert status.ends_device == ""
 
 
 async def test_a_stages_means_are_over_its_steps(
@@ -53,6 +54,7 @@ async def test_a_stages_means_are_over_its_steps(
     assert stage.pipe_ms == pytest.approx(50)
     assert stage.node_ms == pytest.approx(25)
     assert stage.address == f"127.0.0.1:{hand_node.listener.port}"
+    assert (stage.device, status.ends_device) == ("CUDA0 (Great GPU)", "processor")
     assert status.ends == ((0, 1), (5, 6))
     assert status.nodes_missing == 0
     decoded = msgspec.json.decode(msgspec.json.encode(status), type=RingStatus)

@@ -364,6 +364,7 @@ def a_report(**changes: Any) -> StageReport:
         Ready(Epoch(1, 1), 1, 1, -1.0),
         Ready(Epoch(-1, 1), 1, 1, 1.0),
         Ready(Epoch(1, 1), -1, 1, 1.0),
+        Ready(Epoch(1, 1), 1, 1, 1.0, "d" * 256),
         a_report(rows=-1),
         a_report(memory_bytes=-1),
         a_report(engine_s=math.nan),

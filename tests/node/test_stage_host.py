@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import sys
 from pathlib import Path
 
 import psutil
@@ -17,6 +19,8 @@ from tests.support.rings import wait_until
 
 from atoll.domain.control import StageFailed
 from atoll.domain.ids import Epoch
+from atoll.engine.devices import PROCESSOR
+from atoll.engine.library import ENGINE_BUILD, LIBRARY_VARIABLE, find_library
 from atoll.node import stage_host
 from atoll.store.cache import prune
 from atoll.store.layout import FoundModel, Store, locked
@@ -56,6 +60,38 @@ async def test_a_stage_process_that_dies_is_reported_with_its_cause(
     await formed.form()
     await formed.computed(2, 0, 0, 0)
     assert stage_of(formed).pid != stage.pid
+
+
+async def test_a_library_of_its_own_computes_the_same(
+    formed: HandGateway,
+    model: FoundModel,
+    node_store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """A copy of the packaged one under another name, in a node and its confined process."""
+    expected = await formed.computed(1, 0, 0, 0)
+    copy = tmp_path / "libllama-of-mine.so"
+    shutil.copy(find_library(), copy)
+    monkeypatch.setenv(LIBRARY_VARIABLE, str(copy))
+    async with open_hand_gateway(model, node_store) as other:
+        ready = await other.form()
+        assert ready.device == PROCESSOR
+        assert await other.computed(1, 0, 0, 0) == expected
+        assert other.joined.engine_build == ENGINE_BUILD
+        assert f"serving layers 1 to 4 on {PROCESSOR}, loaded in" in "\n".join(other.said)
+        if sys.platform.startswith("linux"):
+            maps = [m.path for child in new_children() for m in child.memory_maps()]
+            assert str(copy) in maps
+
+
+async def test_a_library_that_is_gone_when_the_plan_comes(
+    hand: HandGateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(LIBRARY_VARIABLE, str(tmp_path / "absent.so"))
+    hand.announce(hand.plan())
+    failed = await hand.heard.next_message(StageFailed)
+    assert "absent.so, which is not there" in failed.problem
 
 
 async def test_one_failure_is_reported_once(formed: HandGateway) -> None:

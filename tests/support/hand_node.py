@@ -23,7 +23,7 @@ from atoll.domain.errors import LinkFault
 from atoll.domain.generation import GenerateRequest, Sampled, SamplingParams
 from atoll.domain.ids import NodeId
 from atoll.domain.wire import Cancel, Grant, Release, Window
-from atoll.gateway.fleet import ENGINE_BUILD
+from atoll.engine.library import ENGINE_BUILD
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.serve import Gateway, open_gateway
 from atoll.net.identity import Identity
@@ -93,7 +93,7 @@ class HandNode:
         )
 
     def ready(self) -> None:
-        self.control.send(Ready(self.plan.epoch, 1, 1, 0.1))
+        self.control.send(Ready(self.plan.epoch, 1, 1, 0.1, "CUDA0 (Great GPU)"))
 
     async def form(self, path: Path) -> None:
         await self.join(path)

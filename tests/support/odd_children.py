@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import msgspec
 
@@ -43,6 +44,17 @@ def main(argv: list[str]) -> None:
             case "abort":
                 print("GGML_ASSERT failed", file=sys.stderr, flush=True)
                 os.abort()
+            case "open":
+                file, mode = payload.decode().split("|")
+                try:
+                    with Path(file).open(mode) as opened:
+                        if mode == "r+b":
+                            opened.truncate(0)
+                except PermissionError as error:
+                    told = f"refused after {'opening' if error.filename is None else 'nothing'}"
+                    channel.send(Answer(told))
+                else:
+                    channel.send(Answer("changed"))
             case "exit":
                 raise SystemExit(3)
             case "deaf":

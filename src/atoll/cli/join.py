@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 
 from atoll.cli.running import run_until_stopped
 from atoll.cli.screen import say
-from atoll.cli.settings import HomeFlags, StoreFlags, flags
+from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, flags
 from atoll.engine.confine import hide
 from atoll.engine.threads import SHARED_SPIN, stage_threads
 from atoll.net.home import held_home
@@ -49,6 +49,10 @@ class JoinFlags(HomeFlags, StoreFlags):
     share_cores: Annotated[bool, Parameter(negative="--own-cores")] = True
     """Whether other stages run on this machine's cores; its threads then yield sooner."""
 
+    gpu: Annotated[str, Parameter(validator=check_gpu)] = "auto"
+    """What computes the stage: `auto` (a GPU that has room, else the processor), `none`
+    (the processor), or a GPU's number."""
+
     link: Way = "auto"
     """What carries links: `tls` over TCP, `quic` over UDP, or `auto` for what gets through."""
 
@@ -75,6 +79,7 @@ class JoinFlags(HomeFlags, StoreFlags):
             way=self.link,
             spin=SHARED_SPIN if self.share_cores else None,
             cache_bytes_max=size_bytes_of(self.cache_max) if self.cache_max else None,
+            gpu=self.gpu,
         )
 
 

@@ -42,6 +42,7 @@ json = true
 | `ATOLL_API_KEY` | the key that `chat` and `status` present |
 | `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_ENDPOINT` | token and address of the \
 Hugging Face Hub, as its own tools read them |
+| `ATOLL_LLAMA_LIBRARY` | an engine library of your own, of the same build of llama.cpp |
 | `ATOLL_LOG` | `debug`, `info`, `warning` or `error`: what is logged to standard error |
 | `ATOLL_DEBUG` | set: errors come with their traceback |
 

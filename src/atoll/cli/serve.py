@@ -14,7 +14,7 @@ from cyclopts.validators import Number
 
 from atoll.cli.running import run_until_stopped
 from atoll.cli.screen import progress_bar, say, show_json
-from atoll.cli.settings import HomeFlags, StoreFlags, flags
+from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, flags
 from atoll.domain.address import HostPort, check_relay
 from atoll.domain.errors import BadRequest
 from atoll.engine.confine import hide
@@ -58,6 +58,10 @@ class ServeFlags(HomeFlags, StoreFlags):
 
     share_cores: Annotated[bool, Parameter(negative="--own-cores")] = True
     """Whether other stages run on this machine's cores; its threads then yield sooner."""
+
+    gpu: Annotated[str, Parameter(validator=check_gpu)] = "auto"
+    """What computes the ends: `auto` (a GPU that has room, else the processor), `none`
+    (the processor), or a GPU's number."""
 
     host: str = HOST_DEFAULT
     """Address of the API."""
@@ -124,6 +128,7 @@ class ServeFlags(HomeFlags, StoreFlags):
                 threads=stage_threads(self.threads),
                 threads_large=stage_threads(self.threads_large),
                 spin=SHARED_SPIN if self.share_cores else None,
+                gpu=self.gpu,
             ),
             join_dir=(self.join_dir or self.home_dir() / "join").expanduser().absolute(),
             host=self.host,

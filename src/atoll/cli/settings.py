@@ -20,6 +20,7 @@ from cyclopts import Parameter
 from cyclopts.config import Dict, Env
 
 from atoll.domain.errors import AtollError
+from atoll.engine.devices import check_wish
 from atoll.store.layout import Store, default_home
 
 VARIABLE_PREFIX = "ATOLL_"
@@ -73,6 +74,15 @@ class StoreFlags:
             AtollError: Its folder cannot be written.
         """
         return Store(self.store.expanduser().absolute() if self.store else None)
+
+
+def check_gpu(_type: type, value: str) -> None:
+    """Validate `--gpu`.
+
+    Raises:
+        ValueError: It is neither `auto`, `none` nor a number.
+    """
+    check_wish(value)
 
 
 def settings_path() -> Path:

@@ -19,9 +19,17 @@ def ring_lines(status: RingStatus) -> list[str]:
         lines.append(f"nodes still to join: {status.nodes_missing}")
     held = ", ".join(layer_range(first, last) for first, last in status.ends)
     if held:
+        on = f" on {printable(status.ends_device)}" if status.ends_device else ""
         lines.append(
-            f"the gateway holds layers {held} in {megabytes(status.gateway_memory_bytes)} MiB"
+            f"the gateway holds layers {held} in {megabytes(status.gateway_memory_bytes)} MiB{on}"
         )
+    devices = "; ".join(
+        f"{printable(stage.name)} on {printable(stage.device)}"
+        for stage in status.stages
+        if stage.device
+    )
+    if devices:
+        lines.append(f"stages are computed by {devices}")
     lines.append(f"answers in progress: {status.active}, waiting: {status.waiting}")
     return lines
 

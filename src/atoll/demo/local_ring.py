@@ -117,7 +117,8 @@ async def _start_ring(
 ) -> LocalRing:
     """Start the gateway, then the nodes, and wait until they serve."""
     home = starter.folder / "gateway"
-    common = ["--store", str(store.home), "--threads", str(options.threads)]
+    # The ring is compared with a whole model on the processor.
+    common = ["--store", str(store.home), "--threads", str(options.threads), "--gpu", "none"]
     named = model_argument(model, store)
     gateway = await starter.start(
         "gateway",

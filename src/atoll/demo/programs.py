@@ -11,12 +11,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from atoll.domain.errors import AtollError
+from atoll.engine.library import LIBRARY_VARIABLE
 
 STOP_S = 15.0
 """How long a program may take to end when asked, before it is killed."""
 LOG_LINES = 12
 LINE_BYTES_MAX = 1 << 20
-KEPT_VARIABLES = ("ATOLL_DEBUG", "ATOLL_LOG")
+KEPT_VARIABLES = ("ATOLL_DEBUG", "ATOLL_LOG", LIBRARY_VARIABLE)
 
 
 class ProgramDied(AtollError):

@@ -91,12 +91,13 @@ class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The stage of `epoch` is loaded and both its links stand."""
+    """The stage of `epoch` is loaded, on `device`, and both its links stand."""
 
     epoch: Epoch
     shard_bytes: int
     kv_bytes: int
     load_s: float
+    device: str = ""
 
 
 class StageReport(msgspec.Struct, frozen=True, tag="report"):

@@ -107,6 +107,9 @@ typedef bool (*eval_callback)(uintptr_t tensor, bool ask, uintptr_t user_data);
 typedef void (*log_callback)(int32_t level, const char * text, void * user_data);
 
 const char * llama_version(void);
+const char * ggml_version(void);
+size_t ggml_tensor_overhead(void);
+extern int LLAMA_BUILD_NUMBER;
 void llama_backend_init(void);
 void llama_log_set(log_callback callback, void * user_data);
 llama_model_params llama_model_default_params(void);
@@ -160,4 +163,13 @@ const struct ggml_type_traits * ggml_get_type_traits(int32_t type);
 void ggml_backend_tensor_set(ggml_tensor * tensor, const void * data, size_t offset, size_t size);
 void ggml_backend_tensor_get(const ggml_tensor * tensor, void * data, size_t offset, size_t size);
 void * ggml_backend_load(const char * path);
+void ggml_backend_load_all_from_path(const char * dir_path);
+size_t ggml_backend_reg_count(void);
+size_t ggml_backend_dev_count(void);
+void * ggml_backend_dev_get(size_t index);
+void * ggml_backend_dev_by_type(int32_t type);
+const char * ggml_backend_dev_name(void * device);
+const char * ggml_backend_dev_description(void * device);
+int32_t ggml_backend_dev_type(void * device);
+void ggml_backend_dev_memory(void * device, size_t * free, size_t * total);
 """

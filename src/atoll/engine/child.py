@@ -59,8 +59,16 @@ class EngineChild(Generic[Reply]):
         *,
         memory_bytes: int | None,
         env: Mapping[str, str],
+        devices: bool = False,
     ) -> Reply:
         """Start `main` of `module`, send the `first` message and wait for its answer.
+
+        Args:
+            module: As for `spawn_confined`, as are the others.
+            first: What to load or do.
+            memory_bytes: Bound on its address space; None for none.
+            env: Further variables.
+            devices: Whether it may open a GPU.
 
         Raises:
             EngineFault: It cannot be started, or ended instead of answering.
@@ -72,7 +80,11 @@ class EngineChild(Generic[Reply]):
         widen_buffers(theirs)
         try:
             self._child = await spawn_confined(
-                module, theirs, name=self._title, memory_bytes=memory_bytes, environment=env
+                *(module, theirs),
+                name=self._title,
+                memory_bytes=memory_bytes,
+                environment=env,
+                devices=devices,
             )
         except BaseException:
             ours.close()

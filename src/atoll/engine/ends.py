@@ -17,6 +17,7 @@ from atoll.engine import codec
 from atoll.engine.batch import Span, lay_out
 from atoll.engine.embedding import EmbeddingTable
 from atoll.engine.ends_messages import EndsOptions, Head, ItemResult, Tail
+from atoll.engine.library import device_title
 from atoll.engine.llama import Context, ContextOptions, Model
 from atoll.engine.sampling import Sampler
 from atoll.engine.scrub import scrub
@@ -65,8 +66,8 @@ class EndsEngine:
         self._table = EmbeddingTable(
             *tensor_file(model_path, gguf, embedding), scale=embedding_scale(gguf)
         )
-        self._head_model = Model(Path(options.head))
-        self._tail_model = Model(Path(options.tail))
+        self._head_model = Model(Path(options.head), device=options.device)
+        self._tail_model = Model(Path(options.tail), device=options.device)
         if not self._table.n_embd == self._head_model.n_embd == self._tail_model.n_embd:
             raise BadModel(
                 "the ends are of models of another width than the embedding",
@@ -93,6 +94,11 @@ class EndsEngine:
     def build(self) -> str:
         """Name of the engine build."""
         return self._tail_model.library.build
+
+    @property
+    def device(self) -> str:
+        """What it computes on, for people."""
+        return device_title(self._tail_model.library, self._options.device)
 
     @property
     def n_embd(self) -> int:

@@ -9,6 +9,7 @@ import msgspec
 from atoll.domain.errors import EngineFault
 from atoll.domain.generation import GenerateRequest
 from atoll.engine.child import EngineChild
+from atoll.engine.devices import Device
 from atoll.engine.ends_messages import (
     Close,
     EndsLoaded,
@@ -51,15 +52,24 @@ class EndsProcess:
         return self._child.pid
 
     async def start(
-        self, options: EndsOptions, *, memory_bytes: int | None, spin: int | None
+        self,
+        options: EndsOptions,
+        *,
+        memory_bytes: int | None,
+        spin: int | None,
+        gpu: Device | None = None,
     ) -> EndsLoaded:
-        """Start the process and load both ends.
+        """Start the process and load both ends; the arguments are those of a stage's process.
 
         Raises:
             EngineFault: The process or a shard cannot be had.
         """
         env = child_environment(spin)
-        loaded = await self._child.start(MODULE, options, memory_bytes=memory_bytes, env=env)
+        if gpu is not None:
+            options, memory_bytes = msgspec.structs.replace(options, device=gpu.name), None
+        loaded = await self._child.start(
+            MODULE, options, memory_bytes=memory_bytes, env=env, devices=gpu is not None
+        )
         if not isinstance(loaded, EndsLoaded):
             raise EngineFault("the ends process answered out of turn")
         return loaded

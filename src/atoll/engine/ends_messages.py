@@ -12,7 +12,8 @@ class EndsOptions(msgspec.Struct, frozen=True, tag="start"):
     """The first message: what to load and how.
 
     `head` is the shard of layers [0, k), `tail` that of the last k with the
-    output head; the embedding table is read from the model itself.
+    output head; the embedding table is read from the model itself. Weights and
+    caches of both take `need_bytes`. `device` is empty for the processor.
     """
 
     model: str
@@ -23,6 +24,8 @@ class EndsOptions(msgspec.Struct, frozen=True, tag="start"):
     rows_max: int
     threads: int
     threads_large: int
+    need_bytes: int = 0
+    device: str = ""
 
 
 class Open(msgspec.Struct, frozen=True, tag="open"):
@@ -69,13 +72,14 @@ class RunItems(msgspec.Struct, frozen=True, tag="run"):
 
 
 class EndsLoaded(msgspec.Struct, frozen=True, tag="loaded"):
-    """The answer to `EndsOptions`."""
+    """The answer to `EndsOptions`; `device` is for people."""
 
     build: str
     n_embd: int
     n_vocab: int
     load_s: float
     isolation: tuple[str, ...]
+    device: str
 
 
 class ItemResult(msgspec.Struct, frozen=True, array_like=True):

@@ -42,6 +42,7 @@ def serve(channel: ChildChannel[EndsMessage], isolation: tuple[str, ...]) -> Non
                     n_vocab=engine.n_vocab,
                     load_s=time.perf_counter() - start,
                     isolation=isolation,
+                    device=engine.device,
                 )
                 channel.send(loaded)
             case RunItems() if engine is not None:

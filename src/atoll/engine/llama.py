@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from atoll.domain.errors import BadModel, EngineFault
 from atoll.engine.batch import Span
 from atoll.engine.feed import InputFeed
-from atoll.engine.library import Library, load_library
+from atoll.engine.library import Library, device_pointer, load_library
 from atoll.engine.tap import GraphWatch, LayerTap
 from atoll.model.architectures import TABLE
 
@@ -26,6 +26,8 @@ Rows = NDArray[np.float32]
 
 FLASH_ATTENTION_ON = 1
 LLAMA_MAX_SEQ = 256
+ALL_LAYERS = 2**31 - 1
+"""As `n_gpu_layers`: the output head too, so that the graph stays on one device."""
 CELLS_MAX = 2**31 - 1
 """KV cells of all slots together; llama.cpp counts them in 32 bits."""
 LARGE_CALL_ROWS = 2
@@ -60,18 +62,30 @@ class Model:
     """Weights (or only the vocabulary) of one GGUF file."""
 
     def __init__(
-        self, path: Path, *, vocab_only: bool = False, gpu_layers: int = 0, repack: bool = True
+        self, path: Path, *, vocab_only: bool = False, device: str = "", repack: bool = True
     ) -> None:
         """Load it.
 
+        Args:
+            path: The file.
+            vocab_only: Leave the weights out.
+            device: Name of the GPU that takes all of it; empty: the processor,
+                whatever GPUs there are.
+            repack: Let the processor's weights be laid out anew for its instructions.
+
         Raises:
             BadModel: llama.cpp refuses the file.
+            EngineFault: There is no such GPU.
         """
         self.library: Library = load_library()
         lib = self.library.lib
         params = lib.llama_model_default_params()
         params.vocab_only = vocab_only
-        params.n_gpu_layers = gpu_layers
+        # The list ends with NULL. An empty one keeps llama.cpp from choosing itself.
+        chosen = [device_pointer(self.library, device)] if device else []
+        devices = self.library.ffi.new("void *[]", [*chosen, self.library.ffi.NULL])
+        params.devices = devices
+        params.n_gpu_layers = ALL_LAYERS if device else 0
         params.use_extra_bufts = repack
         self._pointer: Any = lib.llama_model_load_from_file(str(path).encode(), params)
         if self._pointer == self.library.ffi.NULL:

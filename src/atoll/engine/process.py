@@ -18,6 +18,7 @@ from typing import cast
 
 from atoll.domain.errors import EngineFault
 from atoll.engine.confine import Limits, confine, missing, run_child
+from atoll.engine.library import LIBRARY_VARIABLE
 
 __all__ = ["Child", "confine", "missing", "run_child", "spawn_confined"]
 
@@ -33,9 +34,15 @@ PASSED_ON = (
     "LD_LIBRARY_PATH",
     "DYLD_LIBRARY_PATH",
     "DYLD_FALLBACK_LIBRARY_PATH",
+    LIBRARY_VARIABLE,
     "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "GGML_VK_VISIBLE_DEVICES",
+    "VK_DRIVER_FILES",
 )
-"""Variables that decide whether the engine's library can be found; no other is inherited."""
+"""Variables that decide which library the engine is and which GPUs it finds; no other is
+inherited."""
 
 FIXED = {
     "PYTHONUTF8": "1",

@@ -31,7 +31,8 @@ NEWEST = 469
 """Calls with higher numbers came after Linux 6.17 and were not looked at. To the child
 they do not exist yet, which is an answer that libraries are ready for."""
 CLONE_THREAD = 0x00010000
-OPEN_TO_CHANGE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+OPEN_TO_MAKE = os.O_CREAT | os.O_TRUNC
+OPEN_TO_CHANGE = os.O_WRONLY | os.O_RDWR | OPEN_TO_MAKE
 
 # Call, its number on x86-64, its number on aarch64.
 _CALLS = """
@@ -142,6 +143,8 @@ mknodat 259 33
 linkat 265 37
 symlinkat 266 36
 truncate 76 45
+ftruncate 77 46
+fallocate 285 47
 fchmod 91 52
 fchmodat 268 53
 fchmodat2 452 452
@@ -253,7 +256,8 @@ def build_filter(machine: Machine, pid: int, *, devices: bool = False) -> bytes:
     Args:
         machine: The processor.
         pid: The child's own process id, the only one it may signal.
-        devices: Whether files may be opened for writing, as a GPU's driver does.
+        devices: Whether files that are there may be opened for writing, as a GPU's
+            driver does.
     """
     calls = machine.calls
     parts = [
@@ -277,12 +281,11 @@ def build_filter(machine: Machine, pid: int, *, devices: bool = False) -> bytes:
         parts.append(_if_argument(calls[name], 0, JEQ, 0, pid, yes=_ALLOW, no=_REFUSE))
     for name, commands in _COMMANDS_REFUSED.items():
         parts.append(_if_argument(calls[name], 1, JEQ, *commands, yes=_REFUSE, no=_ALLOW))
-    if not devices:
-        parts += [_step(JEQ, calls["openat2"], 0, 1), _UNKNOWN]
-        for name, index in (("openat", 2), ("open", 1)):
-            if name in calls:
-                number, flags = calls[name], OPEN_TO_CHANGE
-                parts.append(_if_argument(number, index, JSET, flags, yes=_REFUSE, no=_ALLOW))
+    flags = OPEN_TO_MAKE if devices else OPEN_TO_CHANGE
+    parts += [_step(JEQ, calls["openat2"], 0, 1), _UNKNOWN]
+    for name, index in (("openat", 2), ("open", 1)):
+        if name in calls:
+            parts.append(_if_argument(calls[name], index, JSET, flags, yes=_REFUSE, no=_ALLOW))
     for name, number in calls.items():
         if name not in _JUDGED_BY_ARGUMENT:
             parts += [_step(JEQ, number, 0, 1), _REFUSE]

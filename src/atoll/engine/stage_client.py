@@ -8,6 +8,7 @@ import msgspec
 
 from atoll.domain.errors import EngineFault
 from atoll.engine.child import EngineChild
+from atoll.engine.devices import Device
 from atoll.engine.stage_messages import (
     Compute,
     Computed,
@@ -45,7 +46,12 @@ class StageProcess:
         return self._child.pid
 
     async def start(
-        self, options: StageOptions, *, memory_bytes: int | None, spin: int | None
+        self,
+        options: StageOptions,
+        *,
+        memory_bytes: int | None,
+        spin: int | None,
+        gpu: Device | None = None,
     ) -> Loaded:
         """Start the process and load the shard.
 
@@ -53,12 +59,18 @@ class StageProcess:
             options: What to load and how.
             memory_bytes: Most address space it may take; None: no bound.
             spin: How long idle worker threads spin (see `engine.threads`).
+            gpu: The GPU that takes the shard, whose driver no bound on the address
+                space would let work; None: the processor.
 
         Raises:
             EngineFault: The process or the shard cannot be had.
         """
         env = child_environment(spin)
-        loaded = await self._child.start(MODULE, options, memory_bytes=memory_bytes, env=env)
+        if gpu is not None:
+            options, memory_bytes = msgspec.structs.replace(options, device=gpu.name), None
+        loaded = await self._child.start(
+            MODULE, options, memory_bytes=memory_bytes, env=env, devices=gpu is not None
+        )
         if not isinstance(loaded, Loaded):
             raise EngineFault("the stage process answered out of turn")
         return loaded

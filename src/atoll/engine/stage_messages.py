@@ -8,7 +8,7 @@ from atoll.engine.channel import Broken
 
 
 class StageOptions(msgspec.Struct, frozen=True, tag="start"):
-    """The first message: what to load and how."""
+    """The first message: what to load and how; `device` is empty for the processor."""
 
     path: str
     n_slots: int
@@ -16,7 +16,7 @@ class StageOptions(msgspec.Struct, frozen=True, tag="start"):
     rows_max: int
     threads: int
     threads_large: int
-    gpu_layers: int = 0
+    device: str = ""
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):
@@ -43,13 +43,14 @@ class Drop(msgspec.Struct, frozen=True, tag="drop"):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
-    """The answer to `StageOptions`."""
+    """The answer to `StageOptions`; `device` is for people."""
 
     build: str
     n_embd: int
     n_layers: int
     load_s: float
     isolation: tuple[str, ...]
+    device: str
 
 
 class Computed(msgspec.Struct, frozen=True, tag="computed"):

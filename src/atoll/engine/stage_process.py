@@ -21,6 +21,7 @@ from atoll.domain.wire import row_bytes
 from atoll.engine import codec
 from atoll.engine.batch import Span, lay_out
 from atoll.engine.channel import Broken, ChildChannel
+from atoll.engine.library import device_title
 from atoll.engine.llama import Context, ContextOptions, Model
 from atoll.engine.process import confine
 from atoll.engine.scrub import scrub
@@ -55,16 +56,21 @@ class StageEngine:
 
         Raises:
             BadModel: llama.cpp refuses the shard.
-            EngineFault: There is no room for the caches.
+            EngineFault: There is no room for the caches, or no such GPU.
         """
         self._options = options
-        self._model = Model(Path(options.path), gpu_layers=options.gpu_layers)
+        self._model = Model(Path(options.path), device=options.device)
         self._context = Context(self._model, context_options(options), tap=True)
 
     @property
     def build(self) -> str:
         """Name of the engine build."""
         return self._model.library.build
+
+    @property
+    def device(self) -> str:
+        """What it computes on, for people."""
+        return device_title(self._model.library, self._options.device)
 
     @property
     def n_embd(self) -> int:
@@ -185,6 +191,7 @@ def serve(channel: ChildChannel[StageRequest], isolation: tuple[str, ...]) -> No
                     n_layers=engine.n_layers,
                     load_s=time.perf_counter() - start,
                     isolation=isolation,
+                    device=engine.device,
                 )
                 channel.send(loaded)
             case Compute() if engine is not None:

@@ -6,6 +6,15 @@ graph, so that neither final norm nor head is computed. A shard of ten layers
 has some 350 nodes, so the answer compares one cached address instead of names,
 and tensors arrive as plain numbers: wrapping each would cost more than asking.
 `GraphWatch` is the callback of a context that has a feed too.
+
+On a GPU the graph may be computed in several splits, one a device, and false
+ends only the current one (ggml-backend.cpp of b11549, function
+ggml_backend_sched_compute_splits). That is enough. The device is synchronised
+before the callback, and the rows are copied out inside it, so no later split
+can have written over them. What later splits still compute is norm and head:
+every layer writes its keys and values before its output, which the last
+layer's output depends on. Their nodes are asked about, and none is the tensor:
+what a split takes over from another is a copy, which is no node.
 """
 
 from __future__ import annotations
@@ -19,6 +28,9 @@ from numpy.typing import NDArray
 from atoll.domain.errors import EngineFault
 from atoll.engine.feed import InputFeed
 from atoll.engine.library import Library
+
+TYPE_F32, FLOAT_BYTES = 0, 4
+"""enum ggml_type in ggml.h."""
 
 
 class LayerTap:
@@ -96,7 +108,8 @@ class LayerTap:
             return True
         tensor = self._tensor(address)
         rows = tensor.ne[1]
-        if tensor.ne[0] != self._n_embd or self._caught + rows > self._expected:
+        beyond = tensor.ne[0] != self._n_embd or self._caught + rows > self._expected
+        if beyond or tensor.type != TYPE_F32 or tensor.nb[1] != FLOAT_BYTES * self._n_embd:
             self._problem = f"the engine's last layer has an unexpected shape, {rows} rows"
             return False
         part = self._out[self._caught : self._caught + rows]

@@ -14,6 +14,7 @@ import numpy as np
 from atoll.domain.errors import BadModel, BadRequest, EngineFault, Overloaded
 from atoll.engine.chat_template import Extra, Turn
 from atoll.engine.child import EngineChild
+from atoll.engine.library import LIBRARY_VARIABLE
 from atoll.engine.text_messages import (
     AskChat,
     AskTokens,
@@ -31,6 +32,8 @@ MEMORY_BYTES = 1024 * 1024 * 1024
 """Address space. With SmolLM2's 49,152 tokens 160 MiB are used at the start and
 300 MiB after a prompt of a million characters; vocabularies of 262,144 tokens
 exist, and a long chat is rendered twice."""
+PACKAGED_ENGINE = {LIBRARY_VARIABLE: ""}
+"""A vocabulary needs no GPU, and libraries for one take more than that to open."""
 TEXT_BYTES_MAX = 2 * 1024 * 1024
 WAITING_MAX = 64
 START_S = 60.0
@@ -175,7 +178,7 @@ class TextProcess:
                     MODULE,
                     TextOptions(str(self._path)),
                     memory_bytes=self._memory_bytes,
-                    env={},
+                    env=PACKAGED_ENGINE,
                 )
             if not isinstance(ready, TextReady):
                 raise EngineFault("the text process answered out of turn")

@@ -23,6 +23,7 @@ from atoll.domain.generation import GenerateRequest, Sampled
 from atoll.domain.ids import NO_SESSION, Epoch, NodeId, SessionId
 from atoll.engine.ends_client import EndsProcess
 from atoll.engine.ends_messages import EndsLoaded, EndsOptions, ItemsDone
+from atoll.engine.place import place
 from atoll.gateway.backend import Health, ModelCard
 from atoll.gateway.fleet import Fleet
 from atoll.gateway.mailbox import Mailbox
@@ -320,9 +321,9 @@ class Conductor:
             await self._ends.close()
         self._ends_ended = True
         self._ends = ends = EndsProcess(self._ends_done, self._ends_gone)
-        self._loaded = await ends.start(
-            self._ends_options, memory_bytes=None, spin=self._options.spin
-        )
+        asked = self._ends_options
+        gpu = await place(self._options.gpu, asked.need_bytes)
+        self._loaded = await ends.start(asked, memory_bytes=None, spin=self._options.spin, gpu=gpu)
         self._ends_ended = False
         return ends
 

@@ -27,7 +27,7 @@ from atoll.domain.control import (
 )
 from atoll.domain.errors import AtollError, LinkFault, RingDown
 from atoll.domain.ids import Epoch, NodeId
-from atoll.engine.library import PACKAGE, PACKAGE_VERSION
+from atoll.engine.library import ENGINE_BUILD
 from atoll.gateway.join_files import JoinFiles
 from atoll.gateway.member import Member, outside_of
 from atoll.gateway.register import NAME_CHARS_MAX, EnrolledNode, Register
@@ -35,7 +35,6 @@ from atoll.net.link import ControlLink, peer_text
 
 log = logging.getLogger(__name__)
 
-ENGINE_BUILD = f"{PACKAGE}-{PACKAGE_VERSION}"
 STRANGERS_MAX = 64
 """Control links that may stand without having introduced themselves."""
 STRANGERS_PER_HOST_MAX = 16
@@ -301,7 +300,7 @@ class Fleet:
         if join.engine_build != ENGINE_BUILD:
             return (
                 f"its engine is {join.engine_build}, the gateway's is {ENGINE_BUILD}",
-                "install the same version of Atoll",
+                "install the same version of Atoll; a library of its own must be of that build",
             )
         if join.version.split(".")[:2] != __version__.split(".")[:2]:
             return (

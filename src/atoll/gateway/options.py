@@ -31,6 +31,8 @@ class RingOptions:
         threads_large: The same for several rows: prompts, and several streams.
         spin: Iterations that idle worker threads spin where stages share cores,
             which also take turns in short slices; None: the cores are its own.
+        gpu: What computes the ends: `auto`, `none` or a GPU's number
+            (`engine.devices.choose`).
     """
 
     nodes: int
@@ -45,6 +47,7 @@ class RingOptions:
     threads: int = 1
     threads_large: int = 1
     spin: int | None = None
+    gpu: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,9 @@ class ServeOptions:
     """Where the gateway listens and for whom.
 
     Args:
-        host: HostPort of the API.
+        host: Address of the API.
         port: Port of the API; 0 takes any free one.
-        link_host: HostPort on which nodes are listened to.
+        link_host: Address on which nodes are listened to.
         link_port: Port for nodes; 0 takes any free one.
         way: What may carry links: "tls", "quic", or "auto" for what gets through.
         relay: A relay at which nodes meet that cannot reach each other.

@@ -4,45 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from atoll.domain.address import HostPort
-from atoll.domain.errors import BadRequest
 from atoll.domain.ids import NodeId
-from atoll.engine.ends_messages import EndsOptions
+from atoll.engine.place import check_engine
 from atoll.engine.text_client import TextProcess
 from atoll.gateway.api import create_app
 from atoll.gateway.conductor import Conductor
 from atoll.gateway.fleet import Fleet
 from atoll.gateway.join_files import JoinFiles, MakeTicket
 from atoll.gateway.keys import KeyStore
-from atoll.gateway.options import RingOptions, ServeOptions
+from atoll.gateway.options import ServeOptions
+from atoll.gateway.prepare import ends_options, memory_needed, prepare
 from atoll.gateway.register import REGISTER_FILE, Invitation, Register
 from atoll.gateway.server import check_bind, open_server, open_socket
 from atoll.gateway.status import RingStatus, ring_status
-from atoll.model.architectures import boundaries
-from atoll.model.manifest import Manifest, describe, kv_bytes, make_manifest
-from atoll.model.parts import open_model
 from atoll.net.address import is_loopback, own_addresses
 from atoll.net.identity import Identity, next_incarnation
 from atoll.net.ticket import Ticket
 from atoll.net.transport import Transport, open_transport
-from atoll.plan.equal import equal_cut
 from atoll.store.layout import FoundModel, Store
-from atoll.store.shards import ensure_shard, shard_path
-from atoll.store.uses import Hold, hold
 
 log = logging.getLogger(__name__)
 
 KEYS_FILE = "keys.json"
 IDENTITY_FILE = "gateway.pem"
 INCARNATION_FILE = "incarnation"
-
-MEMORY_SPARE = 1.2
-"""What a node must have free for a stage: weights and KV cache, and a fifth more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +52,6 @@ class Gateway:
     join_files: tuple[Path, ...]
     conductor: Conductor
     status: Callable[[], RingStatus]
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A model made ready: its numbers, and the ends' files, in use until `holds` are released."""
-
-    manifest: Manifest
-    head: Path
-    tail: Path
-    holds: tuple[Hold, ...]
-
-    def release(self) -> None:
-        """The ends' files are no longer in use."""
-        for held in self.holds:
-            held.release()
 
 
 @asynccontextmanager
@@ -102,7 +78,8 @@ async def open_gateway(
     ring = options.ring
     keys = KeyStore(home / KEYS_FILE) if options.auth else None
     check_bind(options.host, options.tls, keys)
-    prepared = await asyncio.to_thread(_prepare, model, store, ring)
+    await check_engine(ring.gpu)
+    prepared = await asyncio.to_thread(prepare, model, store, ring)
     identity = Identity.load_or_create(home / IDENTITY_FILE)
     register = Register(home / REGISTER_FILE)
     needed = memory_needed(prepared.manifest, ring)
@@ -111,7 +88,7 @@ async def open_gateway(
         *(model.name, prepared.manifest, fleet),
         identity=identity,
         options=ring,
-        ends=_ends_options(model, prepared, ring),
+        ends=ends_options(model, prepared, ring),
         incarnation=next_incarnation(home / INCARNATION_FILE),
         tell=tell,
     )
@@ -121,35 +98,42 @@ async def open_gateway(
 
     text = await TextProcess.start(model.path)
     try:
-        async with (
-            _open_links(identity, options) as transport,
-            transport.listen(
-                *(options.link_host, options.link_port),
-                authorise=conductor.authorise,
-                on_control=fleet.on_control,
-                on_data=conductor.on_data,
-            ) as listener,
-            open_server(
-                create_app(conductor, text, keys=keys, status=status),
-                open_socket(options.host, options.port),
-                tls=options.tls,
-            ) as url,
-            _attended(conductor, fleet),
-        ):
-            addresses = options.advertise or own_addresses(options.link_host, listener.port)
-            tickets = _ticket_maker(transport, addresses)
-            conductor.open(transport, listener.port)
-            files = fleet.open(JoinFiles(options.join_dir, register, tickets))
-            reach = (identity.node_id, transport.udp_port, addresses, tuple(files))
-            yield Gateway(url, *reach, conductor, status)
-    except ExceptionGroup as group:
-        # What the caller's block or the conductor raised leaves as it came.
-        if len(group.exceptions) > 1:
-            raise
-        raise group.exceptions[0] from None
+        with _lone_error():
+            async with (
+                _open_links(identity, options) as transport,
+                transport.listen(
+                    *(options.link_host, options.link_port),
+                    authorise=conductor.authorise,
+                    on_control=fleet.on_control,
+                    on_data=conductor.on_data,
+                ) as listener,
+                open_server(
+                    create_app(conductor, text, keys=keys, status=status),
+                    open_socket(options.host, options.port),
+                    tls=options.tls,
+                ) as url,
+                _attended(conductor, fleet),
+            ):
+                addresses = options.advertise or own_addresses(options.link_host, listener.port)
+                tickets = _ticket_maker(transport, addresses)
+                conductor.open(transport, listener.port)
+                files = fleet.open(JoinFiles(options.join_dir, register, tickets))
+                reach = (identity.node_id, transport.udp_port, addresses, tuple(files))
+                yield Gateway(url, *reach, conductor, status)
     finally:
         await text.close()
         prepared.release()
+
+
+@contextmanager
+def _lone_error() -> Iterator[None]:
+    """What the caller's block or the conductor raised leaves as it came."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        raise group.exceptions[0] from None
 
 
 @asynccontextmanager
@@ -197,54 +181,3 @@ def _ticket_maker(transport: Transport, addresses: tuple[HostPort, ...]) -> Make
         )
 
     return make_ticket
-
-
-def memory_needed(manifest: Manifest, ring: RingOptions) -> int:
-    """Bytes that a node must have free for the largest stage."""
-    cells = ring.streams * ring.context
-    largest = max(
-        entry.size_bytes + kv_bytes(manifest, entry.first, entry.last, cells)
-        for entry in manifest.shards
-    )
-    return int(MEMORY_SPARE * largest)
-
-
-def check_context(ring: RingOptions, manifest: Manifest) -> None:
-    """Refuse a context that the model was not made for.
-
-    Raises:
-        BadRequest: It is longer than the model's own.
-    """
-    if not 1 <= ring.context <= manifest.context_train:
-        raise BadRequest(
-            f"a context of {ring.context} tokens was asked for, the model's is "
-            f"{manifest.context_train}",
-            hint="choose a smaller --context",
-        )
-
-
-def _prepare(model: FoundModel, store: Store, ring: RingOptions) -> _Prepared:
-    """Cut the ends and hash every stage's shard; reads the model once."""
-    gguf = open_model(model.path)
-    described = describe(gguf, model.model)
-    check_context(ring, described)
-    n_layers = described.n_layers
-    ranges = equal_cut(n_layers, ring.ends, ring.nodes, boundaries(gguf))
-    manifest = make_manifest(model.path, model.model, ranges)
-    ends = ((0, ring.ends), (n_layers - ring.ends, n_layers))
-    holds = tuple(hold(shard_path(store, model.model, *layers)) for layers in ends)
-    head, tail = (ensure_shard(store, model, *layers) for layers in ends)
-    return _Prepared(manifest, head.path, tail.path, holds)
-
-
-def _ends_options(model: FoundModel, prepared: _Prepared, ring: RingOptions) -> EndsOptions:
-    return EndsOptions(
-        model=str(model.path),
-        head=str(prepared.head),
-        tail=str(prepared.tail),
-        n_slots=ring.streams,
-        context=ring.context,
-        rows_max=ring.rows_max,
-        threads=ring.threads,
-        threads_large=ring.threads_large,
-    )

@@ -48,6 +48,7 @@ class StageStatus(msgspec.Struct, frozen=True):
     node_ms: float
     sessions: int
     isolation_missing: tuple[str, ...]
+    device: str = ""
 
 
 class LapStatus(msgspec.Struct, frozen=True):
@@ -87,11 +88,13 @@ class RingStatus(msgspec.Struct, frozen=True):
     ends: tuple[tuple[int, int], ...]
     stages: tuple[StageStatus, ...]
     lap: LapStatus | None
+    ends_device: str = ""
 
 
 def ring_status(conductor: Conductor, fleet: Fleet, manifest: Manifest, streams: int) -> RingStatus:
     """A snapshot."""
     plan, driver, health = conductor.plan, conductor.driver, conductor.health()
+    loaded = conductor.ends_loaded
     stages: tuple[StageStatus, ...] = ()
     ends: tuple[tuple[int, int], ...] = ()
     if plan is not None:
@@ -121,6 +124,7 @@ def ring_status(conductor: Conductor, fleet: Fleet, manifest: Manifest, streams:
         ends=ends,
         stages=stages,
         lap=_lap(conductor),
+        ends_device=loaded.device if loaded is not None else "",
     )
 
 
@@ -152,6 +156,7 @@ def _stage(member: Member, first: int, last: int) -> StageStatus:
         node_ms=mean_ms(report.node_s) if report else 0.0,
         sessions=report.sessions if report else 0,
         isolation_missing=missing(report.isolation) if report else (),
+        device=ready.device if ready else "",
     )
 
 

@@ -329,6 +329,8 @@ def _measure_problem(message: Ready | StageReport | SessionFailed) -> str:
             return f"{value} s is no time"
         if isinstance(value, int) and not 0 <= value < NUMBER_LIMIT:
             return "a number is out of range"
+    if isinstance(message, Ready) and len(message.device) > 255:
+        return "a text is longer than 255 characters"
     return ""
 
 

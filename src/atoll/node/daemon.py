@@ -31,7 +31,8 @@ from atoll.domain.control import (
 )
 from atoll.domain.errors import AtollError, LinkFault, ProtocolFault
 from atoll.domain.ids import Epoch, NodeId
-from atoll.engine.library import PACKAGE, PACKAGE_VERSION, find_library
+from atoll.engine.library import ENGINE_BUILD
+from atoll.engine.place import check_engine
 from atoll.engine.threads import shorten_slices
 from atoll.net.address import is_wildcard
 from atoll.net.identity import Identity, verify
@@ -105,7 +106,7 @@ class NodeDaemon:
         Raises:
             AtollError: The node was refused, or lost its gateway.
         """
-        find_library()
+        await check_engine(self._options.gpu)
         if self._options.spin is not None:
             shorten_slices()
         self._gateway = membership.gateway
@@ -175,7 +176,7 @@ class NodeDaemon:
             name=self._options.name,
             address=address,
             host_id=host_id(),
-            engine_build=f"{PACKAGE}-{PACKAGE_VERSION}",
+            engine_build=ENGINE_BUILD,
             memory_free_bytes=psutil.virtual_memory().available,
             version=__version__,
         )
@@ -278,7 +279,9 @@ class NodeDaemon:
 
             def ready(message: Ready) -> None:
                 layers = f"layers {mine.first} to {mine.last - 1}"
-                self._tell(f"serving {layers}, loaded in {message.load_s:.1f} s")
+                self._tell(
+                    f"serving {layers} on {message.device}, loaded in {message.load_s:.1f} s"
+                )
                 self._send(message)
 
             await stage.run(ready)

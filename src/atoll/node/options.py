@@ -30,6 +30,7 @@ class NodeOptions:
             which also take turns in short slices; None: the cores are its own.
         cache_bytes_max: What shards and partial downloads may take on the disk
             once this node has its own; None: no bound.
+        gpu: `auto`, `none` or a GPU's number (`engine.devices.choose`).
     """
 
     name: str
@@ -41,6 +42,7 @@ class NodeOptions:
     way: Way = "auto"
     spin: int | None = None
     cache_bytes_max: int | None = None
+    gpu: str = "auto"
 
 
 def host_id() -> str:

@@ -20,6 +20,7 @@ from atoll.domain.errors import (
     PullFailed,
 )
 from atoll.domain.ids import NodeId
+from atoll.engine.place import place
 from atoll.engine.stage_client import StageProcess
 from atoll.engine.stage_messages import Computed, Loaded, StageOptions
 from atoll.model.manifest import describe, kv_bytes
@@ -118,7 +119,9 @@ class StageHost:
                 linking = tasks.create_task(self._link_up(), name="link-neighbours")
                 shard, kv, loaded = await loading
                 await linking
-                on_ready(Ready(self._plan.epoch, shard.size_bytes, kv, loaded.load_s))
+                on_ready(
+                    Ready(self._plan.epoch, shard.size_bytes, kv, loaded.load_s, loaded.device)
+                )
         except* AtollError as group:
             raise group.exceptions[0] from None
         finally:
@@ -143,6 +146,7 @@ class StageHost:
             options,
             memory_bytes=2 * shard.size_bytes + kv + ENGINE_SPARE_BYTES,
             spin=self._options.spin,
+            gpu=await place(self._options.gpu, shard.size_bytes + kv),
         )
         if loaded.n_embd != plan.n_embd or loaded.n_layers != mine.last - mine.first:
             raise BadModel(

@@ -1,0 +1,91 @@
+"""A model made ready to be served: its numbers, its cuts, and the ends' files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atoll.domain.errors import BadRequest
+from atoll.engine.ends_messages import EndsOptions
+from atoll.gateway.options import RingOptions
+from atoll.model.architectures import boundaries
+from atoll.model.manifest import Manifest, describe, kv_bytes, make_manifest
+from atoll.model.parts import open_model
+from atoll.plan.equal import equal_cut
+from atoll.store.layout import FoundModel, Store
+from atoll.store.shards import ShardFile, ensure_shard, shard_path
+from atoll.store.uses import Hold, hold
+
+MEMORY_SPARE = 1.2
+"""What a node must have free for a stage: weights and KV cache, and a fifth more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model made ready: its numbers, and the ends' files, in use until `holds` are released."""
+
+    manifest: Manifest
+    head: ShardFile
+    tail: ShardFile
+    holds: tuple[Hold, ...]
+
+    def release(self) -> None:
+        """The ends' files are no longer in use."""
+        for held in self.holds:
+            held.release()
+
+
+def memory_needed(manifest: Manifest, ring: RingOptions) -> int:
+    """Bytes that a node must have free for the largest stage."""
+    cells = ring.streams * ring.context
+    largest = max(
+        entry.size_bytes + kv_bytes(manifest, entry.first, entry.last, cells)
+        for entry in manifest.shards
+    )
+    return int(MEMORY_SPARE * largest)
+
+
+def check_context(ring: RingOptions, manifest: Manifest) -> None:
+    """Refuse a context that the model was not made for.
+
+    Raises:
+        BadRequest: It is longer than the model's own.
+    """
+    if not 1 <= ring.context <= manifest.context_train:
+        raise BadRequest(
+            f"a context of {ring.context} tokens was asked for, the model's is "
+            f"{manifest.context_train}",
+            hint="choose a smaller --context",
+        )
+
+
+def prepare(model: FoundModel, store: Store, ring: RingOptions) -> Prepared:
+    """Cut the ends and hash every stage's shard; reads the model once."""
+    gguf = open_model(model.path)
+    described = describe(gguf, model.model)
+    check_context(ring, described)
+    n_layers = described.n_layers
+    ranges = equal_cut(n_layers, ring.ends, ring.nodes, boundaries(gguf))
+    manifest = make_manifest(model.path, model.model, ranges)
+    ends = ((0, ring.ends), (n_layers - ring.ends, n_layers))
+    holds = tuple(hold(shard_path(store, model.model, *layers)) for layers in ends)
+    head, tail = (ensure_shard(store, model, *layers) for layers in ends)
+    return Prepared(manifest, head, tail, holds)
+
+
+def ends_options(model: FoundModel, prepared: Prepared, ring: RingOptions) -> EndsOptions:
+    """What the ends process is started with."""
+    manifest, head, tail = prepared.manifest, prepared.head, prepared.tail
+    n_layers, cells = manifest.n_layers, ring.streams * ring.context
+    kv = kv_bytes(manifest, 0, ring.ends, cells)
+    kv += kv_bytes(manifest, n_layers - ring.ends, n_layers, cells)
+    return EndsOptions(
+        model=str(model.path),
+        head=str(head.path),
+        tail=str(tail.path),
+        n_slots=ring.streams,
+        context=ring.context,
+        rows_max=ring.rows_max,
+        threads=ring.threads,
+        threads_large=ring.threads_large,
+        need_bytes=head.size_bytes + tail.size_bytes + kv,
+    )
