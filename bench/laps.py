@@ -28,6 +28,7 @@ from atoll.domain.ids import Epoch, NodeId, SessionId, Slot
 from atoll.domain.wire import F16_SCALED, DataMessage, Window, row_bytes
 from atoll.net.identity import Identity
 from atoll.net.link import DataLimits, DataLink, UnusableFrame
+from atoll.net.listener import Takers
 from atoll.net.transport import Transport, Way, open_transport
 from bench.slow_net import LOOPBACK, Path, hand_out, leave_network, slow_tcp, slow_udp, udp_socket
 
@@ -76,7 +77,7 @@ async def _node(way: Way) -> AsyncIterator[tuple[Transport, int, asyncio.Future[
     async with (
         open_transport(Identity.generate(), way=way, host=LOOPBACK) as transport,
         transport.listen(
-            LOOPBACK, 0, authorise=lambda _peer, _kind: None, on_data=arrived.set_result
+            LOOPBACK, 0, Takers(lambda _peer, _kind: None, on_data=arrived.set_result)
         ) as listener,
     ):
         port = transport.endpoint.port if transport.endpoint else listener.port

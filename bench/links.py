@@ -27,6 +27,7 @@ from atoll.domain.wire import F16_SCALED, DataMessage, Window, row_bytes
 from atoll.net import iroh_patch
 from atoll.net.identity import Identity
 from atoll.net.link import DataLimits, DataLink, UnusableFrame
+from atoll.net.listener import Takers
 from atoll.net.transport import Way, open_transport
 from bench import laps
 
@@ -123,7 +124,7 @@ async def _play(width: int, way: Way) -> dict[str, float]:
     async with (
         open_transport(identity, way=way, host=LOOPBACK) as transport,
         transport.listen(
-            LOOPBACK, 0, authorise=lambda _peer, _kind: None, on_data=arrived.set_result
+            LOOPBACK, 0, Takers(lambda _peer, _kind: None, on_data=arrived.set_result)
         ) as listener,
     ):
         port = transport.endpoint.port if transport.endpoint else listener.port

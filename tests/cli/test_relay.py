@@ -17,6 +17,7 @@ from atoll.net import iroh_patch
 from atoll.net.identity import Identity
 from atoll.net.iroh_endpoint import open_endpoint
 from atoll.net.link import LinkSettings
+from atoll.net.listener import Takers
 
 
 def test_half_a_certificate(run: Run, tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ async def test_members_meet_there(tmp_path: Path) -> None:
             async with open_endpoint(gateway, host="127.0.0.1", relays=[url]) as other:
                 await other.wait_relayed()
                 taken: list[object] = []
-                with other.taking(authorise=lambda _p, _k: None, on_control=taken.append):
+                with other.taking(Takers(lambda _p, _k: None, on_control=taken.append)):
                     link = await one.dial_control(
                         Address(relay=url), expected=gateway.node_id, settings=settings
                     )

@@ -66,6 +66,8 @@ def test_names_are_shown_as_they_are_but_harmless() -> None:
     text = _text(stage_table((sly,)))
     assert "[red]x\ufffd[2J" in text
     assert "loading" in text
+    fetching = msgspec.structs.replace(sly, fetched_bytes=3, fetch_bytes=4)
+    assert "75 % here" in _text(stage_table((fetching,)))
 
 
 def test_a_token_adds_up() -> None:

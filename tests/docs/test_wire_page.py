@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import atoll
-from atoll.domain.control import ControlMessage, Plan, StagePlan
+from atoll.domain.bulk import BulkMessage, ShardRange
+from atoll.domain.control import ControlMessage, Plan, Source, StagePlan
 from atoll.domain.wire import DataMessage
 from atoll.engine import codec
 from atoll.net.frames import DataDecoder, encode
@@ -33,7 +34,9 @@ def row_of(tag: str) -> str:
     return found[0]
 
 
-@pytest.mark.parametrize("message", [*get_args(DataMessage), *get_args(ControlMessage)])
+@pytest.mark.parametrize(
+    "message", [*get_args(DataMessage), *get_args(ControlMessage), *get_args(BulkMessage)]
+)
 def test_every_message_is_listed_with_its_fields(message: type[msgspec.Struct]) -> None:
     row = row_of(str(message.__struct_config__.tag))
     places = [row.find(f"`{field}`") for field in message.__struct_fields__]
@@ -42,7 +45,7 @@ def test_every_message_is_listed_with_its_fields(message: type[msgspec.Struct]) 
         assert places == sorted(places), "fields of an array are listed in their order"
 
 
-@pytest.mark.parametrize("struct", [Plan, StagePlan])
+@pytest.mark.parametrize("struct", [Plan, StagePlan, Source, ShardRange])
 def test_a_plans_fields_are_listed(struct: type[msgspec.Struct]) -> None:
     assert [field for field in struct.__struct_fields__ if f"`{field}`" not in PAGE] == []
 

@@ -152,13 +152,13 @@ async def test_a_node_asked_to_stop_says_goodbye(open_small: OpenSmall) -> None:
 
 async def test_the_ends_process_is_started_again(open_small: OpenSmall) -> None:
     async with open_small() as ring:
-        ends = ring.gateway.conductor.ends_pid
+        ends = ring.gateway.conductor.ends.pid
         assert ends is not None
         stream = await broken_stream(ring, ends, signal.SIGKILL)
         assert "ends process" in stream.message
         await refused(ring)
         await ring.wait_ready(10)
-        assert ring.gateway.conductor.ends_pid not in (None, ends)
+        assert ring.gateway.conductor.ends.pid not in (None, ends)
         await serves(ring)
 
 
@@ -189,7 +189,7 @@ async def test_a_stopped_stage_process_stalls_no_stream_for_ever(open_small: Ope
 
 async def test_stopped_ends_are_replaced(open_small: OpenSmall) -> None:
     async with open_small(stall_s=1.0) as ring:
-        ends = ring.gateway.conductor.ends_pid
+        ends = ring.gateway.conductor.ends.pid
         assert ends is not None
         await broken_stream(ring, ends, signal.SIGSTOP)
         await ring.wait_ready(15)

@@ -18,6 +18,7 @@ from tests.support.rings import wait_until
 from atoll.domain.address import Address, HostPort
 from atoll.domain.control import (
     ControlMessage,
+    Fetching,
     Leave,
     PlanNotice,
     Ready,
@@ -35,7 +36,7 @@ from atoll.gateway.join_files import JoinFiles
 from atoll.gateway.register import Invitation, Register
 from atoll.net.identity import Identity
 from atoll.net.link import ControlLink
-from atoll.net.listener import listen
+from atoll.net.listener import Takers, listen
 from atoll.net.ticket import Ticket
 from atoll.net.tls import dial_control
 
@@ -107,8 +108,7 @@ async def open_port(folder: Path, places: int = 2, **options: Any) -> AsyncItera
             "127.0.0.1",
             0,
             identity=identity,
-            authorise=lambda _peer, _kind: None,
-            on_control=fleet.on_control,
+            takers=Takers(lambda _peer, _kind: None, on_control=fleet.on_control),
         ) as listener,
     ):
         address = HostPort("127.0.0.1", listener.port)
@@ -405,6 +405,27 @@ async def test_only_words_about_the_current_epoch_count(tmp_path: Path) -> None:
         again = port.fleet.members[0]
         assert again.ready is None
         assert again.report is None
+
+
+async def test_a_shard_on_its_way_is_known(tmp_path: Path) -> None:
+    now = Epoch(1, 2)
+    async with open_port(tmp_path / "join", places=1) as port:
+        peer = await port.join(0)
+        moved: list[int] = []
+        port.fleet.on_fetched = lambda: moved.append(1)
+        port.fleet.announce(PlanNotice(b"", b""), now)
+        [member] = port.fleet.members
+        for here in (5, 5, 9):
+            peer.link.send(Fetching(now, here, 10))
+        await wait_until(lambda: member.fetching == Fetching(now, 9, 10))
+        # Only progress counts, not that a node says something.
+        assert len(moved) == 2
+        peer.link.send(Fetching(Epoch(1, 1), 10, 10))
+        peer.link.send(Ready(now, 1, 1, 1.0))
+        async with asyncio.timeout(5):
+            await port.fleet.wait_ready(now)
+        assert member.fetching is None
+        assert len(moved) == 2
 
 
 async def test_one_host_cannot_take_all_places_of_strangers(

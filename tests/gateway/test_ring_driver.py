@@ -17,7 +17,7 @@ from atoll.domain.wire import F32, Cancel, Grant, Refused, Release, Window, sign
 from atoll.gateway.serve import Gateway
 from atoll.net.frames import encode
 from atoll.net.identity import verify
-from atoll.net.stream_link import StreamDataLink
+from atoll.net.link_kinds import StreamDataLink
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
 

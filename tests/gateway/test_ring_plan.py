@@ -10,10 +10,11 @@ import pytest
 from tests.support.hand_node import a_join
 
 from atoll.domain.address import Address, HostPort
+from atoll.domain.control import Lend
 from atoll.domain.ids import Epoch, ModelId, NodeId, ShardId
 from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
-from atoll.gateway.ring_plan import coordinator_config, make_plan, own_address
+from atoll.gateway.ring_plan import coordinator_config, lends_of, make_plan, own_address
 from atoll.model.manifest import Manifest, ShardEntry
 from atoll.net.identity import Identity
 from atoll.net.link import ControlLink, LinkSettings
@@ -78,6 +79,24 @@ def test_each_place_gets_its_layers_and_address() -> None:
     assert (plan.gateway, plan.gateway_address) == (gateway, ours)
     assert plan.data_offset == 77
     assert (plan.epoch, plan.n_slots, plan.context, plan.rows_max) == (Epoch(1, 2), 3, 64, 32)
+
+
+def test_who_had_a_shard_before_lends_it() -> None:
+    members, resting, other = [member(0), member(1)], member(2, host="reef.example"), member(3)
+    resting.holds.add((1, 3))
+    members[1].holds |= {(1, 3), (3, 5)}
+    plan = make_plan(
+        *(Epoch(1, 2), MANIFEST, members, OPTIONS),
+        lenders=[*members, resting, other],
+        gateway=(NodeId("9" * 64), Address()),
+    )
+    first, second = plan.stages
+    assert [source.name for source in first.sources] == ["n1", "n2"]
+    assert first.sources[1].address == Address(tls=HostPort("reef.example", 4002))
+    # Its own node has it already.
+    assert second.sources == ()
+    lend = Lend(members[0].link.peer, MANIFEST.model, 1, 3)
+    assert list(lends_of(plan)) == [(members[1].link.peer, lend), (resting.link.peer, lend)]
 
 
 def test_the_last_stage_dials_as_it_did_before() -> None:

@@ -22,9 +22,17 @@ from atoll.domain.ids import NodeId
 from atoll.domain.wire import DataMessage
 from atoll.net.identity import Identity
 from atoll.net.iroh_endpoint import IrohEndpoint, open_endpoint
-from atoll.net.link import ControlLink, DataLimits, DataLink, Kind, LinkSettings, UnusableFrame
-from atoll.net.listener import Authorise, Listener, listen
-from atoll.net.tls import dial_control, dial_data
+from atoll.net.link import (
+    BulkLink,
+    ControlLink,
+    DataLimits,
+    DataLink,
+    Kind,
+    LinkSettings,
+    UnusableFrame,
+)
+from atoll.net.listener import Authorise, Listener, Takers, listen
+from atoll.net.tls import dial_bulk, dial_control, dial_data
 
 PEER = Path(__file__).with_name("peer.py")
 LIMITS = DataLimits(n_embd=4, rows_max=8)
@@ -68,6 +76,7 @@ class Station:
     identity: Identity
     data: asyncio.Queue[DataLink] = field(default_factory=asyncio.Queue)
     control: asyncio.Queue[ControlLink] = field(default_factory=asyncio.Queue)
+    bulk: asyncio.Queue[BulkLink] = field(default_factory=asyncio.Queue)
     way = "tls"
 
     @property
@@ -92,6 +101,15 @@ class Station:
             settings=settings,
         )
 
+    async def dial_bulk(self, settings: LinkSettings | None = None) -> Any:
+        return await dial_bulk(
+            "127.0.0.1",
+            self.port,
+            expected=self.identity.node_id,
+            identity=Identity.generate(),
+            settings=settings,
+        )
+
 
 @dataclass
 class QuicStation:
@@ -103,6 +121,7 @@ class QuicStation:
     client: Identity
     data: asyncio.Queue[DataLink] = field(default_factory=asyncio.Queue)
     control: asyncio.Queue[ControlLink] = field(default_factory=asyncio.Queue)
+    bulk: asyncio.Queue[BulkLink] = field(default_factory=asyncio.Queue)
     way = "quic"
 
     @property
@@ -123,6 +142,11 @@ class QuicStation:
             self.address, expected=self.identity.node_id, settings=settings
         )
 
+    async def dial_bulk(self, settings: LinkSettings | None = None) -> Any:
+        return await self.stranger.dial_bulk(
+            self.address, expected=self.identity.node_id, settings=settings
+        )
+
 
 OpenStation = Callable[..., Any]
 
@@ -133,26 +157,36 @@ def everybody(peer: NodeId, kind: Kind) -> None:
 
 @asynccontextmanager
 async def tls_station(
-    *, authorise: Authorise = everybody, settings: LinkSettings | None = None
+    *,
+    authorise: Authorise = everybody,
+    settings: LinkSettings | None = None,
+    bulk: bool = True,
 ) -> AsyncIterator[Station]:
     identity = Identity.generate()
     data: asyncio.Queue[DataLink] = asyncio.Queue()
     control: asyncio.Queue[ControlLink] = asyncio.Queue()
+    bulks: asyncio.Queue[BulkLink] = asyncio.Queue()
     async with listen(
         "127.0.0.1",
         0,
         identity=identity,
-        authorise=authorise,
-        on_data=data.put_nowait,
-        on_control=control.put_nowait,
+        takers=Takers(
+            authorise,
+            on_data=data.put_nowait,
+            on_control=control.put_nowait,
+            on_bulk=bulks.put_nowait if bulk else None,
+        ),
         settings=settings,
     ) as listener:
-        yield Station(listener, identity, data, control)
+        yield Station(listener, identity, data, control, bulks)
 
 
 @asynccontextmanager
 async def quic_station(
-    *, authorise: Authorise = everybody, settings: LinkSettings | None = None
+    *,
+    authorise: Authorise = everybody,
+    settings: LinkSettings | None = None,
+    bulk: bool = True,
 ) -> AsyncIterator[QuicStation]:
     pytest.importorskip("iroh", reason="no wheel for this system")
     identity, client = Identity.generate(), Identity.generate()
@@ -162,9 +196,12 @@ async def quic_station(
     ):
         station = QuicStation(endpoint, identity, stranger, client)
         with endpoint.taking(
-            authorise=authorise,
-            on_data=station.data.put_nowait,
-            on_control=station.control.put_nowait,
+            Takers(
+                authorise,
+                on_data=station.data.put_nowait,
+                on_control=station.control.put_nowait,
+                on_bulk=station.bulk.put_nowait if bulk else None,
+            ),
             settings=settings,
         ):
             yield station

@@ -40,8 +40,8 @@ from atoll.domain.wire import (
     payload_bytes,
 )
 from atoll.net.frames import (
-    ControlDecoder,
     DataDecoder,
+    control_decoder,
     encode,
     encode_control,
     encode_many,
@@ -140,13 +140,13 @@ def test_any_chunking_gives_the_same_messages(
     messages: list[ControlMessage], cuts: list[int]
 ) -> None:
     data = b"".join(encode_control(one) for one in messages)
-    decoder = ControlDecoder()
+    decoder = control_decoder()
     assert [one for chunk in cut(data, cuts) for one in decoder.feed(chunk)] == messages
 
 
 @given(chunks=st.lists(st.binary(max_size=200), max_size=8))
 def test_arbitrary_bytes_raise_nothing_but_protocol_faults(chunks: list[bytes]) -> None:
-    for decoder in (DataDecoder(LIMITS), ControlDecoder()):
+    for decoder in (DataDecoder(LIMITS), control_decoder()):
         with contextlib.suppress(ProtocolFault):
             for chunk in chunks:
                 list(decoder.feed(chunk))
@@ -156,7 +156,7 @@ def test_arbitrary_bytes_raise_nothing_but_protocol_faults(chunks: list[bytes]) 
 def test_arbitrary_headers_raise_nothing_but_protocol_faults(body: bytes) -> None:
     for decoder, data in (
         (DataDecoder(LIMITS), frame(body)),
-        (ControlDecoder(), struct.pack(">I", len(body)) + body),
+        (control_decoder(), struct.pack(">I", len(body)) + body),
     ):
         with contextlib.suppress(ProtocolFault):
             list(decoder.feed(data))
@@ -374,7 +374,7 @@ def a_report(**changes: Any) -> StageReport:
 )
 def test_control_messages_have_ranges(message: ControlMessage) -> None:
     with pytest.raises(ProtocolFault, match=type(message).__name__):
-        list(ControlDecoder().feed(encode_control(message)))
+        list(control_decoder().feed(encode_control(message)))
 
 
 @pytest.mark.parametrize(
@@ -389,11 +389,11 @@ def test_control_messages_have_ranges(message: ControlMessage) -> None:
 )
 def test_malformed_control_messages(data: bytes, problem: str) -> None:
     with pytest.raises(ProtocolFault, match=problem):
-        list(ControlDecoder().feed(data))
+        list(control_decoder().feed(data))
 
 
 def test_control_decoder_stays_at_its_fault() -> None:
-    decoder = ControlDecoder()
+    decoder = control_decoder()
     got = decoder.feed(encode_control(Beat(1)) + struct.pack(">I", 0))
     assert next(got) == Beat(1)
     for _ in range(2):

@@ -28,7 +28,7 @@ from atoll.net.link import (
     NotWelcome,
     WrongPeer,
 )
-from atoll.net.listener import UNPROVEN_PER_HOST_MAX
+from atoll.net.listener import UNPROVEN_PER_HOST_MAX, Takers
 
 pytest.importorskip("iroh", reason="no wheel for this system")
 pytestmark = pytest.mark.network
@@ -124,12 +124,12 @@ async def test_kind_that_is_not_served() -> None:
         address = Address(quic=(HostPort("127.0.0.1", endpoint.port),))
         with pytest.raises(LinkFault, match="takes no links now"):
             await stranger.dial_control(address, expected=server.node_id)
-        with endpoint.taking(authorise=lambda *_: None, on_data=lambda _: None):
+        with endpoint.taking(Takers(lambda *_: None, on_data=lambda _: None)):
             with pytest.raises(NotWelcome, match="no control links are taken here"):
                 await stranger.dial_control(address, expected=server.node_id)
             with (
                 pytest.raises(RuntimeError, match="already"),
-                endpoint.taking(authorise=lambda *_: None),
+                endpoint.taking(Takers(lambda *_: None)),
             ):
                 pass
 
@@ -304,7 +304,7 @@ async def test_leaving_says_last_words_and_ends_the_links() -> None:
     async with asyncio.timeout(10), open_endpoint(client, host="127.0.0.1") as stranger:
         async with open_endpoint(server, host="127.0.0.1") as endpoint:
             address = Address(quic=(HostPort("127.0.0.1", endpoint.port),))
-            with endpoint.taking(authorise=lambda *_: None, on_control=taken.put_nowait):
+            with endpoint.taking(Takers(lambda *_: None, on_control=taken.put_nowait)):
                 near = await stranger.dial_control(address, expected=server.node_id)
                 far = await taken.get()
             heard = aiter(ControlInbox(near))

@@ -17,7 +17,7 @@ from atoll.net.handshake import (
 )
 from atoll.net.identity import Identity
 from atoll.net.link import CONTROL, DATA, Kind, LinkSettings, NotWelcome
-from atoll.net.listener import UNPROVEN_PER_HOST_MAX, listen
+from atoll.net.listener import UNPROVEN_PER_HOST_MAX, Takers, listen
 from atoll.net.tls import client_context, dial_control, dial_data, server_context
 
 pytestmark = pytest.mark.network
@@ -85,7 +85,10 @@ async def test_kind_that_is_not_served(open_station: Any) -> None:
     async with (
         asyncio.timeout(10),
         listen(
-            "127.0.0.1", 0, identity=identity, authorise=lambda *_: None, on_data=lambda _: None
+            "127.0.0.1",
+            0,
+            identity=identity,
+            takers=Takers(lambda *_: None, on_data=lambda _: None),
         ) as listener,
     ):
         with pytest.raises(NotWelcome, match="no control links are taken here"):
@@ -256,7 +259,7 @@ async def test_taken_port_is_told(open_station: Any) -> None:
                 "127.0.0.1",
                 station.port,
                 identity=Identity.generate(),
-                authorise=no_entry,
+                takers=Takers(no_entry),
             ):
                 pass
         assert caught.value.hint == "choose another port"

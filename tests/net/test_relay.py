@@ -24,6 +24,7 @@ from atoll.net.blake3 import derive_key
 from atoll.net.identity import Identity
 from atoll.net.iroh_endpoint import open_endpoint
 from atoll.net.link import DataLimits, LinkSettings, UnusableFrame
+from atoll.net.listener import Takers
 from atoll.net.relay import Relay, open_relay, proved_key
 
 pytestmark = pytest.mark.network
@@ -307,7 +308,7 @@ async def test_two_that_cannot_reach_each_other_meet_at_the_relay() -> None:
         ) as endpoint,
     ):
         await endpoint.wait_relayed()
-        with endpoint.taking(authorise=lambda *_: None, on_data=taken.put_nowait):
+        with endpoint.taking(Takers(lambda *_: None, on_data=taken.put_nowait)):
             seed = client.private_key.private_bytes_raw()
             async with hidden_peer(relay, server.node_id, seed):
                 link = await taken.get()

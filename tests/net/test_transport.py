@@ -15,6 +15,7 @@ from atoll.net import iroh_patch
 from atoll.net.identity import Identity
 from atoll.net.iroh_stream import IrohStream
 from atoll.net.link import Kind, LinkSettings, NotWelcome, WrongPeer
+from atoll.net.listener import Takers
 from atoll.net.transport import Transport, Way, open_transport
 
 pytest.importorskip("iroh", reason="no wheel for this system")
@@ -42,9 +43,7 @@ async def serving(authorise: Any = lambda _peer, _kind: None) -> AsyncIterator[S
         transport.listen(
             LOOPBACK,
             0,
-            authorise=authorise,
-            on_control=taken.put_nowait,
-            on_data=taken.put_nowait,
+            Takers(authorise, on_control=taken.put_nowait, on_data=taken.put_nowait),
         ) as listener,
     ):
         yield Server(transport, listener.port, taken)

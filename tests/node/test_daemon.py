@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from tests.support.children import is_running, new_children
-from tests.support.hand_gateway import SECRET, HandGateway, Heard, at, open_hand_gateway, row_at
+from tests.support.hand_gateway import (
+    FIRST,
+    LAST,
+    SECRET,
+    HandGateway,
+    Heard,
+    at,
+    open_hand_gateway,
+    row_at,
+)
 from tests.support.rings import wait_until
 
 from atoll import __version__
 from atoll.domain.address import HostPort
-from atoll.domain.control import Leave, PlanNotice, Ready, Refusal, StageFailed, StageReport
+from atoll.domain.bulk import AskBlock, AskOutline, Block, NotHere, Outline, ShardRange
+from atoll.domain.control import Leave, Lend, PlanNotice, Ready, Refusal, StageFailed, StageReport
 from atoll.domain.errors import LinkFault, ProtocolFault
 from atoll.domain.ids import Epoch, ModelId, NodeId, ShardId
 from atoll.domain.wire import Grant, Window
 from atoll.net.identity import Identity
-from atoll.net.link import DataLimits, LinkSettings, NotWelcome
-from atoll.net.tls import dial_control
+from atoll.net.link import BulkLink, DataLimits, LinkSettings, NotWelcome
+from atoll.net.tls import dial_bulk, dial_control
 from atoll.node import daemon
 from atoll.node.daemon import NodeDaemon
 from atoll.node.membership import Membership
@@ -51,6 +61,45 @@ async def test_it_introduces_itself_with_its_secret(hand: HandGateway) -> None:
     assert hand.joined.name == "node"
     assert hand.joined.memory_free_bytes > 0
     assert SECRET not in "".join(hand.said)
+
+
+async def test_it_lends_its_shard_to_whom_the_gateway_names(hand: HandGateway) -> None:
+    friend, stranger = Identity.generate(), Identity.generate()
+    await hand.form()
+
+    async def dial(identity: Identity) -> BulkLink:
+        return await dial_bulk(
+            "127.0.0.1", hand.data_port, expected=hand.node.node_id, identity=identity
+        )
+
+    with pytest.raises(NotWelcome, match="did not ask this node to lend anything"):
+        await dial(friend)
+    shard = ShardRange(hand.model.model, FIRST, LAST)
+    hand.control.send(Lend(friend.node_id, shard.model, shard.first, shard.last))
+    link = await _until_welcome(lambda: dial(friend))
+    with pytest.raises(NotWelcome):
+        await dial(stranger)
+    heard = Heard()
+    link.start(heard)
+    link.send(AskOutline(shard))
+    outline = await heard.next_message(Outline)
+    assert outline.size_bytes > 0
+    link.send(AskBlock(shard, 0, 4))
+    assert await heard.next_message(Block) == Block(0, b"GGUF")
+    link.send(AskOutline(ShardRange(shard.model, FIRST, LAST - 1)))
+    assert "did not ask" in (await heard.next_message(NotHere)).problem
+    link.close()
+    await link.wait_closed()
+
+
+async def _until_welcome(dial: Callable[[], Awaitable[BulkLink]]) -> BulkLink:
+    """The gateway's word is on its way while we dial."""
+    async with asyncio.timeout(6):
+        while True:
+            try:
+                return await dial()
+            except NotWelcome:
+                await asyncio.sleep(0.02)
 
 
 async def test_it_serves_reports_and_leaves(hand: HandGateway) -> None:

@@ -14,7 +14,7 @@ from atoll.domain.control import Leave, Refusal
 from atoll.domain.errors import LinkFault
 from atoll.net.identity import Identity
 from atoll.net.link import ControlLink, WrongPeer
-from atoll.net.listener import listen
+from atoll.net.listener import Takers, listen
 from atoll.net.transport import open_transport
 from atoll.node.dial import dial_gateway, part_for_good, way_for
 from atoll.node.membership import Membership
@@ -34,8 +34,7 @@ async def open_gateway(
         "127.0.0.1",
         0,
         identity=identity,
-        authorise=lambda _peer, _kind: None,
-        on_control=controls.put_nowait,
+        takers=Takers(lambda _peer, _kind: None, on_control=controls.put_nowait),
     ) as listener:
         yield HostPort("127.0.0.1", listener.port), controls
 

@@ -25,7 +25,7 @@ from atoll.domain.wire import F16_SCALED, F32, Cancel, Grant, Ping, Refused, Rel
 from atoll.net.frames import encode
 from atoll.net.identity import Identity
 from atoll.net.link import DataLink
-from atoll.net.stream_link import StreamDataLink
+from atoll.net.link_kinds import StreamDataLink
 from atoll.node import stage_driver
 from atoll.ring.messages import credits_for
 

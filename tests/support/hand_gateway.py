@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from atoll.domain.address import Address, HostPort
+from atoll.domain.bulk import BulkMessage
 from atoll.domain.control import (
     ControlMessage,
     Join,
@@ -32,7 +33,7 @@ from atoll.domain.wire import F32, Cancel, DataMessage, Grant, Refused, Release,
 from atoll.model.manifest import make_manifest
 from atoll.net.identity import Identity
 from atoll.net.link import ControlLink, DataLimits, DataLink, LinkSettings, UnusableFrame
-from atoll.net.listener import Listener, listen
+from atoll.net.listener import Listener, Takers, listen
 from atoll.net.tls import dial_data
 from atoll.node.daemon import NodeDaemon
 from atoll.node.membership import Membership
@@ -60,7 +61,7 @@ class Heard:
     def on_frame(self, message: DataMessage, payload: bytes) -> None:
         self.messages.put_nowait((message, payload))
 
-    def on_message(self, message: ControlMessage) -> None:
+    def on_message(self, message: ControlMessage | BulkMessage) -> None:
         self.messages.put_nowait((message, b""))
 
     def on_unusable(self, fault: UnusableFrame) -> None:
@@ -246,9 +247,9 @@ async def open_hand_gateway(
         "127.0.0.1",
         0,
         identity=identity,
-        authorise=lambda _peer, _kind: None,
-        on_control=controls.put_nowait,
-        on_data=datas.put_nowait,
+        takers=Takers(
+            lambda _peer, _kind: None, on_control=controls.put_nowait, on_data=datas.put_nowait
+        ),
         settings=settings,
     ) as listener:
         membership = Membership(identity.node_id, (HostPort("127.0.0.1", listener.port),), SECRET)

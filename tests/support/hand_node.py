@@ -28,7 +28,7 @@ from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.serve import Gateway, open_gateway
 from atoll.net.identity import Identity
 from atoll.net.link import ControlLink, DataLimits, DataLink, Kind
-from atoll.net.listener import Listener, listen
+from atoll.net.listener import Listener, Takers, listen
 from atoll.net.ticket import Ticket
 from atoll.net.tls import dial_control, dial_data
 from atoll.store.layout import FoundModel, Store
@@ -136,7 +136,7 @@ async def open_hand_node() -> AsyncIterator[HandNode]:
             raise LinkFault(f"{kind} link of a stranger")
 
     async with listen(
-        "127.0.0.1", 0, identity=identity, authorise=authorise, on_data=datas.put_nowait
+        "127.0.0.1", 0, identity=identity, takers=Takers(authorise, on_data=datas.put_nowait)
     ) as listener:
         node = HandNode(identity, listener, datas)
         try:

@@ -38,7 +38,8 @@ class JoinFlags(HomeFlags, StoreFlags):
 
     model: str = ""
     """The model, as a file or a name; or an address (`https://...`, `hf:ORG/REPO/FILE.gguf`), of
-    which only this node's layers are fetched. Default: looked up in the store by its hash."""
+    which only this node's layers are fetched. Default: looked up in the store by its hash; if it
+    is not there, the gateway sends this node's layers."""
 
     threads: NonNegativeInt = 0
     """Worker threads of the stage for a single stream. 0: all cores, up to 4."""
@@ -104,11 +105,11 @@ def join(
     """Join a ring: host a part of its model on this machine.
 
     The gateway's operator makes a ticket (`atoll invite`), or uses the files that the gateway
-    writes; it is a secret. Once let in, this machine comes back without a ticket. It needs the
-    model too (`atoll pull`), and cuts its own part of it; or it fetches just that part from the
-    model's address (`--model`). The node runs until the gateway says goodbye; stop it with
-    Ctrl-C. Two nodes on one machine need different homes (`--home`), as the home holds the
-    node's identity.
+    writes; it is a secret. Once let in, this machine comes back without a ticket. Its part of the
+    model is cut from the model if that is here, else fetched: from the model's address (`--model`),
+    or from the gateway and the nodes that have it. The node runs until the gateway says goodbye;
+    stop it with Ctrl-C. Two nodes on one machine need different homes (`--home`), as the home
+    holds the node's identity.
 
     Example: `atoll join atoll-ticket-...`
 

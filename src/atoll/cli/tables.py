@@ -43,12 +43,20 @@ def stage_table(stages: tuple[StageStatus, ...]) -> Table:
             printable(stage.name),
             layer_range(stage.first, stage.last),
             printable(stage.address + (" (quic)" if stage.carrier == "quic" else "")),
-            megabytes(stage.shard_bytes) if stage.ready else "loading",
+            _shard_cell(stage),
             megabytes(stage.memory_bytes),
             str(stage.sessions),
             printable(", ".join(stage.isolation_missing)),
         )
     return table
+
+
+def _shard_cell(stage: StageStatus) -> str:
+    if stage.ready:
+        return megabytes(stage.shard_bytes)
+    if stage.fetch_bytes:
+        return f"{100 * stage.fetched_bytes // stage.fetch_bytes} % here"
+    return "loading"
 
 
 def time_table(stages: tuple[StageStatus, ...]) -> Table:

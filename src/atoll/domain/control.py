@@ -31,8 +31,19 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
     version: str
 
 
+class Source(msgspec.Struct, frozen=True):
+    """A node that has a stage's shard already and lends it."""
+
+    node: NodeId
+    name: str
+    address: Address
+
+
 class StagePlan(msgspec.Struct, frozen=True):
-    """One stage of a plan: who computes layers [first, last) and where it listens."""
+    """One stage of a plan: who computes layers [first, last) and where it listens.
+
+    The gateway has every shard; `sources` have this one too.
+    """
 
     node: NodeId
     name: str
@@ -40,6 +51,7 @@ class StagePlan(msgspec.Struct, frozen=True):
     last: int
     shard: ShardId
     address: Address
+    sources: tuple[Source, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -88,6 +100,23 @@ class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
 
     problem: str
     hint: str = ""
+
+
+class Lend(msgspec.Struct, frozen=True, tag="lend"):
+    """The gateway asks a node to let another one have a shard that it holds."""
+
+    borrower: NodeId
+    model: ModelId
+    first: int
+    last: int
+
+
+class Fetching(msgspec.Struct, frozen=True, tag="fetching"):
+    """The shard of `epoch` is on its way: bytes that are here, and in all."""
+
+    epoch: Epoch
+    here_bytes: int
+    size_bytes: int
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -157,6 +186,8 @@ ControlMessage = (
     | PlanNotice
     | Welcome
     | Refusal
+    | Lend
+    | Fetching
     | Ready
     | StageReport
     | StageFailed

@@ -21,25 +21,24 @@ from atoll.domain.control import Plan, PlanNotice, SessionFailed, StagePlan, pla
 from atoll.domain.errors import AtollError, EngineFault, LinkFault, RingDown
 from atoll.domain.generation import GenerateRequest, Sampled
 from atoll.domain.ids import NO_SESSION, Epoch, NodeId, SessionId
-from atoll.engine.ends_client import EndsProcess
-from atoll.engine.ends_messages import EndsLoaded, EndsOptions, ItemsDone
-from atoll.engine.place import place
+from atoll.engine.ends_messages import EndsOptions, ItemsDone
 from atoll.gateway.backend import Health, ModelCard
+from atoll.gateway.ends_keeper import EndsKeeper
 from atoll.gateway.fleet import Fleet
 from atoll.gateway.mailbox import Mailbox
 from atoll.gateway.options import RingOptions
 from atoll.gateway.ring_driver import RingDriver
-from atoll.gateway.ring_plan import coordinator_config, make_plan, own_address
+from atoll.gateway.ring_plan import coordinator_config, lends_of, make_plan, own_address
 from atoll.gateway.stalls import Stalls
 from atoll.model.manifest import Manifest
 from atoll.net.identity import Identity
-from atoll.net.link import DATA, DataLink, Kind
+from atoll.net.link import BULK, DATA, DataLink, Kind
 from atoll.net.transport import Transport
 
 log = logging.getLogger(__name__)
 
 FORM_S = 120.0
-"""Most time for cutting, loading and linking a ring."""
+"""Most time for cutting, loading and linking a ring, from when a shard last made progress."""
 REDIAL_S = 0.1
 AGAIN_S = 2.0
 """Pause before a broken ring is formed again; doubled with each attempt that fails."""
@@ -85,7 +84,6 @@ class Conductor:
     ) -> None:
         self._name = model_name
         self._manifest = manifest
-        self._ends_options = ends
         self._fleet = fleet
         self._identity = identity
         self._options = options
@@ -93,14 +91,13 @@ class Conductor:
         self._counter = 0
         self._tell = tell
         self._created = int(time.time())
-        self._ends: EndsProcess | None = None
-        self._ends_ended = False
-        self._loaded: EndsLoaded | None = None
+        self._ends = EndsKeeper(ends, options, done=self._ends_done, gone=self._ends_gone)
         self._plan: Plan | None = None
         self._driver: RingDriver | None = None
         self._serving = False
         self._reason = f"waiting for {options.nodes} nodes to join"
         self._trouble: asyncio.Future[AtollError] | None = None
+        self._forming: asyncio.Timeout | None = None
         self._dial_fault: LinkFault | None = None
         self._last_linked = asyncio.Event()
         self._rearranging = asyncio.Event()
@@ -110,6 +107,7 @@ class Conductor:
         fleet.on_rearranged = self._rearranging.set
         fleet.on_lost = self._fail
         fleet.on_session_failed = self._session_failed
+        fleet.on_fetched = self._fetched
 
     def open(self, transport: Transport, link_port: int) -> None:
         """Nodes are dialled over this, and reach us at this TCP port; before `run`."""
@@ -120,7 +118,8 @@ class Conductor:
     @property
     def card(self) -> ModelCard:
         """The model that is served."""
-        n_vocab = self._loaded.n_vocab if self._loaded else self._manifest.n_vocab
+        loaded = self._ends.loaded
+        n_vocab = loaded.n_vocab if loaded else self._manifest.n_vocab
         return ModelCard(self._name, self._created, self._options.context, n_vocab)
 
     @property
@@ -134,14 +133,9 @@ class Conductor:
         return self._driver if self._serving else None
 
     @property
-    def ends_loaded(self) -> EndsLoaded | None:
-        """What the ends process said when it was loaded."""
-        return self._loaded
-
-    @property
-    def ends_pid(self) -> int | None:
-        """The ends process, while it runs."""
-        return self._ends.pid if self._ends else None
+    def ends(self) -> EndsKeeper:
+        """The ends process."""
+        return self._ends
 
     def health(self) -> Health:
         """Whether a generation could start now."""
@@ -199,8 +193,7 @@ class Conductor:
                 await self._fleet.wait_change(changes)
                 failed = 0
         finally:
-            if self._ends is not None:
-                await self._ends.close()
+            await self._ends.close()
 
     async def _one_epoch(self) -> tuple[AtollError, float]:
         """Serve one epoch; returns what ended it, and the seconds it served."""
@@ -209,7 +202,7 @@ class Conductor:
         self._rearranging.clear()
         try:
             self._reason = "the ring is being formed"
-            async with asyncio.timeout(FORM_S), asyncio.TaskGroup() as tasks:
+            async with asyncio.timeout(FORM_S) as self._forming, asyncio.TaskGroup() as tasks:
                 forming = tasks.create_task(self._form(), name="form-ring")
                 trouble.add_done_callback(lambda _done: forming.cancel())
             if trouble.done():
@@ -226,7 +219,7 @@ class Conductor:
             return fault, 0.0
         finally:
             self._serving = False
-            self._trouble = None
+            self._trouble = self._forming = None
             if self._driver is not None:
                 reason = trouble.result().problem if trouble.done() else "the gateway is closing"
                 self._driver.down(reason)
@@ -273,12 +266,13 @@ class Conductor:
             await asyncio.sleep(min(WATCH_S, stall_s / 4))
             work = tuple(m.report.rows for m in self._fleet.members if m.report is not None)
             if stalls.are_there(driver.marks, work, now_s=time.monotonic()):
-                self._ends_ended = self._ends_ended or driver.at_ends
+                if driver.at_ends:
+                    self._ends.replace()
                 self._fail(RingDown(f"no answer came round the ring for {stall_s:g} s"))
                 return
 
     async def _form(self) -> RingDriver:
-        ends = await self._ready_ends()
+        ends = await self._ends.ready()
         members = self._fleet.members
         if self._fleet.missing:
             raise RingDown("a node left before the ring was formed")
@@ -289,6 +283,7 @@ class Conductor:
             self._manifest,
             members,
             self._options,
+            lenders=self._fleet.everybody,
             gateway=(
                 self._identity.node_id,
                 own_address(members[-1], self._transport, self._link_port),
@@ -305,27 +300,17 @@ class Conductor:
         self._driver = driver
         encoded = msgspec.msgpack.encode(plan)
         signature = self._identity.sign(plan_signed_part(encoded))
+        for lender, lend in lends_of(plan):
+            self._fleet.send(lender, lend)
         self._fleet.announce(PlanNotice(encoded, signature), plan.epoch)
         driver.take_first(await self._dial_first(plan.stages[0]))
         await self._fleet.wait_ready(plan.epoch)
+        for member, stage in zip(members, plan.stages, strict=True):
+            member.holds.add((stage.first, stage.last))
         while not driver.linked:
             self._last_linked.clear()
             await self._last_linked.wait()
         return driver
-
-    async def _ready_ends(self) -> EndsProcess:
-        """The ends process: running already, or started now in place of one that ended."""
-        if self._ends is not None and not self._ends_ended:
-            return self._ends
-        if self._ends is not None:
-            await self._ends.close()
-        self._ends_ended = True
-        self._ends = ends = EndsProcess(self._ends_done, self._ends_gone)
-        asked = self._ends_options
-        gpu = await place(self._options.gpu, asked.need_bytes)
-        self._loaded = await ends.start(asked, memory_bytes=None, spin=self._options.spin, gpu=gpu)
-        self._ends_ended = False
-        return ends
 
     def _obstacle(self) -> str:
         """What a ring that does not form seems to wait for."""
@@ -355,7 +340,12 @@ class Conductor:
     # What others report
 
     def authorise(self, peer: NodeId, kind: Kind) -> None:
-        """Data links are taken from the last stage alone; nodes introduce themselves."""
+        """Data links are taken from the last stage alone; nodes introduce themselves.
+
+        Shards are lent to members.
+        """
+        if kind == BULK and not self._fleet.has(peer):
+            raise LinkFault("only nodes that have joined get a shard", hint="join first")
         if kind == DATA and (self._plan is None or peer != self._plan.stages[-1].node):
             raise LinkFault("the plan names another neighbour", hint="try again shortly")
 
@@ -366,6 +356,11 @@ class Conductor:
             return
         self._driver.take_last(link)
         self._last_linked.set()
+
+    def _fetched(self) -> None:
+        """A shard made progress: a ring that forms may take longer."""
+        if self._forming is not None and not self._forming.expired():
+            self._forming.reschedule(asyncio.get_running_loop().time() + FORM_S)
 
     def _ends_done(self, message: ItemsDone, payload: bytes) -> None:
         if self._driver is not None:
@@ -396,5 +391,4 @@ class Conductor:
             self._driver.session_failed(message.session, message.seq, message.code, message.problem)
 
     def _ends_gone(self, fault: EngineFault) -> None:
-        self._ends_ended = True
         self._fail(RingDown(f"the gateway's {fault.problem}"))

@@ -15,6 +15,7 @@ from typing import NoReturn
 from atoll import __version__
 from atoll.domain.control import (
     ControlMessage,
+    Fetching,
     Join,
     Leave,
     PlanNotice,
@@ -47,6 +48,7 @@ TEXT_CHARS_MAX = 500
 WATCH_S = 1.0
 """How often the register is looked at for nodes that were revoked or set to rest."""
 GIB = 1024**3
+_OF_AN_EPOCH = (Fetching, Ready, StageReport, StageFailed)
 
 
 class Fleet:
@@ -82,11 +84,21 @@ class Fleet:
         self.on_lost: Callable[[AtollError], None] = lambda _error: None
         self.on_session_failed: Callable[[SessionFailed], None] = lambda _message: None
         self.on_rearranged: Callable[[], None] = lambda: None
+        self.on_fetched: Callable[[], None] = lambda: None
 
     @property
     def members(self) -> list[Member]:
         """Who has a place, in their order."""
         return [member for place in range(self._places) if (member := self._holder(place))]
+
+    @property
+    def everybody(self) -> list[Member]:
+        """Who is in, in the order of their coming."""
+        return list(self._members.values())
+
+    def has(self, node: NodeId) -> bool:
+        """Whether a node is in."""
+        return node in self._members
 
     @property
     def spares(self) -> list[Member]:
@@ -178,9 +190,15 @@ class Fleet:
         """Send the plan of `epoch` to all with a place; reports of older ones count no more."""
         self._epoch = epoch
         for member in self._members.values():
-            member.ready = member.report = None
+            member.ready = member.report = member.fetching = None
         for member in self.members:
             member.link.send(notice)
+
+    def send(self, node: NodeId, message: ControlMessage) -> None:
+        """Send a message to a member, if it is still here."""
+        member = self._members.get(node)
+        if member is not None:
+            member.link.send(message)
 
     def _holder(self, place: int) -> Member | None:
         return next((m for m in self._members.values() if m.place == place), None)
@@ -217,13 +235,17 @@ class Fleet:
             self._forget_stranger(link)
             self._admit(link, message)
             return
-        if isinstance(message, Ready | StageReport | StageFailed) and message.epoch != self._epoch:
+        if isinstance(message, _OF_AN_EPOCH) and message.epoch != self._epoch:
             log.info("fleet.late node=%s said=%s", member.name, type(message).__name__)
             return
         match message:
             case Ready():
-                member.ready = message
+                member.ready, member.fetching = message, None
                 self._changed.set()
+            case Fetching():
+                before, member.fetching = member.fetching, message
+                if before is None or message.here_bytes > before.here_bytes:
+                    self.on_fetched()
             case StageReport():
                 member.report = message
             case SessionFailed():

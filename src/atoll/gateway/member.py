@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
-from atoll.domain.control import Join, Ready, StageReport
+from atoll.domain.control import Fetching, Join, Ready, StageReport
 from atoll.net.link import ControlLink
 
 
@@ -20,6 +20,9 @@ class Member:
     link: ControlLink
     ready: Ready | None = None
     report: StageReport | None = None
+    fetching: Fetching | None = None
+    holds: set[tuple[int, int]] = field(default_factory=set)
+    """Layer ranges whose shards it had in this gateway's time."""
     resting: bool = False
     told_to_stay: bool = False
 

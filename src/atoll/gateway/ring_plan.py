@@ -6,10 +6,10 @@ as nothing was measured.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
-from atoll.domain.control import Plan, StagePlan
+from atoll.domain.control import Lend, Plan, Source, StagePlan
 from atoll.domain.ids import Epoch, NodeId
 from atoll.gateway.member import Member, address_of
 from atoll.gateway.options import RingOptions
@@ -18,6 +18,9 @@ from atoll.net.transport import Transport
 from atoll.ring.coordinator_messages import EXACT_ROWS_MAX, CoordinatorConfig
 from atoll.ring.messages import credits_for
 
+SOURCES_MAX = 4
+"""Nodes that lend one shard; the gateway has it too."""
+
 
 def make_plan(
     epoch: Epoch,
@@ -25,6 +28,7 @@ def make_plan(
     members: Sequence[Member],
     options: RingOptions,
     *,
+    lenders: Sequence[Member] = (),
     gateway: tuple[NodeId, Address],
 ) -> Plan:
     """The plan of one epoch.
@@ -34,6 +38,7 @@ def make_plan(
         manifest: The model, with a shard for each member.
         members: Who computes, in ring order.
         options: The ring's shape.
+        lenders: Who may have shards already.
         gateway: Our key, and where the last stage dials us.
     """
     node_id, address = gateway
@@ -45,6 +50,7 @@ def make_plan(
             last=entry.last,
             shard=entry.shard,
             address=address_of(member),
+            sources=_sources(member, (entry.first, entry.last), lenders),
         )
         for member, entry in zip(members, manifest.shards, strict=True)
     )
@@ -62,6 +68,23 @@ def make_plan(
         gateway_address=address,
         stages=stages,
     )
+
+
+def _sources(
+    borrower: Member, layers: tuple[int, int], lenders: Sequence[Member]
+) -> tuple[Source, ...]:
+    """Who else has the shard of a stage; nobody where its node has it already."""
+    if layers in borrower.holds:
+        return ()
+    found = [m for m in lenders if layers in m.holds and m is not borrower]
+    return tuple(Source(m.link.peer, m.name, address_of(m)) for m in found[:SOURCES_MAX])
+
+
+def lends_of(plan: Plan) -> Iterator[tuple[NodeId, Lend]]:
+    """Who is to be asked to lend what to whom, for a plan."""
+    for stage in plan.stages:
+        for source in stage.sources:
+            yield source.node, Lend(stage.node, plan.model, stage.first, stage.last)
 
 
 def own_address(last: Member, transport: Transport, port: int) -> Address:

@@ -18,6 +18,7 @@ from atoll.gateway.conductor import Conductor
 from atoll.gateway.fleet import Fleet
 from atoll.gateway.join_files import JoinFiles, MakeTicket
 from atoll.gateway.keys import KeyStore
+from atoll.gateway.lending import Lending
 from atoll.gateway.options import ServeOptions
 from atoll.gateway.prepare import ends_options, memory_needed, prepare
 from atoll.gateway.register import REGISTER_FILE, Invitation, Register
@@ -25,9 +26,11 @@ from atoll.gateway.server import check_bind, open_server, open_socket
 from atoll.gateway.status import RingStatus, ring_status
 from atoll.net.address import is_loopback, own_addresses
 from atoll.net.identity import Identity, next_incarnation
+from atoll.net.listener import Takers
 from atoll.net.ticket import Ticket
 from atoll.net.transport import Transport, open_transport
 from atoll.store.layout import FoundModel, Store
+from atoll.transfer.lender import Lender, open_lender
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +96,8 @@ async def open_gateway(
         tell=tell,
     )
 
+    lending = Lending(model, store, prepared.manifest)
+
     def status() -> RingStatus:
         return ring_status(conductor, fleet, prepared.manifest, ring.streams)
 
@@ -100,12 +105,10 @@ async def open_gateway(
     try:
         with _lone_error():
             async with (
+                open_lender(lending.open) as lender,
                 _open_links(identity, options) as transport,
                 transport.listen(
-                    *(options.link_host, options.link_port),
-                    authorise=conductor.authorise,
-                    on_control=fleet.on_control,
-                    on_data=conductor.on_data,
+                    options.link_host, options.link_port, _takers(conductor, fleet, lender)
                 ) as listener,
                 open_server(
                     create_app(conductor, text, keys=keys, status=status),
@@ -123,6 +126,15 @@ async def open_gateway(
     finally:
         await text.close()
         prepared.release()
+
+
+def _takers(conductor: Conductor, fleet: Fleet, lender: Lender) -> Takers:
+    return Takers(
+        conductor.authorise,
+        on_control=fleet.on_control,
+        on_data=conductor.on_data,
+        on_bulk=lender.on_bulk,
+    )
 
 
 @contextmanager

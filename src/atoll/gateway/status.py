@@ -25,7 +25,8 @@ class StageStatus(msgspec.Struct, frozen=True):
 
     Of a step's time `engine_ms` is spent inside llama.cpp, `convert_ms` in the
     rest of the stage process, `pipe_ms` between node and stage process, and
-    `node_ms` in the node's handlers.
+    `node_ms` in the node's handlers. While the shard is on its way to the node,
+    `fetched_bytes` of `fetch_bytes` are there.
     """
 
     name: str
@@ -49,6 +50,8 @@ class StageStatus(msgspec.Struct, frozen=True):
     sessions: int
     isolation_missing: tuple[str, ...]
     device: str = ""
+    fetched_bytes: int = 0
+    fetch_bytes: int = 0
 
 
 class LapStatus(msgspec.Struct, frozen=True):
@@ -94,7 +97,7 @@ class RingStatus(msgspec.Struct, frozen=True):
 def ring_status(conductor: Conductor, fleet: Fleet, manifest: Manifest, streams: int) -> RingStatus:
     """A snapshot."""
     plan, driver, health = conductor.plan, conductor.driver, conductor.health()
-    loaded = conductor.ends_loaded
+    loaded = conductor.ends.loaded
     stages: tuple[StageStatus, ...] = ()
     ends: tuple[tuple[int, int], ...] = ()
     if plan is not None:
@@ -120,7 +123,7 @@ def ring_status(conductor: Conductor, fleet: Fleet, manifest: Manifest, streams:
         active=driver.active if driver else 0,
         waiting=driver.waiting if driver else 0,
         nodes_missing=fleet.missing,
-        gateway_memory_bytes=_memory((os.getpid(), conductor.ends_pid)),
+        gateway_memory_bytes=_memory((os.getpid(), conductor.ends.pid)),
         ends=ends,
         stages=stages,
         lap=_lap(conductor),
@@ -143,6 +146,8 @@ def _stage(member: Member, first: int, last: int) -> StageStatus:
         first=first,
         last=last,
         ready=ready is not None,
+        fetched_bytes=member.fetching.here_bytes if member.fetching else 0,
+        fetch_bytes=member.fetching.size_bytes if member.fetching else 0,
         shard_bytes=ready.shard_bytes if ready else 0,
         kv_bytes=ready.kv_bytes if ready else 0,
         memory_bytes=report.memory_bytes if report else 0,

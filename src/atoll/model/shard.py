@@ -213,7 +213,7 @@ def _embedding(tensor: TensorInfo, is_last: bool, tied: bool) -> ShardTensor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class ShardPart:
     """Bytes of a shard's file in a row: `data`, or the model's from `source` on, or zeros."""
 
     size: int
@@ -221,18 +221,18 @@ class _Piece:
     source: int | None = None
 
 
-def _pieces(plan: ShardPlan) -> Iterator[_Piece]:
+def shard_parts(plan: ShardPlan) -> Iterator[ShardPart]:
     """What the shard's file is made of, in order."""
     if plan.whole:
-        yield _Piece(plan.size_bytes, source=0)
+        yield ShardPart(plan.size_bytes, source=0)
         return
     head = gguf_writer.header(plan.metadata, [tensor.spec for tensor in plan.tensors])
-    yield _Piece(len(head), data=head)
+    yield ShardPart(len(head), data=head)
     alignment = gguf_writer.alignment_of(plan.metadata)
     for tensor in plan.tensors:
         size = tensor.spec.size_bytes
-        yield _Piece(size, source=tensor.source.offset if tensor.source else None)
-        yield _Piece(gguf_writer.padding(size, alignment))
+        yield ShardPart(size, source=tensor.source.offset if tensor.source else None)
+        yield ShardPart(gguf_writer.padding(size, alignment))
 
 
 def stream_shard(plan: ShardPlan, model: ByteSource, start: int = 0) -> Iterator[bytes]:
@@ -246,7 +246,7 @@ def stream_shard(plan: ShardPlan, model: ByteSource, start: int = 0) -> Iterator
     Raises:
         BadModel: The model's file is shorter than it was when planned.
     """
-    for piece in _pieces(plan):
+    for piece in shard_parts(plan):
         skipped = min(start, piece.size)
         start -= skipped
         if skipped == piece.size:
@@ -267,7 +267,7 @@ def source_ranges(plan: ShardPlan, gap_bytes_max: int) -> list[tuple[int, int]]:
         gap_bytes_max: Ranges that are no further apart than this are joined.
     """
     found: list[tuple[int, int]] = []
-    for piece in _pieces(plan):
+    for piece in shard_parts(plan):
         if piece.source is None:
             continue
         if found and 0 <= piece.source - found[-1][1] <= gap_bytes_max:

@@ -1,10 +1,10 @@
-"""Frames of both kinds of link: bytes to checked messages and back.
+"""Frames of all kinds of link: bytes to checked messages and back.
 
 Pure: no socket, clock or task. A data frame is the header's length (4 bytes,
 big-endian), the payload's length (4 bytes), the header (msgpack of one
-`DataMessage`) and the payload. A control frame is a length (4 bytes) and the
-msgpack of one `ControlMessage`. Decoders are fed bytes as they come, cut
-anywhere, and give the frames up to the first that is wrong.
+`DataMessage`) and the payload. A control or bulk frame is a length (4 bytes)
+and the msgpack of one `ControlMessage` or `BulkMessage`. Decoders are fed bytes
+as they come, cut anywhere, and give the frames up to the first that is wrong.
 """
 
 from __future__ import annotations
@@ -12,16 +12,29 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from typing import NoReturn
+from typing import Generic, NoReturn, TypeVar
 
 import msgspec
 
 from atoll.domain.address import check
+from atoll.domain.bulk import (
+    BLOCK_BYTES_MAX,
+    BULK_BYTES_MAX,
+    AskBlock,
+    AskOutline,
+    Block,
+    BulkBeat,
+    BulkMessage,
+    Outline,
+    outline_problem,
+)
 from atoll.domain.control import (
     CONTROL_BYTES_MAX,
     Beat,
     ControlMessage,
+    Fetching,
     Join,
+    Lend,
     Ready,
     SessionFailed,
     StageReport,
@@ -44,7 +57,7 @@ from atoll.domain.wire import (
 from atoll.net.link import SAME_VERSION, DataFrame, DataLimits, UnusableFrame
 
 _DATA_PREFIX = struct.Struct(">II")
-_CONTROL_PREFIX = struct.Struct(">I")
+_LENGTH_PREFIX = struct.Struct(">I")
 
 SLOT_LIMIT = 256
 """llama.cpp's LLAMA_MAX_SEQ: no sequence id reaches it."""
@@ -59,6 +72,8 @@ _PROBLEM_CHARS_MAX = 1024
 _encode = msgspec.msgpack.Encoder().encode
 _decode_data: Callable[[bytes], DataMessage] = msgspec.msgpack.Decoder(DataMessage).decode
 _decode_control: Callable[[bytes], ControlMessage] = msgspec.msgpack.Decoder(ControlMessage).decode
+_decode_bulk: Callable[[bytes], BulkMessage] = msgspec.msgpack.Decoder(BulkMessage).decode
+_M = TypeVar("_M")
 
 
 def encode(message: DataMessage, payload: bytes = b"") -> bytes:
@@ -85,7 +100,15 @@ def encode_control(message: ControlMessage) -> bytes:
     body = _encode(message)
     if len(body) > CONTROL_BYTES_MAX:
         raise ValueError(f"control message of {len(body)} bytes")
-    return _CONTROL_PREFIX.pack(len(body)) + body
+    return _LENGTH_PREFIX.pack(len(body)) + body
+
+
+def encode_bulk(message: BulkMessage) -> bytes:
+    """One bulk frame, ready to be written."""
+    body = _encode(message)
+    if len(body) > BULK_BYTES_MAX:
+        raise ValueError(f"bulk message of {len(body)} bytes")
+    return _LENGTH_PREFIX.pack(len(body)) + body
 
 
 class DataDecoder:
@@ -211,14 +234,17 @@ class DataDecoder:
         raise self._fault
 
 
-class ControlDecoder:
-    """Bytes of one control link in, checked messages out; otherwise as `DataDecoder`."""
+class MessageDecoder(Generic[_M]):
+    """Bytes of a link without payloads in, checked messages out; otherwise as `DataDecoder`."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, decode: Callable[[bytes], _M], problem_with: Callable[[_M], str], bytes_max: int
+    ) -> None:
+        self._decode, self._problem_with, self._bytes_max = decode, problem_with, bytes_max
         self._buffer = bytearray()
         self._fault: ProtocolFault | None = None
 
-    def feed(self, data: bytes) -> Iterator[ControlMessage]:
+    def feed(self, data: bytes) -> Iterator[_M]:
         """The messages that `data` completes; exhaust it before feeding again.
 
         Raises:
@@ -230,9 +256,9 @@ class ControlDecoder:
         at = 0
         try:
             while len(self._buffer) - at >= 4:
-                (length,) = _CONTROL_PREFIX.unpack_from(self._buffer, at)
-                if not 0 < length <= CONTROL_BYTES_MAX:
-                    self._fail(f"message of {length} bytes, allowed are 1 to {CONTROL_BYTES_MAX}")
+                (length,) = _LENGTH_PREFIX.unpack_from(self._buffer, at)
+                if not 0 < length <= self._bytes_max:
+                    self._fail(f"message of {length} bytes, allowed are 1 to {self._bytes_max}")
                 if len(self._buffer) - at < 4 + length:
                     break
                 message = self._message(bytes(self._buffer[at + 4 : at + 4 + length]))
@@ -241,12 +267,12 @@ class ControlDecoder:
         finally:
             del self._buffer[:at]
 
-    def _message(self, body: bytes) -> ControlMessage:
+    def _message(self, body: bytes) -> _M:
         try:
-            message = _decode_control(body)
+            message = self._decode(body)
         except (ValueError, RecursionError) as error:
             self._fail(f"malformed message: {error}")
-        problem = _problem_with_control(message)
+        problem = self._problem_with(message)
         if problem:
             self._fail(f"{type(message).__name__}: {problem}")
         return message
@@ -254,6 +280,16 @@ class ControlDecoder:
     def _fail(self, problem: str) -> NoReturn:
         self._fault = ProtocolFault(problem, hint=SAME_VERSION)
         raise self._fault
+
+
+def control_decoder() -> MessageDecoder[ControlMessage]:
+    """For one control link."""
+    return MessageDecoder(_decode_control, _problem_with_control, CONTROL_BYTES_MAX)
+
+
+def bulk_decoder() -> MessageDecoder[BulkMessage]:
+    """For one bulk link."""
+    return MessageDecoder(_decode_bulk, _problem_with_bulk, BULK_BYTES_MAX)
 
 
 def _numbers_ok(window: Window) -> bool:
@@ -312,7 +348,9 @@ def _problem_with_control(message: ControlMessage) -> str:
             if max(map(len, (*texts, message.secret, message.version))) > 255:
                 return "a text is longer than 255 characters"
             return _range_problem((message.memory_free_bytes,))
-        case Ready() | StageReport() | SessionFailed():
+        case Lend():
+            return _range_problem((message.first, message.last))
+        case Fetching() | Ready() | StageReport() | SessionFailed():
             return _measure_problem(message)
         case Beat():
             return _range_problem((message.count,))
@@ -320,7 +358,7 @@ def _problem_with_control(message: ControlMessage) -> str:
             return ""
 
 
-def _measure_problem(message: Ready | StageReport | SessionFailed) -> str:
+def _measure_problem(message: Fetching | Ready | StageReport | SessionFailed) -> str:
     """What is wrong with a report: any of its numbers that none can be."""
     if not _epoch_ok(message.epoch):
         return "its epoch is out of range"
@@ -332,6 +370,26 @@ def _measure_problem(message: Ready | StageReport | SessionFailed) -> str:
     if isinstance(message, Ready) and len(message.device) > 255:
         return "a text is longer than 255 characters"
     return ""
+
+
+def _problem_with_bulk(message: BulkMessage) -> str:
+    """What is wrong with a bulk message; empty if nothing is."""
+    match message:
+        case Outline():
+            return outline_problem(message)
+        case AskOutline() | AskBlock():
+            numbers = [message.shard.first, message.shard.last]
+            if isinstance(message, AskBlock):
+                numbers.append(message.offset)
+                if not 0 < message.size <= BLOCK_BYTES_MAX:
+                    return f"a block of {message.size} bytes"
+            return _range_problem(tuple(numbers))
+        case Block():
+            return _range_problem((message.offset,))
+        case BulkBeat():
+            return _range_problem((message.count,))
+        case _:
+            return ""
 
 
 def _range_problem(numbers: tuple[int, ...]) -> str:

@@ -17,7 +17,7 @@ import msgspec
 from atoll.domain.errors import LinkFault, ProtocolFault
 from atoll.domain.ids import NodeId
 from atoll.net.identity import Identity, verify
-from atoll.net.link import CONTROL, DATA, Kind, NotWelcome, peer_text
+from atoll.net.link import BULK, CONTROL, DATA, Kind, NotWelcome, peer_text
 
 VERSION = 1
 NONCE_BYTES = 32
@@ -134,6 +134,8 @@ class ServerHandshake:
             kind = CONTROL
         elif message.kind == DATA:
             kind = DATA
+        elif message.kind == BULK:
+            kind = BULK
         else:
             raise ProtocolFault(f"unknown kind of link {message.kind[:32]!r}")
         if len(message.key) != 32 or len(message.nonce) != NONCE_BYTES:

@@ -14,13 +14,13 @@ import contextlib
 import ipaddress
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from atoll.domain.address import Address, HostPort
-from atoll.domain.errors import LinkFault, ProtocolFault
+from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId
 from atoll.net import iroh_patch
 from atoll.net.handshake import MESSAGE_BYTES_MAX, VerdictReader, refusal, welcome
@@ -37,17 +37,21 @@ from atoll.net.iroh_terms import (
     said,
 )
 from atoll.net.link import (
+    BULK,
     CONTROL,
     DATA,
     SAME_VERSION,
+    BulkLink,
     ControlLink,
     DataLink,
     Kind,
     LinkSettings,
     WrongPeer,
 )
-from atoll.net.listener import UNPROVEN_MAX, UNPROVEN_PER_HOST_MAX, Authorise
-from atoll.net.stream_link import LINK_TYPES, StreamLink
+from atoll.net.link_kinds import LINK_TYPES
+from atoll.net.listener import UNPROVEN_MAX, UNPROVEN_PER_HOST_MAX, Takers
+from atoll.net.stream_link import StreamLink
+from atoll.net.tasks import background_tasks
 
 if TYPE_CHECKING:
     import iroh
@@ -62,33 +66,6 @@ _CLOSED_BY_US = 1
 _ACCEPT_RETRY_S = 0.1
 
 
-class _Taker:
-    """Who takes the links that arrive, and who may have one."""
-
-    def __init__(
-        self,
-        authorise: Authorise,
-        on_control: Callable[[ControlLink], None] | None,
-        on_data: Callable[[DataLink], None] | None,
-        settings: LinkSettings,
-    ) -> None:
-        self._authorise = authorise
-        self._on_control, self._on_data = on_control, on_data
-        self.settings = settings
-
-    def authorise(self, peer: NodeId, kind: Kind) -> None:
-        if (self._on_control if kind == CONTROL else self._on_data) is None:
-            raise ProtocolFault(f"no {kind} links are taken here", hint="check the port")
-        self._authorise(peer, kind)
-
-    def take(self, link: StreamLink) -> None:
-        log.info("iroh.link peer=%s kind=%s host=%s", link.peer, link.kind, link.peer_host)
-        if link.kind == CONTROL and self._on_control is not None:
-            self._on_control(cast(ControlLink, link))
-        elif link.kind == DATA and self._on_data is not None:
-            self._on_data(cast(DataLink, link))
-
-
 class IrohEndpoint:
     """A UDP port that dials and takes links; made by `open_endpoint`."""
 
@@ -100,7 +77,8 @@ class IrohEndpoint:
         self._identity = identity
         self._endpoint = endpoint
         self._tasks = tasks
-        self._taker: _Taker | None = None
+        self._takers: Takers | None = None
+        self._taken_with = LinkSettings()
         self._by_host: Counter[str] = Counter()
         self._by_peer: Counter[NodeId] = Counter()
         self._streams: dict[IrohStream, asyncio.Task[None]] = {}
@@ -153,24 +131,29 @@ class IrohEndpoint:
         link = await self._dial(address, expected, DATA, settings or LinkSettings())
         return cast(DataLink, link)
 
+    async def dial_bulk(
+        self, address: Address, *, expected: NodeId, settings: LinkSettings | None = None
+    ) -> BulkLink:
+        """A bulk link to the holder of key `expected`; otherwise as `dial_control`."""
+        link = await self._dial(address, expected, BULK, settings or LinkSettings())
+        return cast(BulkLink, link)
+
     @contextlib.contextmanager
     def taking(
         self,
+        takers: Takers,
         *,
-        authorise: Authorise,
-        on_control: Callable[[ControlLink], None] | None = None,
-        on_data: Callable[[DataLink], None] | None = None,
         settings: LinkSettings | None = None,
     ) -> Iterator[None]:
-        """Take links while the context lasts; as `listener.listen`, whose callbacks these are."""
-        if self._taker is not None:
+        """Take links while the context lasts, otherwise as `listener.listen`."""
+        if self._takers is not None:
             raise RuntimeError("links are taken already")
-        self._taker = _Taker(authorise, on_control, on_data, settings or LinkSettings())
+        self._takers, self._taken_with = takers, settings or LinkSettings()
         self._endpoint.set_alpns(list(ALPNS.values()))
         try:
             yield
         finally:
-            self._taker = None
+            self._takers = None
             self._endpoint.set_alpns([])
 
     # Dialing.
@@ -245,9 +228,9 @@ class IrohEndpoint:
 
     async def _consider(self, incoming: iroh.Incoming) -> None:
         """Begin its handshake, or refuse it, as strangers are bounded."""
-        taker, unproven = self._taker, self.unproven
+        takers, unproven = self._takers, self.unproven
         host = host_of(await incoming.remote_addr())
-        if taker is None or unproven >= UNPROVEN_MAX:
+        if takers is None or unproven >= UNPROVEN_MAX:
             await incoming.refuse()
         elif unproven >= UNVALIDATED_MAX and not await incoming.remote_addr_validated():
             # Sender addresses of UDP are easily forged: count only real ones.
@@ -257,34 +240,34 @@ class IrohEndpoint:
             await incoming.refuse()
         else:
             self._by_host[host] += 1
-            self._tasks.create_task(self._admit(incoming, host, taker), name=f"iroh admit {host}")
+            self._tasks.create_task(self._admit(incoming, host, takers), name=f"iroh admit {host}")
 
-    async def _admit(self, incoming: iroh.Incoming, host: str, taker: _Taker) -> None:
+    async def _admit(self, incoming: iroh.Incoming, host: str, takers: Takers) -> None:
         connection: iroh.Connection | None = None
         try:
-            async with asyncio.timeout(taker.settings.handshake_s):
+            async with asyncio.timeout(self._taken_with.handshake_s):
                 connection = await (await incoming.accept()).connect()
-                link = await self._greet(connection, taker)
+                link = await self._greet(connection, takers)
         except (LinkFault, TimeoutError, self._fault) as error:
             problem = "too slow" if isinstance(error, TimeoutError) else said(error)
             log.warning("iroh.handshake_failed host=%s problem=%s", host, problem)
             if connection is not None:
                 connection.close(_CLOSED_BY_US, b"")
         else:
-            taker.take(link)
+            takers.take(link)
         finally:
             self._by_host[host] -= 1
             if not self._by_host[host]:
                 del self._by_host[host]
 
-    async def _greet(self, connection: iroh.Connection, taker: _Taker) -> StreamLink:
+    async def _greet(self, connection: iroh.Connection, takers: Takers) -> StreamLink:
         """Say the verdict; the link, if it is a welcome."""
         peer, kind = peer_of(connection), KINDS[connection.alpn()]
         connection.set_max_concurrent_bi_streams(0)
         connection.set_max_concurrent_uni_streams(1 if kind == DATA else 0)
         pair = await connection.open_bi()
         try:
-            taker.authorise(peer, kind)
+            takers.authorise(peer, kind)
             if self._by_peer[peer] >= LINKS_PER_PEER_MAX:
                 raise LinkFault(
                     f"over {LINKS_PER_PEER_MAX} links of one key", hint="close some of them"
@@ -302,7 +285,7 @@ class IrohEndpoint:
             self._forget(peer)
             raise
         stream = IrohStream(connection, pair, warms=False, warmed=kind == DATA)
-        link, task = self._stands(stream, kind, peer, taker.settings, b"")
+        link, task = self._stands(stream, kind, peer, self._taken_with, b"")
         task.add_done_callback(lambda _task: self._forget(peer))
         return link
 
@@ -368,20 +351,10 @@ async def open_endpoint(
         raise LinkFault(
             f"cannot open UDP {HostPort(host, port)}: {said(error)}", hint="choose another port"
         ) from error
-    failure: Exception | None = None
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            endpoint = IrohEndpoint(identity, raw, tasks)
-            tasks.create_task(endpoint._accept_on(), name="iroh accept")
-            try:
-                yield endpoint
-            except Exception as error:
-                failure = error
-                raise
-            finally:
-                await endpoint._shut(settings or LinkSettings())
-    except ExceptionGroup as group:
-        # The caller's own error is the caller's: it leaves as it came.
-        if failure is not None and group.exceptions == (failure,):
-            raise failure from None
-        raise
+    async with background_tasks() as tasks:
+        endpoint = IrohEndpoint(identity, raw, tasks)
+        tasks.create_task(endpoint._accept_on(), name="iroh accept")
+        try:
+            yield endpoint
+        finally:
+            await endpoint._shut(settings or LinkSettings())

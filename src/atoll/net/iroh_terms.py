@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Final
 from atoll.domain.address import HostPort
 from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId
-from atoll.net.link import CONTROL, DATA, SAME_VERSION, Kind, WrongPeer, peer_text
+from atoll.net.link import BULK, CONTROL, DATA, SAME_VERSION, Kind, WrongPeer, peer_text
 
 if TYPE_CHECKING:
     import iroh
 
-ALPNS: Final[dict[Kind, bytes]] = {CONTROL: b"atoll-control/1", DATA: b"atoll-data/1"}
+ALPNS: Final[dict[Kind, bytes]] = {
+    CONTROL: b"atoll-control/1",
+    DATA: b"atoll-data/1",
+    BULK: b"atoll-bulk/1",
+}
 """What a connection is for, agreed in its handshake; the number is the links' version."""
 KINDS: dict[bytes, Kind] = {alpn: kind for kind, alpn in ALPNS.items()}
 

@@ -1,7 +1,8 @@
 """The one interface of a link, whatever carries it.
 
-A link joins two processes that know each other by key. It is either a *data*
-link (windows between neighbours) or a *control* link (a node and its gateway).
+A link joins two processes that know each other by key. It is a *data* link
+(windows between neighbours), a *control* link (a node and its gateway) or a
+*bulk* link (shards, from whoever holds them).
 Frames arrive by plain callbacks, straight from the loop's read: a queue and a
 task switch per frame would cost more than the frame. Callbacks therefore never
 wait and never take long.
@@ -14,14 +15,16 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
+from atoll.domain.bulk import BulkMessage
 from atoll.domain.control import ControlMessage
 from atoll.domain.errors import LinkFault, ProtocolFault
 from atoll.domain.ids import NodeId
 from atoll.domain.wire import F32, ROWS_MAX, DataMessage, Window, row_bytes
 
-Kind = Literal["control", "data"]
+Kind = Literal["control", "data", "bulk"]
 CONTROL: Final = "control"
 DATA: Final = "data"
+BULK: Final = "bulk"
 
 SAME_VERSION: Final = "both sides must run the same version of atoll"
 """Hint of most faults in what a peer says."""
@@ -126,8 +129,18 @@ class ControlHandler(Protocol):
         """Called once, last. None: we closed it ourselves."""
 
 
+class BulkHandler(Protocol):
+    """Who takes what arrives on a bulk link; rules as `DataHandler`."""
+
+    def on_message(self, message: BulkMessage) -> None:
+        """A valid message; heartbeats are not delivered."""
+
+    def on_closed(self, reason: LinkFault | None) -> None:
+        """Called once, last. None: we closed it ourselves."""
+
+
 class Link(Protocol):
-    """What both kinds of link can do."""
+    """What all kinds of link can do."""
 
     @property
     def peer(self) -> NodeId:
@@ -194,6 +207,16 @@ class ControlLink(Link, Protocol):
         """Begin to deliver, with what came before; called once, within `handshake_s`."""
 
     def send(self, message: ControlMessage) -> bool:
+        """Write one message without waiting; False where the link is closed already."""
+
+
+class BulkLink(Link, Protocol):
+    """A link between who has a shard and who wants it."""
+
+    def start(self, handler: BulkHandler) -> None:
+        """Begin to deliver, with what came before; called once, within `handshake_s`."""
+
+    def send(self, message: BulkMessage) -> bool:
         """Write one message without waiting; False where the link is closed already."""
 
 

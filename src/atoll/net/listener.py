@@ -1,4 +1,4 @@
-"""Accepting links over TLS 1.3: one open port for both kinds of link.
+"""Accepting links over TLS 1.3: one open port for all kinds of link.
 
 A connection is nobody's until its key is proven and welcome; until then it is
 bounded in time, bytes and number, in all and from one address.
@@ -14,14 +14,17 @@ import secrets
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from atoll.domain.errors import LinkFault, ProtocolFault
 from atoll.domain.ids import NodeId
 from atoll.net.handshake import NONCE_BYTES, ServerHandshake, refusal, welcome
 from atoll.net.identity import Identity
-from atoll.net.link import CONTROL, ControlLink, DataLink, Kind, LinkSettings
-from atoll.net.stream_link import LINK_TYPES, StreamControlLink, StreamDataLink, StreamLink
-from atoll.net.tls import Gate, server_context, set_socket
+from atoll.net.link import BULK, BulkLink, ControlLink, DataLink, Kind, LinkSettings
+from atoll.net.link_kinds import LINK_TYPES
+from atoll.net.stream_link import StreamLink
+from atoll.net.tasks import background_tasks
+from atoll.net.tls import Gate, server_context, set_bulk, set_socket
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,45 @@ _ACCEPT_RETRY_S = 0.1
 
 Authorise = Callable[[NodeId, Kind], None]
 """Decides whether a proven key may have a link of this kind; raises `LinkFault` if not."""
+
+
+class Takers:
+    """Who takes the links that arrive, and who may have one.
+
+    A kind of link without a taker is refused; `authorise` decides about the
+    others. A taker starts its link now or within `handshake_s`.
+    """
+
+    def __init__(
+        self,
+        authorise: Authorise,
+        *,
+        on_control: Callable[[ControlLink], None] | None = None,
+        on_data: Callable[[DataLink], None] | None = None,
+        on_bulk: Callable[[BulkLink], None] | None = None,
+    ) -> None:
+        self._allowed = authorise
+        self._by_kind: dict[Kind, Callable[[Any], None] | None] = {
+            "control": on_control,
+            "data": on_data,
+            "bulk": on_bulk,
+        }
+
+    def authorise(self, peer: NodeId, kind: Kind) -> None:
+        """Raise `LinkFault` unless a proven key may have a link of this kind."""
+        if self._by_kind[kind] is None:
+            raise ProtocolFault(f"no {kind} links are taken here", hint="check the port")
+        self._allowed(peer, kind)
+
+    def take(self, link: StreamLink) -> None:
+        """Hand on a link that was authorised."""
+        log.info(
+            "link.stands carrier=%s peer=%s kind=%s host=%s",
+            *(link.carrier, link.peer, link.kind, link.peer_host),
+        )
+        take = self._by_kind[link.kind]
+        if take is not None:
+            take(link)
 
 
 class _ServerGate(Gate):
@@ -56,6 +98,8 @@ class _ServerGate(Gate):
             self._transport.write(refusal(fault))
             raise
         peer, kind = claim
+        if kind == BULK:
+            set_bulk(self._transport)
         self._transport.write(welcome())
         self._finish(LINK_TYPES[kind], peer, b"")
 
@@ -68,16 +112,12 @@ class Listener:
         sock: socket.socket,
         *,
         identity: Identity,
-        authorise: Authorise,
-        on_control: Callable[[ControlLink], None] | None,
-        on_data: Callable[[DataLink], None] | None,
+        takers: Takers,
         settings: LinkSettings,
     ) -> None:
         self._sock = sock
         self._identity = identity
-        self._allowed = authorise
-        self._on_control = on_control
-        self._on_data = on_data
+        self._takers = takers
         self._settings = settings
         self._context = server_context(identity)
         self._places = asyncio.Semaphore(UNPROVEN_MAX)
@@ -123,7 +163,7 @@ class Listener:
 
     async def _admit(self, sock: socket.socket, host: str) -> None:
         settings = self._settings
-        gate = _ServerGate(self._identity.node_id, self._authorise, settings)
+        gate = _ServerGate(self._identity.node_id, self._takers.authorise, settings)
         try:
             async with asyncio.timeout(settings.handshake_s):
                 await asyncio.get_running_loop().connect_accepted_socket(
@@ -143,24 +183,12 @@ class Listener:
             gate.abort()
             raise
         else:
-            self._take(link)
+            self._takers.take(link)
         finally:
             self._places.release()
             self._by_host[host] -= 1
             if not self._by_host[host]:
                 del self._by_host[host]
-
-    def _authorise(self, peer: NodeId, kind: Kind) -> None:
-        if (self._on_control if kind == CONTROL else self._on_data) is None:
-            raise ProtocolFault(f"no {kind} links are taken here", hint="check the port")
-        self._allowed(peer, kind)
-
-    def _take(self, link: StreamLink) -> None:
-        log.info("listener.link peer=%s kind=%s host=%s", link.peer, link.kind, link.peer_host)
-        if isinstance(link, StreamControlLink) and self._on_control is not None:
-            self._on_control(link)
-        elif isinstance(link, StreamDataLink) and self._on_data is not None:
-            self._on_data(link)
 
 
 @contextlib.asynccontextmanager
@@ -169,46 +197,30 @@ async def listen(
     port: int,
     *,
     identity: Identity,
-    authorise: Authorise,
-    on_control: Callable[[ControlLink], None] | None = None,
-    on_data: Callable[[DataLink], None] | None = None,
+    takers: Takers,
     settings: LinkSettings | None = None,
 ) -> AsyncIterator[Listener]:
     """Take links at `host`:`port` (0: any free port) while the context lasts.
 
-    `authorise` decides about each proven key; `on_control` and `on_data` get
-    the links of their kind and start them now or within `handshake_s`; a kind
-    without a callback is refused. Leaving the context stops the listening;
-    links that stand are their takers'.
+    Leaving the context stops the listening; links that stand are their takers'.
 
     Raises:
         LinkFault: The address cannot be listened at.
     """
     sock = await _bound_socket(host, port)
-    failure: Exception | None = None
     try:
         listener = Listener(
             sock,
             identity=identity,
-            authorise=authorise,
-            on_control=on_control,
-            on_data=on_data,
+            takers=takers,
             settings=settings or LinkSettings(),
         )
-        async with asyncio.TaskGroup() as tasks:
+        async with background_tasks() as tasks:
             serving = tasks.create_task(listener._serve(), name=f"listen {host}:{listener.port}")
             try:
                 yield listener
-            except Exception as error:
-                failure = error
-                raise
             finally:
                 serving.cancel()
-    except ExceptionGroup as group:
-        # The caller's own error is the caller's: it leaves as it came.
-        if failure is not None and group.exceptions == (failure,):
-            raise failure from None
-        raise
     finally:
         sock.close()
 

@@ -1,47 +1,30 @@
 """A link over one ordered, authenticated stream of bytes: frames, heartbeats, the end.
 
 What carries the bytes, TLS over TCP or a stream of QUIC, is asyncio's transport
-to it.
+to it; what the kinds say is in `link_kinds`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import ClassVar
 
-from atoll.domain.control import CONTROL_BYTES_MAX, Beat, ControlMessage, Refusal
+from atoll.domain.control import CONTROL_BYTES_MAX
 from atoll.domain.errors import LinkFault
-from atoll.domain.ids import NodeId, SessionId
-from atoll.domain.wire import DataMessage, Ping, Refused
-from atoll.net.frames import ControlDecoder, DataDecoder, encode, encode_control, encode_many
-from atoll.net.link import (
-    CONTROL,
-    DATA,
-    ControlHandler,
-    DataFrame,
-    DataHandler,
-    DataLimits,
-    Kind,
-    LinkLost,
-    LinkSettings,
-    UnusableFrame,
-    peer_text,
-)
+from atoll.domain.ids import NodeId
+from atoll.net.link import Kind, LinkLost, LinkSettings, peer_text
 
 log = logging.getLogger(__name__)
 
-LINK_CODE = "link"
-"""Code of the `Refused` that says why the sender closes the whole link."""
 EARLY_BYTES_MAX = 2 * CONTROL_BYTES_MAX
 """What may arrive before the start; data links carry no window without a grant."""
-_PARTING_CHARS_MAX = 500
-_NO_SESSION = SessionId(0)
+PARTING_CHARS_MAX = 500
+"""Of a reason that is told to the other side, or told by it."""
 
 
 class StreamLink(asyncio.Protocol):
-    """What data and control links share; made by `tls` and `iroh_endpoint`, not by hand.
+    """What all kinds of link share; made by `tls` and `iroh_endpoint`, not by hand.
 
     It takes over a connection whose handshake is done, keeps what arrives until
     the link is started, and owns the link's heartbeat.
@@ -128,7 +111,7 @@ class StreamLink(asyncio.Protocol):
         await asyncio.shield(self._gone)
         return self._reason or self._lost_early
 
-    # What the two kinds do differently.
+    # What the kinds do differently.
 
     def _beat(self, count: int) -> bytes:
         raise NotImplementedError
@@ -247,6 +230,13 @@ class StreamLink(asyncio.Protocol):
         self._end(reason)
         self._transport.abort()
 
+    def _part(self, problem: str) -> None:
+        """The other side closes the link and says why."""
+        self._end(
+            LinkLost(f"the other side closed the link: {peer_text(problem, PARTING_CHARS_MAX)}")
+        )
+        self._close_transport()
+
     def _close_transport(self) -> None:
         """Write what waits and end the connection properly, for at most `close_s`."""
         if not self._transport.is_closing():
@@ -268,111 +258,3 @@ class StreamLink(asyncio.Protocol):
         if self._started:
             # Not from within a send: the caller's state may be half changed.
             self._loop.call_soon(self._tell_closed, reason)
-
-
-class StreamDataLink(StreamLink):
-    """A `DataLink` over a stream."""
-
-    kind = DATA
-    _handler: DataHandler
-    _decoder: DataDecoder
-
-    def start(self, handler: DataHandler, limits: DataLimits) -> None:
-        """Begin to deliver; called once, within `handshake_s`."""
-        self._handler = handler
-        self._decoder = DataDecoder(limits)
-        self._buffer_bytes_max += limits.waiting_bytes_max
-        self._begin()
-
-    def send(self, message: DataMessage, payload: bytes = b"") -> bool:
-        """Write one frame without waiting; False where the link is closed."""
-        return self._write(encode(message, payload))
-
-    def send_flight(self, frames: Sequence[DataFrame]) -> bool:
-        """Write several frames in one go; False where the link is closed."""
-        return self._write(encode_many(frames))
-
-    def _beat(self, count: int) -> bytes:
-        return encode(Ping(count))
-
-    def _parting(self, reason: LinkFault) -> bytes:
-        return encode(
-            Refused(
-                session=_NO_SESSION, seq=0, code=LINK_CODE, problem=str(reason)[:_PARTING_CHARS_MAX]
-            )
-        )
-
-    def _deliver(self, data: bytes) -> None:
-        handler = self._handler
-        any_delivered = False
-        while True:
-            try:
-                for message, payload in self._decoder.feed(data):
-                    if type(message) is Ping:
-                        continue
-                    if type(message) is Refused and message.code == LINK_CODE:
-                        self._part(message)
-                        break
-                    any_delivered = True
-                    handler.on_frame(message, payload)
-                    if self._ending:
-                        return
-                break
-            except UnusableFrame as fault:
-                handler.on_unusable(fault)
-                if self._ending:
-                    return
-                data = b""  # the decoder has kept what came behind
-        if any_delivered:
-            handler.on_batch_end()
-
-    def _part(self, message: Refused) -> None:
-        """The other side closes the link and says why."""
-        problem = peer_text(message.problem, _PARTING_CHARS_MAX)
-        self._end(LinkLost(f"the other side closed the link: {problem}"))
-        self._close_transport()
-
-    def _tell_closed(self, reason: LinkFault | None) -> None:
-        self._handler.on_closed(reason)
-
-
-class StreamControlLink(StreamLink):
-    """A `ControlLink` over a stream."""
-
-    kind = CONTROL
-    _handler: ControlHandler
-
-    def start(self, handler: ControlHandler) -> None:
-        """Begin to deliver; called once, within `handshake_s`."""
-        self._handler = handler
-        self._decoder = ControlDecoder()
-        self._begin()
-
-    def send(self, message: ControlMessage) -> bool:
-        """Write one message without waiting; False where the link is closed."""
-        return self._write(encode_control(message))
-
-    def _beat(self, count: int) -> bytes:
-        return encode_control(Beat(count))
-
-    def _parting(self, reason: LinkFault) -> bytes:
-        return encode_control(
-            Refusal(reason.problem[:_PARTING_CHARS_MAX], reason.hint[:_PARTING_CHARS_MAX])
-        )
-
-    def _deliver(self, data: bytes) -> None:
-        for message in self._decoder.feed(data):
-            if type(message) is Beat:
-                continue
-            self._handler.on_message(message)
-            if self._ending:
-                return
-
-    def _tell_closed(self, reason: LinkFault | None) -> None:
-        self._handler.on_closed(reason)
-
-
-LINK_TYPES: dict[Kind, type[StreamControlLink] | type[StreamDataLink]] = {
-    CONTROL: StreamControlLink,
-    DATA: StreamDataLink,
-}

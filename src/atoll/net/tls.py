@@ -9,6 +9,7 @@ clients, so these prove their key inside (`handshake`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import secrets
 import socket
@@ -30,8 +31,24 @@ from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId
 from atoll.net.handshake import NONCE_BYTES, ClientHandshake
 from atoll.net.identity import Identity, node_id_of
-from atoll.net.link import CONTROL, DATA, ControlLink, DataLink, Kind, LinkSettings, WrongPeer
-from atoll.net.stream_link import LINK_TYPES, StreamControlLink, StreamDataLink, StreamLink
+from atoll.net.link import (
+    BULK,
+    CONTROL,
+    DATA,
+    BulkLink,
+    ControlLink,
+    DataLink,
+    Kind,
+    LinkSettings,
+    WrongPeer,
+)
+from atoll.net.link_kinds import (
+    LINK_TYPES,
+    StreamBulkLink,
+    StreamControlLink,
+    StreamDataLink,
+)
+from atoll.net.stream_link import StreamLink
 
 _L = TypeVar("_L", bound=StreamLink)
 
@@ -101,6 +118,18 @@ def set_socket(transport: asyncio.Transport) -> None:
     sock = transport.get_extra_info("socket")
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def set_bulk(transport: asyncio.Transport) -> None:
+    """Let a sender of shards keep its pace where packets get lost, if this system can.
+
+    Cubic, the usual control, halves its pace for each loss: at 20 ms and 1 % it
+    brings a sixth of what BBR does.
+    """
+    if hasattr(socket, "TCP_CONGESTION"):
+        sock = transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"bbr")
 
 
 class Gate(asyncio.Protocol):
@@ -218,6 +247,20 @@ async def dial_data(
     settings = settings or LinkSettings()
     gate = _ClientGate(expected, identity, DATA, settings)
     return await _dial(host, port, gate, StreamDataLink, settings)
+
+
+async def dial_bulk(
+    host: str,
+    port: int,
+    *,
+    expected: NodeId,
+    identity: Identity,
+    settings: LinkSettings | None = None,
+) -> BulkLink:
+    """A bulk link to the holder of key `expected` at `host`; otherwise as `dial_control`."""
+    settings = settings or LinkSettings()
+    gate = _ClientGate(expected, identity, BULK, settings)
+    return await _dial(host, port, gate, StreamBulkLink, settings)
 
 
 async def _dial(

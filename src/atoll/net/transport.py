@@ -20,8 +20,8 @@ from atoll.domain.ids import NodeId
 from atoll.net import iroh_patch, tls
 from atoll.net.identity import Identity
 from atoll.net.iroh_endpoint import IrohEndpoint, open_endpoint
-from atoll.net.link import ControlLink, DataLink, LinkSettings, NotWelcome
-from atoll.net.listener import Authorise, Listener, listen
+from atoll.net.link import BulkLink, ControlLink, DataLink, LinkSettings, NotWelcome
+from atoll.net.listener import Listener, Takers, listen
 
 Way = Literal["auto", "tls", "quic"]
 TLS_TRIAL_S = 2.0
@@ -86,6 +86,23 @@ class Transport:
 
         return await self._dial(address, expected, over_tls, over_quic)
 
+    async def dial_bulk(self, address: Address, *, expected: NodeId) -> BulkLink:
+        """A bulk link to the holder of key `expected`; otherwise as `dial_control`."""
+
+        def over_tls(place: HostPort) -> Awaitable[BulkLink]:
+            return tls.dial_bulk(
+                place.host,
+                place.port,
+                expected=expected,
+                identity=self.identity,
+                settings=self.settings,
+            )
+
+        def over_quic(endpoint: IrohEndpoint) -> Awaitable[BulkLink]:
+            return endpoint.dial_bulk(address, expected=expected, settings=self.settings)
+
+        return await self._dial(address, expected, over_tls, over_quic)
+
     async def _dial(
         self,
         address: Address,
@@ -115,15 +132,7 @@ class Transport:
         return link
 
     @contextlib.asynccontextmanager
-    async def listen(
-        self,
-        host: str,
-        port: int,
-        *,
-        authorise: Authorise,
-        on_control: Callable[[ControlLink], None] | None = None,
-        on_data: Callable[[DataLink], None] | None = None,
-    ) -> AsyncIterator[Listener]:
+    async def listen(self, host: str, port: int, takers: Takers) -> AsyncIterator[Listener]:
         """Take links at TCP `host`:`port`, and at the endpoint's UDP port where there is one.
 
         Raises:
@@ -131,22 +140,9 @@ class Transport:
         """
         with contextlib.ExitStack() as stack:
             if self.endpoint is not None:
-                stack.enter_context(
-                    self.endpoint.taking(
-                        authorise=authorise,
-                        on_control=on_control,
-                        on_data=on_data,
-                        settings=self.settings,
-                    )
-                )
+                stack.enter_context(self.endpoint.taking(takers, settings=self.settings))
             async with listen(
-                host,
-                port,
-                identity=self.identity,
-                authorise=authorise,
-                on_control=on_control,
-                on_data=on_data,
-                settings=self.settings,
+                host, port, identity=self.identity, takers=takers, settings=self.settings
             ) as listener:
                 yield listener
 

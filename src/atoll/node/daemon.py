@@ -7,18 +7,24 @@ is told to the gateway, what goes wrong with the gateway ends the node.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import psutil
 
 from atoll import __version__
 from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
+from atoll.domain.bulk import ShardRange
 from atoll.domain.control import (
     ControlMessage,
+    Fetching,
     Join,
     Leave,
+    Lend,
     Plan,
     PlanNotice,
     Ready,
@@ -34,10 +40,13 @@ from atoll.domain.ids import Epoch, NodeId
 from atoll.engine.library import ENGINE_BUILD
 from atoll.engine.place import check_engine
 from atoll.engine.threads import shorten_slices
+from atoll.model.source import ByteSource
 from atoll.net.address import is_wildcard
 from atoll.net.identity import Identity, verify
 from atoll.net.link import (
+    BULK,
     CONTROL,
+    BulkLink,
     ControlInbox,
     ControlLink,
     DataLink,
@@ -45,17 +54,23 @@ from atoll.net.link import (
     LinkLost,
     LinkSettings,
 )
-from atoll.net.listener import Listener
+from atoll.net.listener import Listener, Takers
 from atoll.net.transport import Transport, open_transport
-from atoll.node.dial import dial_gateway, is_here, way_for
+from atoll.node.dial import dial_gateway, dial_gateway_bulk, is_here, way_for
 from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions, host_id
+from atoll.node.shard_seeker import whole_model
 from atoll.node.stage_host import StageHost
 from atoll.store.layout import Store
+from atoll.transfer.holdings import Holdings
+from atoll.transfer.lender import open_lender
 
 log = logging.getLogger(__name__)
 
 REPORT_S = 1.0
+TELL_FETCH_S = 5.0
+LENDS_MAX = 64
+"""Wishes of the gateway to lend a shard that are remembered."""
 LOOPBACK = "127.0.0.1"
 ANYWHERE = "0.0.0.0"  # noqa: S104 - neighbours on other machines are to reach it
 JOIN_S = 15.0
@@ -99,6 +114,10 @@ class NodeDaemon:
         self._link: ControlLink | None = None
         self._transport: Transport | None = None
         self._tasks: asyncio.TaskGroup | None = None
+        self._dial_lender: Callable[[], Awaitable[BulkLink]]
+        self._holdings = Holdings(store, lambda model: whole_model(store, model))
+        self._lends: deque[Lend] = deque(maxlen=LENDS_MAX)
+        self._told_fetch_s = 0.0
 
     async def run(self, membership: Membership) -> None:
         """Join, serve, and return when the gateway says goodbye.
@@ -110,22 +129,25 @@ class NodeDaemon:
         if self._options.spin is not None:
             shorten_slices()
         self._gateway = membership.gateway
-        async with open_transport(
-            self._identity,
-            way=way_for(membership, self._options.way),
-            host=LOOPBACK if is_here(membership) else ANYWHERE,
-            relays=[membership.relay] if membership.relay else [],
-            settings=self._settings,
-        ) as transport:
+        async with (
+            open_lender(self._lend) as lender,
+            open_transport(
+                self._identity,
+                way=way_for(membership, self._options.way),
+                host=LOOPBACK if is_here(membership) else ANYWHERE,
+                relays=[membership.relay] if membership.relay else [],
+                settings=self._settings,
+            ) as transport,
+        ):
             self._transport = transport
+            self._dial_lender = lambda: dial_gateway_bulk(membership, transport)
             link = await dial_gateway(membership, transport)
             self._link = link
             try:
                 async with transport.listen(
                     self._options.host or link.local_host or LOOPBACK,
                     self._options.port,
-                    authorise=self._authorise,
-                    on_data=self._on_data,
+                    Takers(self._authorise, on_data=self._on_data, on_bulk=lender.on_bulk),
                 ) as listener:
                     address = self._own_address(listener, membership.relay)
                     await self._serve(link, self._introduction(membership.secret, address))
@@ -212,6 +234,8 @@ class NodeDaemon:
                 if self._plans.full():
                     self._plans.get_nowait()  # only the newest counts
                 self._plans.put_nowait(plan)
+            case Lend():
+                self._lends.append(message)
             case Refusal(problem, hint):
                 raise LinkFault(f"the gateway refuses this node: {problem}", hint=hint)
             case Leave(reason):
@@ -271,6 +295,7 @@ class NodeDaemon:
                 self._transport,
                 self._store,
                 self._options,
+                dial_lender=self._dial_lender,
                 report=self._send,
                 died=failed,
             )
@@ -297,11 +322,38 @@ class NodeDaemon:
     async def _report_often(self, link: ControlLink) -> None:
         while True:
             await asyncio.sleep(REPORT_S)
-            if self._stage is not None and self._stage.is_ready:
-                link.send(self._stage.report())
+            stage = self._stage
+            if stage is None:
+                continue
+            if stage.is_ready:
+                link.send(stage.report())
+            elif stage.fetching is not None:
+                link.send(stage.fetching)
+                self._tell_fetch(stage.fetching)
+
+    def _tell_fetch(self, fetching: Fetching) -> None:
+        """Tell the owner now and then how far the shard has come."""
+        now_s = time.monotonic()
+        if now_s - self._told_fetch_s >= TELL_FETCH_S:
+            self._told_fetch_s = now_s
+            here, size = fetching.here_bytes >> 20, fetching.size_bytes >> 20
+            self._tell(f"fetching the layers of this node: {here} of {size} MiB")
+
+    def _lend(
+        self, peer: NodeId, shard: ShardRange
+    ) -> contextlib.AbstractContextManager[ByteSource]:
+        """Open a shard for a node that the gateway named."""
+        named = Lend(peer, shard.model, shard.first, shard.last)
+        if named not in self._lends:
+            raise LinkFault("the gateway did not ask this node to lend that")
+        return self._holdings.opened(shard)
 
     def _authorise(self, peer: NodeId, kind: Kind) -> None:
         """Only the neighbour that the plan names may send windows."""
+        if kind == BULK:
+            if all(peer != lend.borrower for lend in self._lends):
+                raise LinkFault("the gateway did not ask this node to lend anything")
+            return
         if kind == CONTROL:
             raise LinkFault("a node takes no commands from others")
         if self._stage is None or peer != self._stage.upstream:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+from typing import Protocol, TypeVar
 
+from atoll.domain.address import Address
 from atoll.domain.control import Leave, Refusal
 from atoll.domain.errors import LinkFault
+from atoll.domain.ids import NodeId
 from atoll.net.address import is_loopback
 from atoll.net.identity import Identity
-from atoll.net.link import ControlInbox, ControlLink
+from atoll.net.link import BulkLink, ControlInbox, ControlLink
 from atoll.net.transport import Transport, Way, open_transport
 from atoll.node.membership import Membership
 
 ANSWER_S = 15.0
+_LinkT_co = TypeVar("_LinkT_co", covariant=True)
 
 
 async def dial_gateway(membership: Membership, transport: Transport) -> ControlLink:
@@ -21,10 +26,23 @@ async def dial_gateway(membership: Membership, transport: Transport) -> ControlL
     Raises:
         LinkFault: None of its addresses led to it; the reason of the last one.
     """
+    return await _first_way(membership, transport.dial_control)
+
+
+async def dial_gateway_bulk(membership: Membership, transport: Transport) -> BulkLink:
+    """A bulk link to the gateway, otherwise as `dial_gateway`."""
+    return await _first_way(membership, transport.dial_bulk)
+
+
+class _Dial(Protocol[_LinkT_co]):
+    def __call__(self, address: Address, *, expected: NodeId) -> Awaitable[_LinkT_co]: ...
+
+
+async def _first_way(membership: Membership, dial: _Dial[_LinkT_co]) -> _LinkT_co:
     fault = LinkFault("the gateway is known by no address", hint="join again with a ticket")
     for way in membership.ways:
         try:
-            return await transport.dial_control(way, expected=membership.gateway)
+            return await dial(way, expected=membership.gateway)
         except LinkFault as found:
             fault = found
     raise fault

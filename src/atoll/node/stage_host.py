@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 import psutil
 
-from atoll.domain.control import Plan, Ready, SessionFailed, StagePlan, StageReport
+from atoll.domain.control import (
+    Fetching,
+    Plan,
+    Ready,
+    SessionFailed,
+    Source,
+    StagePlan,
+    StageReport,
+)
 from atoll.domain.errors import (
     AtollError,
     BadModel,
     EngineFault,
     LinkFault,
     ProtocolFault,
-    PullFailed,
 )
 from atoll.domain.ids import NodeId
 from atoll.engine.place import place
@@ -25,15 +31,14 @@ from atoll.engine.stage_client import StageProcess
 from atoll.engine.stage_messages import Computed, Loaded, StageOptions
 from atoll.model.manifest import describe, kv_bytes
 from atoll.model.parts import open_model
-from atoll.net.link import DataLink
+from atoll.net.link import BulkLink, DataLink
 from atoll.net.transport import Transport
 from atoll.node.options import NodeOptions
+from atoll.node.shard_seeker import ShardSeeker
 from atoll.node.stage_driver import StageDriver
-from atoll.store.cache import prune
-from atoll.store.layout import FoundModel, Store, UnknownModel
-from atoll.store.remote import fetch_shard, is_remote
-from atoll.store.shards import ShardFile, ensure_shard, shard_path
-from atoll.store.uses import Hold, hold
+from atoll.store.layout import Store
+from atoll.store.shards import ShardFile
+from atoll.transfer.borrower import Holder
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +54,7 @@ class StageHost:
 
     Args:
         plan: Its signature and epoch checked by the caller.
+        dial_lender: Opens a bulk link to the gateway.
         report: Takes failures of single sessions.
         died: Told at once if the stage process ends by itself, before the links
             close: they are a symptom, and the cause is to be heard first.
@@ -64,12 +70,12 @@ class StageHost:
         store: Store,
         options: NodeOptions,
         *,
+        dial_lender: Callable[[], Awaitable[BulkLink]],
         report: Callable[[SessionFailed], None],
         died: Callable[[AtollError], None],
     ) -> None:
         self._plan = plan
         self._transport = transport
-        self._store = store
         self._options = options
         self._died = died
         places = [i for i, s in enumerate(plan.stages) if s.node == transport.identity.node_id]
@@ -83,8 +89,11 @@ class StageHost:
         except ValueError as error:
             raise ProtocolFault(f"the plan's limits do not fit: {error}") from error
         self._loaded: Loaded | None = None
-        self._closed = threading.Event()
-        self._hold: Hold | None = None
+        self._dial_lender = dial_lender
+        self._fetching: Fetching | None = None
+        self._seeker = ShardSeeker(
+            *(plan, self.mine, store, options), holders=self._holders(), progress=self._fetched
+        )
 
     @property
     def mine(self) -> StagePlan:
@@ -102,6 +111,11 @@ class StageHost:
     def is_ready(self) -> bool:
         """Whether the shard is loaded."""
         return self._loaded is not None
+
+    @property
+    def fetching(self) -> Fetching | None:
+        """How far the shard is on its way, while it is."""
+        return None if self._loaded is not None else self._fetching
 
     async def run(self, on_ready: Callable[[Ready], None]) -> NoReturn:
         """Have the shard, load it, link both neighbours, and serve until it fails.
@@ -133,7 +147,9 @@ class StageHost:
 
     async def _load(self) -> tuple[ShardFile, int, Loaded]:
         plan, mine = self._plan, self.mine
-        shard, kv = await asyncio.to_thread(self._have_shard)
+        shard = await self._seeker.find()
+        manifest = await asyncio.to_thread(lambda: describe(open_model(shard.path), plan.model))
+        kv = kv_bytes(manifest, 0, mine.last - mine.first, plan.n_slots * plan.context)
         options = StageOptions(
             path=str(shard.path),
             n_slots=plan.n_slots,
@@ -156,60 +172,16 @@ class StageHost:
         self._loaded = loaded
         return shard, kv, loaded
 
-    def _have_shard(self) -> tuple[ShardFile, int]:
-        """The shard's file, and the bytes of its KV cache; takes its time."""
-        plan, mine = self._plan, self.mine
-        try:
-            self._hold = hold(shard_path(self._store, plan.model, mine.first, mine.last))
-            if self._closed.is_set():
-                self._hold.release()
-            shard = self._cut_or_fetch()
-            if self._options.cache_bytes_max is not None:
-                prune(self._store, self._options.cache_bytes_max)
-        except OSError as error:
-            raise AtollError(
-                f"cannot cut the shard: {error.strerror or type(error).__name__}",
-                hint=f"make room in {self._store.home}, or choose another folder with --store,"
-                " then join again",
-            ) from error
-        manifest = describe(open_model(shard.path), plan.model)
-        return shard, kv_bytes(manifest, 0, mine.last - mine.first, plan.n_slots * plan.context)
+    def _holders(self) -> list[Holder]:
+        """Who has the shard: the gateway, and whom it names."""
+        others = [Holder(source.name, self._dialer(source)) for source in self.mine.sources]
+        return [Holder("the gateway", self._dial_lender), *others]
 
-    def _cut_or_fetch(self) -> ShardFile:
-        """From the model here, or where that lies elsewhere, its layers alone."""
-        plan, mine, model = self._plan, self.mine, self._options.model
-        if not is_remote(model) or self._store.model_path(plan.model).is_file():
-            found = self._find_model()
-            return ensure_shard(self._store, found, mine.first, mine.last, expected=mine.shard)
-        return fetch_shard(
-            *(self._store, model, plan.model, mine.first, mine.last),
-            expected=mine.shard,
-            data_offset=plan.data_offset if mine.last < plan.n_layers else 0,
-            progress=self._stop_if_closed,
-        ).file
+    def _dialer(self, source: Source) -> Callable[[], Awaitable[BulkLink]]:
+        return lambda: self._transport.dial_bulk(source.address, expected=source.node)
 
-    def _stop_if_closed(self, _done: int, _total: int | None) -> None:
-        """Ends a fetch that nobody waits for any more; what came is kept."""
-        if self._closed.is_set():
-            raise PullFailed("the stage was closed", hint="")
-
-    def _find_model(self) -> FoundModel:
-        """The plan's model on this machine."""
-        model = self._options.model
-        wanted = self._plan.model if not model or is_remote(model) else model
-        try:
-            found = self._store.resolve(wanted)
-        except UnknownModel as error:
-            raise UnknownModel(
-                f"the plan's model {self._plan.model[:12]} is not on this machine",
-                hint="pull it here with `atoll pull`, or name its file or address with --model",
-            ) from error
-        if found.model != self._plan.model:
-            raise UnknownModel(
-                f"the model here is {found.model[:12]}, the plan's is {self._plan.model[:12]}",
-                hint=f"join with the same model file as the gateway, not with {wanted}",
-            )
-        return found
+    def _fetched(self, here_bytes: int, size_bytes: int) -> None:
+        self._fetching = Fetching(self._plan.epoch, here_bytes, size_bytes)
 
     async def _link_up(self) -> None:
         """Dial the downstream until it knows the plan too, then wait for the upstream."""
@@ -284,8 +256,6 @@ class StageHost:
             self._trouble.set_result(error)
 
     async def _close(self) -> None:
-        self._closed.set()
         self._driver.close()
         await self._process.close()
-        if self._hold is not None:
-            self._hold.release()
+        self._seeker.close()

@@ -1,0 +1,179 @@
+"""The kinds of link over a stream: what each says, and in which frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from atoll.domain.bulk import BulkBeat, BulkMessage, Parting
+from atoll.domain.control import Beat, ControlMessage, Refusal
+from atoll.domain.errors import LinkFault
+from atoll.domain.ids import SessionId
+from atoll.domain.wire import DataMessage, Ping, Refused
+from atoll.net.frames import (
+    DataDecoder,
+    bulk_decoder,
+    control_decoder,
+    encode,
+    encode_bulk,
+    encode_control,
+    encode_many,
+)
+from atoll.net.link import (
+    BULK,
+    CONTROL,
+    DATA,
+    BulkHandler,
+    ControlHandler,
+    DataFrame,
+    DataHandler,
+    DataLimits,
+    Kind,
+    UnusableFrame,
+)
+from atoll.net.stream_link import PARTING_CHARS_MAX, StreamLink
+
+LINK_CODE = "link"
+"""Code of the `Refused` that says why the sender closes the whole link."""
+_NO_SESSION = SessionId(0)
+
+
+class StreamDataLink(StreamLink):
+    """A `DataLink` over a stream."""
+
+    kind = DATA
+    _handler: DataHandler
+    _decoder: DataDecoder
+
+    def start(self, handler: DataHandler, limits: DataLimits) -> None:
+        """Begin to deliver; called once, within `handshake_s`."""
+        self._handler = handler
+        self._decoder = DataDecoder(limits)
+        self._buffer_bytes_max += limits.waiting_bytes_max
+        self._begin()
+
+    def send(self, message: DataMessage, payload: bytes = b"") -> bool:
+        """Write one frame without waiting; False where the link is closed."""
+        return self._write(encode(message, payload))
+
+    def send_flight(self, frames: Sequence[DataFrame]) -> bool:
+        """Write several frames in one go; False where the link is closed."""
+        return self._write(encode_many(frames))
+
+    def _beat(self, count: int) -> bytes:
+        return encode(Ping(count))
+
+    def _parting(self, reason: LinkFault) -> bytes:
+        return encode(
+            Refused(
+                session=_NO_SESSION, seq=0, code=LINK_CODE, problem=str(reason)[:PARTING_CHARS_MAX]
+            )
+        )
+
+    def _deliver(self, data: bytes) -> None:
+        handler = self._handler
+        any_delivered = False
+        while True:
+            try:
+                for message, payload in self._decoder.feed(data):
+                    if type(message) is Ping:
+                        continue
+                    if type(message) is Refused and message.code == LINK_CODE:
+                        self._part(message.problem)
+                        break
+                    any_delivered = True
+                    handler.on_frame(message, payload)
+                    if self._ending:
+                        return
+                break
+            except UnusableFrame as fault:
+                handler.on_unusable(fault)
+                if self._ending:
+                    return
+                data = b""  # the decoder has kept what came behind
+        if any_delivered:
+            handler.on_batch_end()
+
+    def _tell_closed(self, reason: LinkFault | None) -> None:
+        self._handler.on_closed(reason)
+
+
+class StreamControlLink(StreamLink):
+    """A `ControlLink` over a stream."""
+
+    kind = CONTROL
+    _handler: ControlHandler
+
+    def start(self, handler: ControlHandler) -> None:
+        """Begin to deliver; called once, within `handshake_s`."""
+        self._handler = handler
+        self._decoder = control_decoder()
+        self._begin()
+
+    def send(self, message: ControlMessage) -> bool:
+        """Write one message without waiting; False where the link is closed."""
+        return self._write(encode_control(message))
+
+    def _beat(self, count: int) -> bytes:
+        return encode_control(Beat(count))
+
+    def _parting(self, reason: LinkFault) -> bytes:
+        return encode_control(
+            Refusal(reason.problem[:PARTING_CHARS_MAX], reason.hint[:PARTING_CHARS_MAX])
+        )
+
+    def _deliver(self, data: bytes) -> None:
+        for message in self._decoder.feed(data):
+            if type(message) is Beat:
+                continue
+            self._handler.on_message(message)
+            if self._ending:
+                return
+
+    def _tell_closed(self, reason: LinkFault | None) -> None:
+        self._handler.on_closed(reason)
+
+
+class StreamBulkLink(StreamLink):
+    """A `BulkLink` over a stream."""
+
+    kind = BULK
+    _handler: BulkHandler
+
+    def start(self, handler: BulkHandler) -> None:
+        """Begin to deliver; called once, within `handshake_s`."""
+        self._handler = handler
+        self._decoder = bulk_decoder()
+        self._begin()
+
+    def send(self, message: BulkMessage) -> bool:
+        """Write one message without waiting; False where the link is closed."""
+        return self._write(encode_bulk(message))
+
+    def _beat(self, count: int) -> bytes:
+        return encode_bulk(BulkBeat(count))
+
+    def _parting(self, reason: LinkFault) -> bytes:
+        return encode_bulk(
+            Parting(reason.problem[:PARTING_CHARS_MAX], reason.hint[:PARTING_CHARS_MAX])
+        )
+
+    def _deliver(self, data: bytes) -> None:
+        for message in self._decoder.feed(data):
+            if type(message) is BulkBeat:
+                continue
+            if type(message) is Parting:
+                self._part(message.problem)
+                return
+            self._handler.on_message(message)
+            if self._ending:
+                return
+
+    def _tell_closed(self, reason: LinkFault | None) -> None:
+        self._handler.on_closed(reason)
+
+
+LINK_TYPES: dict[Kind, type[StreamControlLink | StreamDataLink | StreamBulkLink]] = {
+    CONTROL: StreamControlLink,
+    DATA: StreamDataLink,
+    BULK: StreamBulkLink,
+}

@@ -1,0 +1,155 @@
+"""How a node comes by its shard: from the model here, from its address, or from who has it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from atoll.domain.bulk import ShardRange
+from atoll.domain.control import Plan, StagePlan
+from atoll.domain.errors import AtollError, PullFailed
+from atoll.node.options import NodeOptions
+from atoll.store.cache import prune
+from atoll.store.layout import FoundModel, Store, UnknownModel
+from atoll.store.remote import fetch_shard, is_remote
+from atoll.store.shards import ShardFile, ensure_shard, shard_path
+from atoll.store.uses import Hold, hold
+from atoll.transfer.borrower import Holder
+from atoll.transfer.fetch import borrow_shard
+
+log = logging.getLogger(__name__)
+
+
+class ShardSeeker:
+    """Gets the shard of one stage of one plan, and keeps it in use until `close`.
+
+    Args:
+        plan: The plan.
+        mine: This node's stage of it.
+        store: Where models and shards lie.
+        options: What the owner chose.
+        holders: Who has the shard, the gateway first.
+        progress: Told how many bytes of it are here, and in all; maybe in a thread.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        mine: StagePlan,
+        store: Store,
+        options: NodeOptions,
+        *,
+        holders: Sequence[Holder],
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._plan = plan
+        self._mine = mine
+        self._store = store
+        self._options = options
+        self._holders = holders
+        self._progress = progress
+        self._closed = threading.Event()
+        self._hold: Hold | None = None
+
+    async def find(self) -> ShardFile:
+        """The shard's file; takes its time.
+
+        Raises:
+            AtollError: It cannot be had.
+        """
+        try:
+            return await self._find()
+        except OSError as error:
+            raise AtollError(
+                f"cannot cut the shard: {error.strerror or type(error).__name__}",
+                hint=f"make room in {self._store.home}, or choose another folder with --store,"
+                " then join again",
+            ) from error
+
+    def close(self) -> None:
+        """Nobody needs the shard any more; a fetch in a thread ends soon."""
+        self._closed.set()
+        if self._hold is not None:
+            self._hold.release()
+
+    async def _find(self) -> ShardFile:
+        plan, mine = self._plan, self._mine
+        self._hold = hold(shard_path(self._store, plan.model, mine.first, mine.last))
+        try:
+            shard = await asyncio.to_thread(self._cut_or_fetch) or await self._borrow()
+        except PullFailed as error:
+            if self._closed.is_set() or not is_remote(self._options.model):
+                raise
+            log.warning("shard.not_from_address problem=%s", error)
+            shard = await self._borrow_instead(error)
+        if self._options.cache_bytes_max is not None:
+            await asyncio.to_thread(prune, self._store, self._options.cache_bytes_max)
+        return shard
+
+    def _cut_or_fetch(self) -> ShardFile | None:
+        """From the model here, or from its address; None if neither is known."""
+        plan, mine, model = self._plan, self._mine, self._options.model
+        if not is_remote(model) or self._store.model_path(plan.model).is_file():
+            found = self._find_model()
+            if found is None:
+                return None
+            return ensure_shard(self._store, found, mine.first, mine.last, expected=mine.shard)
+        return fetch_shard(
+            *(self._store, model, plan.model, mine.first, mine.last),
+            expected=mine.shard,
+            data_offset=plan.data_offset if mine.last < plan.n_layers else 0,
+            progress=self._fetched,
+        ).file
+
+    async def _borrow(self) -> ShardFile:
+        plan, mine = self._plan, self._mine
+        found = await borrow_shard(
+            self._store,
+            ShardRange(plan.model, mine.first, mine.last),
+            self._holders,
+            expected=mine.shard,
+            progress=self._progress,
+        )
+        log.info("shard.borrowed size=%d fetched=%d", found.file.size_bytes, found.fetched_bytes)
+        return found.file
+
+    async def _borrow_instead(self, failure: PullFailed) -> ShardFile:
+        try:
+            return await self._borrow()
+        except AtollError as error:
+            raise PullFailed(
+                f"{failure.problem}; and from the gateway: {error.problem}", hint=failure.hint
+            ) from error
+
+    def _fetched(self, here_bytes: int, size_bytes: int | None) -> None:
+        """Tell; ends a fetch that nobody waits for any more: what came is kept."""
+        if self._closed.is_set():
+            raise PullFailed("the stage was closed", hint="")
+        self._progress(here_bytes, size_bytes or 0)
+
+    def _find_model(self) -> FoundModel | None:
+        """The plan's model on this machine; None if it is not here and was not asked for.
+
+        Raises:
+            UnknownModel: The owner named another model.
+        """
+        model = self._options.model
+        if not model or is_remote(model):
+            return whole_model(self._store, self._plan.model)
+        found = self._store.resolve(model)
+        if found.model != self._plan.model:
+            raise UnknownModel(
+                f"the model here is {found.model[:12]}, the plan's is {self._plan.model[:12]}",
+                hint=f"join with the same model file as the gateway, not with {model}",
+            )
+        return found
+
+
+def whole_model(store: Store, model: str) -> FoundModel | None:
+    """The model with this hash, if all of it is on this machine."""
+    try:
+        return store.resolve(model)
+    except UnknownModel:
+        return None

@@ -1,0 +1,75 @@
+"""Nodes without the model: their layers come from the gateway and from each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.support.children import new_children
+from tests.support.rings import open_ring, start_node, wait_until
+
+from atoll.engine.whole import WholeModel
+from atoll.gateway.options import RingOptions
+from atoll.gateway.register import REGISTER_FILE, Register
+from atoll.net import iroh_patch
+from atoll.net.ticket import Ticket
+from atoll.net.transport import Way
+from atoll.store.layout import FoundModel, Store
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.network,
+    pytest.mark.usefixtures("own_children"),
+]
+OPTIONS = RingOptions(nodes=2, streams=2, context=256, rows_max=64, chunk_rows=64, spin=1000)
+
+
+@pytest.mark.parametrize("way", ["tls", "quic"])
+async def test_nothing_but_a_ticket_is_needed(small: FoundModel, tmp_path: Path, way: Way) -> None:
+    if way == "quic" and not iroh_patch.is_available():
+        pytest.skip("no wheel of iroh for this system")
+    prompt = tuple(range(3, 60))
+    whole = WholeModel(small.path, n_slots=1, context=256, threads=1)
+    wanted = whole.greedy([prompt], 12, exact=True, stop_at_end=False).tokens[0]
+    whole.close()
+    stores = [Store(tmp_path / f"store-{i}") for i in range(3)]
+    async with open_ring(small, stores[0], tmp_path, OPTIONS, join=False, way=way) as ring:
+        for i, path in enumerate(ring.gateway.join_files):
+            home, log = tmp_path / f"node-{i}", tmp_path / f"node-{i}.log"
+            ring.nodes.append(await start_node(path, home, log, "--link", way, store=stores[i + 1]))
+        await ring.wait_ready()
+        assert await ring.tokens(prompt, 12) == wanted
+        assert all(stage.fetch_bytes == 0 for stage in ring.status.stages)
+    for store in stores[1:]:
+        assert store.models() == []
+        [shard] = store.shards_dir.rglob("*.gguf")
+        assert shard.stat().st_size > 0
+    assert new_children() == []
+
+
+async def test_a_resting_node_lends_its_shard_to_the_one_that_takes_its_place(
+    small: FoundModel, tmp_path: Path
+) -> None:
+    prompt = tuple(range(3, 60))
+    store = Store(tmp_path / "store")
+    async with open_ring(small, store, tmp_path, OPTIONS) as ring:
+        wanted = await ring.tokens(prompt, 12)
+        register = Register(tmp_path / "gateway" / REGISTER_FILE)
+        invitation, secret = register.invite("friend", uses=1, lifetime_s=60)
+        gateway = ring.gateway
+        ticket = Ticket(gateway.key, gateway.addresses, secret, invitation.expires)
+        own = Store(tmp_path / "own")
+        home, log = tmp_path / "node-3", tmp_path / "node-3.log"
+        path = tmp_path / "node-3.join"
+        ticket.write(path)
+        ring.nodes.append(await start_node(path, home, log, store=own))
+        await wait_until(lambda: "joined as a spare" in "\n".join(ring.said))
+        register.rest("node-1", resting=True)
+        await wait_until(lambda: ring.status.stages[0].name == "node-3", timeout_s=20)
+        await ring.wait_ready()
+        plan = ring.gateway.conductor.plan
+        assert plan is not None
+        assert [source.name for source in plan.stages[0].sources] == ["node-1"]
+        assert await ring.tokens(prompt, 12) == wanted
+        [shard] = own.shards_dir.rglob("*.gguf")
+        assert shard.name == f"{plan.stages[0].first}-{plan.stages[0].last}.gguf"
