@@ -11,9 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -30,7 +27,8 @@ from atoll.net.identity import Identity
 from atoll.net.link import DataLimits, DataLink, UnusableFrame
 from atoll.net.listener import Takers
 from atoll.net.transport import Transport, Way, open_transport
-from bench.slow_net import LOOPBACK, Path, hand_out, leave_network, slow_tcp, slow_udp, udp_socket
+from bench.children import heard, hide, open_child, say
+from bench.slow_net import LOOPBACK, Path, slow_tcp, slow_udp
 
 HOPS = 4
 WIDTH = 4095
@@ -41,7 +39,6 @@ SLOW_WARM_UP, SLOW_ROUNDS = 20, 40
 SETTLE_S = 3.0
 """Time for the links to be warm before laps over the delay are counted."""
 LIMIT_S = 60
-_FD_VARIABLE = "ATOLL_BENCH_CHANNEL"
 LIMITS = DataLimits(n_embd=WIDTH, rows_max=1)
 
 
@@ -93,12 +90,10 @@ async def _dial(transport: Transport, way: Way, key: str, port: int) -> DataLink
 async def _serve(role: str, way: Way, hidden: bool) -> None:
     """A node of the ring: listen, say where, dial the next; pass windows on, or play."""
     if hidden:
-        leave_network()
+        hide()
     async with _node(way) as (transport, port, arrived):
-        if hidden:
-            hand_out(int(os.environ[_FD_VARIABLE]), udp_socket(), udp_socket())
-        print(json.dumps({"key": transport.identity.node_id, "port": port}), flush=True)
-        told = json.loads(await asyncio.to_thread(sys.stdin.readline))
+        say(key=transport.identity.node_id, port=port)
+        told = await heard()
         onward = await _dial(transport, way, told["key"], told["port"])
         onward.start(_Taker(), LIMITS)
         upstream = await arrived
@@ -106,8 +101,7 @@ async def _serve(role: str, way: Way, hidden: bool) -> None:
             back = asyncio.Event()
             upstream.start(_Taker(back=back), LIMITS)
             await asyncio.sleep(told["settle_s"])
-            laps = await _count(onward, back, told["warm_up"], told["rounds"])
-            print(json.dumps(laps), flush=True)
+            say(laps=await _count(onward, back, told["warm_up"], told["rounds"]))
         else:
             ended = asyncio.Event()
             upstream.start(_Taker(onward=onward, ended=ended), LIMITS)
@@ -117,62 +111,12 @@ async def _serve(role: str, way: Way, hidden: bool) -> None:
         await onward.wait_closed()
 
 
-@dataclass
-class _Child:
-    """A node's process, where it is, and its sockets if it has a network of its own."""
-
-    process: asyncio.subprocess.Process
-    place: dict[str, Any]
-    front: socket.socket | None = None
-    back: socket.socket | None = None
-
-    async def hear(self) -> Any:
-        assert self.process.stdout is not None
-        line = await self.process.stdout.readline()
-        if not line:
-            raise RuntimeError("a node of the lap ended too early")
-        return json.loads(line)
-
-    def tell(self, **told: Any) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(told).encode() + b"\n")
-
-
-@contextlib.asynccontextmanager
-async def _child(role: str, way: Way, *, hidden: bool) -> AsyncIterator[_Child]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bench.laps", role, way, *(["hidden"] if hidden else [])),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, _FD_VARIABLE: str(theirs.fileno())},
-        )
-        theirs.close()
-        child = _Child(process, {})
-        try:
-            child.place = await child.hear()
-            if hidden:
-                _, fds, _, _ = socket.recv_fds(ours, 1, 2)
-                child.front, child.back = (socket.socket(fileno=fd) for fd in fds)
-            yield child
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
-            try:
-                await asyncio.wait_for(process.wait(), 10)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-
-
 async def _laps(way: Way, *, slow: bool) -> list[float]:
     """Times of all laps that count, s, in rising order."""
     hidden = slow and way == "quic"
     async with contextlib.AsyncExitStack() as stack:
         nodes = [
-            await stack.enter_async_context(_child(role, way, hidden=hidden))
+            await stack.enter_async_context(open_child("bench.laps", role, way, hidden=hidden))
             for role in ("play", *["pass"] * (HOPS - 1))
         ]
         for node, following in zip(nodes, nodes[1:] + nodes[:1], strict=True):
@@ -192,7 +136,7 @@ async def _laps(way: Way, *, slow: bool) -> list[float]:
                 warm_up=SLOW_WARM_UP if slow else WARM_UP,
                 rounds=SLOW_ROUNDS if slow else ROUNDS,
             )
-        return sorted(await nodes[0].hear())
+        return sorted((await nodes[0].hear())["laps"])
 
 
 async def _count(onward: DataLink, back: asyncio.Event, warm_up: int, rounds: int) -> list[float]:

@@ -213,11 +213,17 @@ async def slow_udp(
 
 @contextlib.asynccontextmanager
 async def slow_tcp(
-    port: int, path: Path, *, seed: int = 0, front: socket.socket | None = None
+    port: int,
+    path: Path,
+    *,
+    seed: int = 0,
+    front: socket.socket | None = None,
+    brought: Callable[[int], None] = lambda _size: None,
 ) -> AsyncIterator[int]:
     """A TCP port that leads to `port` over `path`, while the context lasts.
 
     `front` is a listening socket, maybe of another network namespace, which is taken over.
+    `brought` is told how many bytes come back from `port`, piece by piece.
     """
     rng = random.Random(seed)
     flows: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
@@ -234,7 +240,7 @@ async def slow_tcp(
             flows[task].append(ahead)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_pump(reader, ahead, path, rng), name="slow tcp out")
-                tasks.create_task(_pump(behind, writer, path, rng), name="slow tcp back")
+                tasks.create_task(_pump(behind, writer, path, rng, brought), name="slow tcp back")
         except OSError:
             writer.transport.abort()
         finally:
@@ -256,7 +262,11 @@ async def slow_tcp(
 
 
 async def _pump(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: Path, rng: random.Random
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    path: Path,
+    rng: random.Random,
+    brought: Callable[[int], None] = lambda _size: None,
 ) -> None:
     """Hand on what comes until its end, which is handed on in its turn."""
     ended = asyncio.Event()
@@ -274,6 +284,7 @@ async def _pump(
             data = await reader.read(_READ_BYTES)
         except OSError:
             data = b""
+        brought(len(data))
         way.put(data, reliable=True)
         await way.room.wait()
     await ended.wait()
