@@ -29,7 +29,7 @@ from atoll.domain.control import (
     Welcome,
     plan_signed_part,
 )
-from atoll.domain.errors import AtollError, LinkFault, ProtocolFault
+from atoll.domain.errors import AtollError, LinkFault, NotLetIn, ProtocolFault
 from atoll.domain.ids import Epoch, NodeId
 from atoll.engine.library import ENGINE_BUILD
 from atoll.engine.place import check_engine
@@ -212,8 +212,9 @@ class NodeDaemon:
                 if self._plans.full():
                     self._plans.get_nowait()  # only the newest counts
                 self._plans.put_nowait(plan)
-            case Refusal(problem, hint):
-                raise LinkFault(f"the gateway refuses this node: {problem}", hint=hint)
+            case Refusal(problem, hint, final):
+                kind = NotLetIn if final else LinkFault
+                raise kind(f"the gateway refuses this node: {problem}", hint=hint)
             case Leave(reason):
                 self._tell(f"the gateway said goodbye: {reason}")
                 return False
