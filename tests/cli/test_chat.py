@@ -8,10 +8,14 @@ import pty
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from tests.cli.conftest import LiveRing, Run, clean_environment, command
+
+from atoll.cli.chat import hear_interrupts
 
 QUESTION = "Name three colors."
 
@@ -63,10 +67,10 @@ class TestOneAnswer:
 class Terminal:
     """`atoll chat` on a terminal of its own."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, before: Sequence[str] = ()) -> None:
         self._screen, inner = pty.openpty()
         self.process = subprocess.Popen(
-            command("chat", "--temperature", "0"),
+            [*before, *command("chat", "--temperature", "0")],
             stdin=inner,
             stdout=inner,
             stderr=inner,
@@ -114,7 +118,6 @@ def test_a_conversation(ring: LiveRing) -> None:
         terminal.type("Tell me a very long story about it.\n")
         terminal.wait_for("about it.")
         terminal.wait_for(" ")
-        time.sleep(0.5)
         terminal.process.send_signal(signal.SIGINT)
         terminal.wait_for("(stopped)")
         terminal.wait_for("> ")
@@ -122,6 +125,40 @@ def test_a_conversation(ring: LiveRing) -> None:
         assert terminal.process.wait(timeout=20) == 0
     finally:
         terminal.close()
+
+
+@pytest.mark.engine
+@pytest.mark.network
+def test_ctrl_c_counts_where_a_shell_had_it_ignored(ring: LiveRing) -> None:
+    # So it is for whatever a script starts with '&', and for all below that.
+    terminal = Terminal(ring.home, before=("sh", "-c", "trap '' INT; exec \"$@\"", "sh"))
+    try:
+        terminal.wait_for("> ")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.wait_for("> ")
+        terminal.type("Tell me a very long story.\n")
+        terminal.wait_for("story.")
+        terminal.wait_for(" ")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.wait_for("(stopped)")
+        terminal.wait_for("> ")
+        terminal.type("\x04")
+        assert terminal.process.wait(timeout=20) == 0
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler])
+def test_whatever_stood_before_a_conversation_stands_after_it(
+    handler: signal.Handlers | Callable[[int, FrameType | None], None],
+) -> None:
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), hear_interrupts():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.engine

@@ -121,7 +121,7 @@ class TestLive:
 
     def test_a_used_ticket_is_refused(self, ring: LiveRing, run: Run) -> None:
         refused = run("join", "-", stdin=ring.invitations[0])
-        assert refused.code == 6
+        assert refused.code == 9
         assert "the gateway refuses this node" in refused.err
         assert "hint: " in refused.err
 

@@ -156,6 +156,7 @@ async def test_a_file_is_good_for_one_join(port: Port) -> None:
     told = await refusal(await port.ask(used.secret))
     assert "its invitation is not known here" in told.problem
     assert "atoll invite" in told.hint
+    assert told.final
     assert used.secret not in "".join(port.said)
 
 
@@ -192,6 +193,7 @@ async def test_a_key_joins_once(port: Port) -> None:
     told = await refusal(await port.ask(port.file(1).secret, identity))
     assert "a node with this key is here already" in told.problem
     assert "a home of its own" in told.hint
+    assert not told.final
     assert not first.link.is_closed
     assert port.fleet.missing == 1
 
@@ -246,11 +248,14 @@ async def test_a_revoked_node_is_sent_away_and_stays_out(
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(port.fleet.watch(), name="watch")
         port.register.revoke("hand")
-        assert "this node was revoked" in (await refusal(peer)).problem
+        told = await refusal(peer)
+        assert "this node was revoked" in told.problem
+        assert told.final
         await wait_until(lambda: port.lost)
         watching.cancel()
     told = await refusal(await port.ask(port.file(0).secret, identity))
     assert "was revoked by the gateway's operator" in told.problem
+    assert told.final
     assert port.files[0].exists()
 
 

@@ -91,7 +91,7 @@ MESSAGES: st.SearchStrategy[ControlMessage] = st.one_of(
     st.builds(Join, TEXT, TEXT, ADDRESSES, TEXT, TEXT, NUMBER, TEXT),
     st.builds(PlanNotice, st.binary(max_size=100), st.binary(max_size=64)),
     st.builds(Welcome, TEXT),
-    st.builds(Refusal, TEXT, TEXT),
+    st.builds(Refusal, TEXT, TEXT, st.booleans()),
     st.builds(Leave, TEXT),
     st.builds(Beat, NUMBER),
 )

@@ -25,7 +25,7 @@ from atoll import __version__
 from atoll.domain.address import HostPort
 from atoll.domain.bulk import AskBlock, AskOutline, Block, NotHere, Outline, ShardRange
 from atoll.domain.control import Leave, Lend, PlanNotice, Ready, Refusal, StageFailed, StageReport
-from atoll.domain.errors import LinkFault, ProtocolFault
+from atoll.domain.errors import LinkFault, NotLetIn, ProtocolFault
 from atoll.domain.ids import Epoch, ModelId, NodeId, ShardId
 from atoll.domain.wire import Grant, Window
 from atoll.net.identity import Identity
@@ -135,10 +135,13 @@ async def test_a_prompts_window_is_no_step(hand: HandGateway) -> None:
     assert (report.windows, report.rows, report.batches, report.steps) == (2, 3, 2, 1)
 
 
-async def test_a_refusal_is_handed_to_the_owner(hand: HandGateway) -> None:
-    hand.control.send(Refusal("its invitation has expired", "ask for a new ticket"))
+@pytest.mark.parametrize("final", [False, True])
+async def test_a_refusal_is_handed_to_the_owner(hand: HandGateway, final: bool) -> None:
+    hand.control.send(Refusal("its invitation has expired", "ask for a new ticket", final))
     error = await end_of(hand)
     assert isinstance(error, LinkFault)
+    # A service is started again after the one, and not after the other.
+    assert (isinstance(error, NotLetIn), error.exit_code) == (final, 9 if final else 6)
     assert "its invitation has expired" in error.problem
     assert error.hint == "ask for a new ticket"
 

@@ -39,12 +39,14 @@ COMMANDS = {
     "cache": "List what lies on this machine's disk, or make room.",
     "keys": "Make, list and revoke API keys.",
     "nodes": "List, drain and revoke the nodes that may host stages.",
+    "service": "Let this machine start its node by itself.",
 }
 """Command to its help in one line; the module of the same name holds the command."""
 
 GROUPS = {
     "keys": ("create", "list", "revoke"),
     "nodes": ("list", "drain", "resume", "revoke"),
+    "service": ("print",),
 }
 """Commands that only hold others; these are functions of the group's module."""
 
@@ -59,6 +61,11 @@ revoked key counts at once; the gateway need not be started again.
 A machine that joined with a ticket is enrolled by its key and comes back without one. What
 is changed here counts within a second; the gateway need not be started again.
 """,
+    "service": f"""{COMMANDS["service"]}
+
+A description for systemd or launchd is printed, and it is said where to keep it; nothing is
+installed.
+""",
 }
 
 EXIT_CODES = {
@@ -71,6 +78,7 @@ EXIT_CODES = {
     6: "a link was refused or broke, or a private file is not private",
     7: "there is no gateway, it refused, or its ring is not up",
     8: "`atoll demo` only: a token of the ring differs from the whole model's",
+    9: "the gateway lets this node in no more: it was revoked, or its ticket is not good",
     BUG_EXIT: "a mistake in Atoll",
     INTERRUPTED_EXIT: "stopped by Ctrl-C (`serve` and `join` end with 0)",
     143: "stopped by a request to terminate (likewise)",

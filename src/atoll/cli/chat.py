@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import msgspec
@@ -121,26 +124,56 @@ def _not_utf8() -> BadRequest:
 def converse(runner: asyncio.Runner, client: ApiClient, conversation: Conversation) -> None:
     """Ask and answer in turns until Ctrl-D."""
     say(f"talking with {conversation.model}; Ctrl-C stops an answer, Ctrl-D leaves")
+    with hear_interrupts():
+        while (text := _next_question()) is not None:
+            _answer(runner, client, conversation, text)
+    write("\n")
+
+
+@contextmanager
+def hear_interrupts() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt inside the block, whoever started this process.
+
+    A shell without job control starts what runs in the background with SIGINT ignored,
+    and all that this starts inherits it. Python then installs no handler, and
+    `asyncio.Runner` none of its own; but a conversation belongs to whoever sits at its
+    terminal.
+
+    Source: POSIX.1-2017, Shell Command Language, 2.11 Signals and Error Handling.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _next_question() -> str | None:
+    """What is typed next; None at the end. Ctrl-C gives the line up."""
     while True:
         try:
             text = input("> ")
+            check_utf8(text)
+            if text.strip():
+                return text
         except EOFError:
-            write("\n")
-            return
+            return None
         except KeyboardInterrupt:
             write("\n")
-            continue
         except UnicodeDecodeError:
             say("error: the text is not UTF-8")
-            continue
-        if not text.strip():
-            continue
-        try:
-            check_utf8(text)
-            runner.run(conversation.ask(client, text, write))
-            write("\n")
-        except KeyboardInterrupt:
-            say("\n(stopped)")
-        except (ApiFault, BadRequest) as fault:
-            # The conversation goes on: the next question may fare better.
-            say(f"\nerror: {fault.problem}" + (f"\nhint: {fault.hint}" if fault.hint else ""))
+        except BadRequest as error:
+            say(f"error: {error.problem}\nhint: {error.hint}")
+
+
+def _answer(
+    runner: asyncio.Runner, client: ApiClient, conversation: Conversation, text: str
+) -> None:
+    try:
+        runner.run(conversation.ask(client, text, write))
+        write("\n")
+    except KeyboardInterrupt:
+        say("\n(stopped)")
+    except ApiFault as fault:
+        # The conversation goes on: the next question may fare better.
+        say(f"\nerror: {fault.problem}" + (f"\nhint: {fault.hint}" if fault.hint else ""))

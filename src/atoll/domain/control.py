@@ -96,10 +96,14 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
-    """The node is not let in, or must leave; `problem` and `hint` are for its owner."""
+    """The node is not let in, or must leave; `problem` and `hint` are for its owner.
+
+    `final`: asking again is of no use before a person has done something about it.
+    """
 
     problem: str
     hint: str = ""
+    final: bool = False
 
 
 class Lend(msgspec.Struct, frozen=True, tag="lend"):

@@ -57,6 +57,12 @@ class LinkFault(AtollError):
     exit_code = 6
 
 
+class NotLetIn(LinkFault):
+    """The gateway does not let this node in, and will not before a person has acted."""
+
+    exit_code = 9
+
+
 class ProtocolFault(LinkFault):
     """A peer that said something it may not say."""
 

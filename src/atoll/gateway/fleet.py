@@ -31,7 +31,7 @@ from atoll.domain.ids import Epoch, NodeId
 from atoll.engine.library import ENGINE_BUILD
 from atoll.gateway.join_files import JoinFiles
 from atoll.gateway.member import Member, outside_of
-from atoll.gateway.register import NAME_CHARS_MAX, EnrolledNode, Register
+from atoll.gateway.register import NAME_CHARS_MAX, EnrolledNode, NotInvited, Register
 from atoll.net.link import ControlLink, peer_text
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,8 @@ class Fleet:
     def _heed(self, member: Member, enrolled: EnrolledNode | None) -> None:
         if enrolled is None or enrolled.revoked:
             reason = "the gateway's operator revoked it"
-            member.link.send(Refusal("this node was revoked", "ask the gateway's operator"))
+            hint = "ask the gateway's operator"
+            member.link.send(Refusal("this node was revoked", hint, final=True))
             member.link.close()
             self.lost(member.link, LinkFault(reason))
             return
@@ -266,7 +267,7 @@ class Fleet:
         if not isinstance(message, Join):
             raise LinkFault("a node has to introduce itself first")
         problem, hint = self._objection(link, message)
-        enrolled, invitation = None, ""
+        enrolled, invitation, final = None, "", False
         if not problem:
             try:
                 enrolled, invitation = self._register.admit(
@@ -274,10 +275,11 @@ class Fleet:
                 )
             except AtollError as error:
                 problem, hint = error.problem, error.hint
+                final = isinstance(error, NotInvited)
         if enrolled is None:
             problem = peer_text(problem, TEXT_CHARS_MAX)
             log.warning("fleet.refused node=%s problem=%s", link.peer, problem)
-            link.send(Refusal(problem, hint))
+            link.send(Refusal(problem, hint, final))
             link.close()
             return
         name = peer_text(message.name, NAME_CHARS_MAX) or f"node-{len(self._members) + 1}"

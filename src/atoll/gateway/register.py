@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from atoll.domain.errors import AtollError
+from atoll.domain.errors import AtollError, NotLetIn
 from atoll.domain.ids import NodeId
 from atoll.gateway.records import RecordFile
 
@@ -33,10 +33,8 @@ _SECRET_BYTES = 32
 _ID_BYTES = 4
 
 
-class NotInvited(AtollError):
+class NotInvited(NotLetIn):
     """A node that is not let in; problem and hint are for its owner."""
-
-    exit_code = 6
 
 
 class BadInvitation(AtollError):

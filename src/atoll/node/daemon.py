@@ -35,7 +35,7 @@ from atoll.domain.control import (
     Welcome,
     plan_signed_part,
 )
-from atoll.domain.errors import AtollError, LinkFault, ProtocolFault
+from atoll.domain.errors import AtollError, LinkFault, NotLetIn, ProtocolFault
 from atoll.domain.ids import Epoch, NodeId
 from atoll.engine.library import ENGINE_BUILD
 from atoll.engine.place import check_engine
@@ -236,8 +236,9 @@ class NodeDaemon:
                 self._plans.put_nowait(plan)
             case Lend():
                 self._lends.append(message)
-            case Refusal(problem, hint):
-                raise LinkFault(f"the gateway refuses this node: {problem}", hint=hint)
+            case Refusal(problem, hint, final):
+                kind = NotLetIn if final else LinkFault
+                raise kind(f"the gateway refuses this node: {problem}", hint=hint)
             case Leave(reason):
                 self._tell(f"the gateway said goodbye: {reason}")
                 return False
