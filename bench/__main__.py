@@ -10,6 +10,7 @@ from typing import Any
 NAMES = {
     "local": "the ring of three nodes against the whole model, on this machine",
     "links": "round trips of a window over a link",
+    "nats": "how soon two nodes behind two emulated routers have a link",
 }
 
 
