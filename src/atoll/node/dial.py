@@ -36,7 +36,8 @@ async def part_for_good(membership: Membership, identity: Identity) -> None:
     Raises:
         LinkFault: It cannot be reached, or did not answer.
     """
-    async with open_transport(identity, way=way_for(membership)) as transport:
+    relays = [membership.relay] if membership.relay else []
+    async with open_transport(identity, way=way_for(membership), relays=relays) as transport:
         link = await dial_gateway(membership, transport)
         await _say_goodbye(link)
 
