@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
+from atoll.domain.address import Address, HostPort
 from atoll.domain.control import Leave, Refusal
 from atoll.domain.errors import LinkFault
-from atoll.net.address import is_loopback
+from atoll.net.address import is_loopback, is_public
 from atoll.net.identity import Identity
-from atoll.net.link import ControlInbox, ControlLink
+from atoll.net.link import ControlInbox, ControlLink, NotWelcome, WrongPeer
 from atoll.net.transport import Transport, Way, open_transport
 from atoll.node.membership import Membership
 
+log = logging.getLogger(__name__)
+
 ANSWER_S = 15.0
+OUTSIDE_TRIAL_S = 3.0
+"""How long QUIC may take to stand beside a link over TLS."""
 
 
 async def dial_gateway(membership: Membership, transport: Transport) -> ControlLink:
@@ -24,10 +30,44 @@ async def dial_gateway(membership: Membership, transport: Transport) -> ControlL
     fault = LinkFault("the gateway is known by no address", hint="join again with a ticket")
     for way in membership.ways:
         try:
-            return await transport.dial_control(way, expected=membership.gateway)
+            link = await transport.dial_control(way, expected=membership.gateway)
         except LinkFault as found:
             fault = found
+        else:
+            return await _seen_from_outside(link, membership, transport)
+    is_silent = not isinstance(fault, NotWelcome | WrongPeer)
+    if transport.endpoint is not None and membership.relay and membership.secret and is_silent:
+        raise LinkFault(
+            fault.problem,
+            hint="its relay lets a machine in only while the ticket is good; ask the gateway's"
+            " operator for a new one (atoll invite)",
+        )
     raise fault
+
+
+async def _seen_from_outside(
+    link: ControlLink, membership: Membership, transport: Transport
+) -> ControlLink:
+    """`link`, or one over QUIC in its place where a router translates our address.
+
+    There a TCP port of ours is good for nothing, and neighbours get through to
+    our UDP port only where the gateway sees it and can tell them.
+    """
+    endpoint = transport.endpoint if transport.way == "auto" else None
+    translated = is_public(link.peer_host) and not is_public(link.local_host)
+    if endpoint is None or link.carrier != "tls" or not membership.udp_port or not translated:
+        return link
+    there = Address(quic=(HostPort(link.peer_host, membership.udp_port),))
+    try:
+        async with asyncio.timeout(OUTSIDE_TRIAL_S):
+            better = await endpoint.dial_control(
+                there, expected=membership.gateway, settings=transport.settings
+            )
+    except (LinkFault, TimeoutError) as problem:
+        log.info("dial.no_quic_to_gateway problem=%s", problem or "no answer in time")
+        return link
+    link.close()
+    return better
 
 
 async def part_for_good(membership: Membership, identity: Identity) -> None:
