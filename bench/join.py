@@ -34,7 +34,7 @@ from atoll.net import iroh_patch
 from atoll.net.transport import Way
 from atoll.store.layout import FoundModel, Store, default_home
 from atoll.store.pull import pull
-from bench import laps, shards, slow_net
+from bench import laps, nats, shards, slow_net
 from bench.local import DEMO_SOURCE, PATH, talk
 from bench.stream import stream
 
@@ -134,6 +134,8 @@ def run() -> dict[str, Any]:
     if "quic" in ways:
         talk("shards ...")
         found |= shards.run()
+        talk("routers ...")
+        found |= nats.run()
     return found
 
 

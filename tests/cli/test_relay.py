@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Run, background, wait_until
 
-from atoll.cli.relay import certificate
+from atoll.cli.relay import certificate, membership
 from atoll.domain.address import Address
 from atoll.domain.errors import BadRequest, LinkFault
 from atoll.gateway.register import REGISTER_FILE, Register
@@ -18,6 +19,7 @@ from atoll.net.identity import Identity
 from atoll.net.iroh_endpoint import open_endpoint
 from atoll.net.link import LinkSettings
 from atoll.net.listener import Takers
+from atoll.net.ticket import relay_token
 
 
 def test_half_a_certificate(run: Run, tmp_path: Path) -> None:
@@ -60,6 +62,35 @@ async def test_members_meet_there(tmp_path: Path) -> None:
                 await outside.dial_control(
                     Address(relay=url), expected=member.node_id, settings=brief
                 )
+        invitation, ticket = register.invite("ben", lifetime_s=60)
+        token = relay_token(ticket)
+        async with open_endpoint(
+            stranger, host="127.0.0.1", relays=[url], relay_token=token
+        ) as guest:
+            async with asyncio.timeout(20):
+                await guest.wait_relayed()
+        register.withdraw(frozenset({invitation.id}))
+        async with open_endpoint(
+            stranger, host="127.0.0.1", relays=[url], relay_token=token
+        ) as late:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(5):
+                    await late.wait_relayed()
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     assert "stopped by SIGTERM" in log.read_text()
+
+
+def test_members_are_whom_the_register_names_now(tmp_path: Path) -> None:
+    gateway, node = Identity.generate().node_id, Identity.generate().node_id
+    register = Register(tmp_path / REGISTER_FILE)
+    is_member = membership(gateway, Register(tmp_path / REGISTER_FILE))
+    assert is_member(gateway)
+    assert not is_member(node)
+    _, secret = register.invite("anna", lifetime_s=60)
+    assert not is_member(node)
+    register.admit(node, "pc", secret)
+    assert is_member(node)
+    register.revoke("pc")
+    assert not is_member(node)
+    assert is_member(gateway)

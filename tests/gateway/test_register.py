@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from atoll.domain.ids import NodeId
 from atoll.gateway import register as register_module
 from atoll.gateway.records import RecordFault
 from atoll.gateway.register import BadInvitation, NotInvited, Register
+from atoll.net.ticket import relay_token
 
 ONE, TWO = NodeId("1" * 64), NodeId("2" * 64)
 
@@ -98,6 +100,41 @@ def test_the_file_is_private_and_holds_no_secret(register: Register, path: Path)
     _, secret = register.invite("anna", lifetime_s=60)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert secret.encode() not in path.read_bytes()
+    assert relay_token(secret).encode() not in path.read_bytes()
+
+
+def test_a_ticket_is_good_at_the_relay_while_it_is_at_the_gateway(
+    register: Register, clock: Clock
+) -> None:
+    _, once = register.invite("anna", lifetime_s=60)
+    _, thrice = register.invite("club", uses=3, lifetime_s=120)
+    withdrawn, third = register.invite("ben", lifetime_s=60)
+    tokens = [relay_token(secret) for secret in (once, thrice, third)]
+    assert [register.guest_places(token) for token in tokens] == [1, 3, 1]
+    register.admit(ONE, "a", once)
+    register.admit(TWO, "b", thrice)
+    register.withdraw(frozenset({withdrawn.id}))
+    assert [register.guest_places(token) for token in tokens] == [0, 2, 0]
+    clock.now += 120
+    assert register.guest_places(tokens[1]) == 0
+
+
+def test_nothing_else_is_good_at_the_relay(register: Register, path: Path) -> None:
+    _, secret = register.invite("anna", lifetime_s=60)
+    digest = hashlib.sha256(relay_token(secret).encode()).hexdigest()
+    for token in ("", secret, digest, relay_token(""), relay_token("x" * 43), "\ud800"):
+        assert register.guest_places(token) == 0
+    # A register of before there were guests has invitations without this hash.
+    path.write_text(path.read_text().replace(digest, ""))
+    assert register.guest_places("") == 0
+    register.admit(ONE, "a", secret)
+
+
+def test_a_damaged_register_lets_no_guest_in(register: Register, path: Path) -> None:
+    _, secret = register.invite("a", lifetime_s=60)
+    path.write_bytes(b"{")
+    with pytest.raises(RecordFault, match="the register"):
+        register.guest_places(relay_token(secret))
 
 
 def test_a_revoked_node_stays_out_even_with_a_ticket(register: Register) -> None:

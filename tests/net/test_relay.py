@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path as File
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 from bench.slow_net import Path, slow_tcp
 
 from atoll.domain.address import Address
-from atoll.domain.errors import LinkFault, ProtocolFault
+from atoll.domain.errors import AtollError, LinkFault, ProtocolFault
 from atoll.domain.ids import Epoch, NodeId, SessionId, Slot
 from atoll.domain.wire import Window
 from atoll.net import relay as relays
@@ -25,7 +27,8 @@ from atoll.net.identity import Identity
 from atoll.net.iroh_endpoint import open_endpoint
 from atoll.net.link import DataLimits, LinkSettings, UnusableFrame
 from atoll.net.listener import Takers
-from atoll.net.relay import Relay, open_relay, proved_key
+from atoll.net.relay import Guests, Relay, bearer, open_relay, proved_key
+from atoll.net.websocket import Request
 
 pytestmark = pytest.mark.network
 LOOPBACK = "127.0.0.1"
@@ -47,6 +50,30 @@ async def a_relay() -> AsyncIterator[Relay]:
         yield relay
 
 
+@dataclass
+class Club:
+    """Members and invitations that change; ONE is the host."""
+
+    members: set[NodeId] = field(default_factory=lambda: {ONE.node_id, TWO.node_id})
+    open: dict[str, int] = field(default_factory=lambda: {"good": 1})
+    broken: bool = False
+
+    def is_member(self, node: NodeId) -> bool:
+        if self.broken:
+            raise AtollError("the register cannot be read")
+        return node in self.members
+
+    def places(self, token: str) -> int:
+        return self.open.get(token, 0)
+
+
+@asynccontextmanager
+async def a_relay_with_guests(club: Club) -> AsyncIterator[Relay]:
+    guests = Guests(ONE.node_id, club.places)
+    async with open_relay(LOOPBACK, 0, is_member=club.is_member, guests=guests) as relay:
+        yield relay
+
+
 class Client:
     """A client of the relay, by hand."""
 
@@ -54,9 +81,10 @@ class Client:
         self.reader, self.writer = reader, writer
 
     @classmethod
-    async def connect(cls, relay: Relay) -> Client:
+    async def connect(cls, relay: Relay, token: str = "") -> Client:
         client = cls(*await asyncio.open_connection(LOOPBACK, relay.port))
-        client.writer.write(UPGRADE)
+        shown = f"Authorization: Bearer {token}\r\n\r\n".encode() if token else b"\r\n"
+        client.writer.write(UPGRADE[:-2] + shown)
         head = await client.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101")
         # The example of RFC 6455, section 1.3.
@@ -64,11 +92,17 @@ class Client:
         return client
 
     @classmethod
-    async def enter(cls, relay: Relay, identity: Identity) -> Client:
-        client = await cls.connect(relay)
+    async def enter(cls, relay: Relay, identity: Identity, token: str = "") -> Client:
+        client = await cls.connect(relay, token)
         kind, challenge = await client.frame()
         assert kind == relays.CHALLENGE
         client.send(relays.AUTH, proof(identity, challenge))
+        return client
+
+    @classmethod
+    async def enter_well(cls, relay: Relay, identity: Identity, token: str = "") -> Client:
+        client = await cls.enter(relay, identity, token)
+        assert await client.frame() == (relays.CONFIRM, b"")
         return client
 
     def send(self, kind: int, content: bytes, opcode: int = 2) -> None:
@@ -152,6 +186,131 @@ async def test_a_key_comes_in_once_and_the_newer_stays() -> None:
         assert await second.frame() == (relays.PONG, b"12345678")
         assert relay.members == {ONE.node_id}
         second.writer.close()
+
+
+async def test_a_guest_talks_with_the_host_alone() -> None:
+    async with asyncio.timeout(10), a_relay_with_guests(Club()) as relay:
+        host, two = await Client.enter_well(relay, ONE), await Client.enter_well(relay, TWO)
+        guest = await Client.enter_well(relay, STRANGER, "good")
+        assert relay.guests == {STRANGER.node_id}
+        guest.send(relays.TO_RELAY, packets(TWO, b"past the host"))
+        two.send(relays.TO_RELAY, packets(STRANGER, b"to the guest"))
+        guest.send(relays.TO_RELAY, packets(ONE, b"knock"))
+        assert await host.frame() == (relays.FROM_RELAY, packets(STRANGER, b"knock"))
+        host.send(relays.TO_RELAY, packets(STRANGER, b"come"))
+        assert await guest.frame() == (relays.FROM_RELAY, packets(ONE, b"come"))
+        two.send(relays.PING, b"12345678")
+        assert await two.frame() == (relays.PONG, b"12345678")
+        for client in (host, two, guest):
+            client.writer.close()
+
+
+async def test_a_guest_who_was_let_in_is_a_member_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relays, "REVIEW_S", 60)
+    monkeypatch.setattr(relays, "_LOOK_AGAIN_S", 0)
+    club = Club()
+    async with asyncio.timeout(10), a_relay_with_guests(club) as relay:
+        two = await Client.enter_well(relay, TWO)
+        guest = await Client.enter_well(relay, STRANGER, "good")
+        club.members.add(STRANGER.node_id)
+        club.open.clear()  # that used the invitation up
+        guest.send(relays.TO_RELAY, packets(TWO, b"hello"))
+        assert await two.frame() == (relays.FROM_RELAY, packets(STRANGER, b"hello"))
+        relay.review()
+        guest.send(relays.PING, b"12345678")
+        assert await guest.frame() == (relays.PONG, b"12345678")
+        assert not relay.guests
+        for client in (two, guest):
+            client.writer.close()
+
+
+@pytest.mark.parametrize("token", ["forged", "x" * 4000, "good good", "\xff"])
+async def test_a_token_that_is_not_good_lets_nobody_in(token: str) -> None:
+    async with asyncio.timeout(10), a_relay_with_guests(Club()) as relay:
+        client = await Client.enter(relay, STRANGER, token)
+        kind, problem = await client.frame()
+        assert kind == relays.DENY
+        assert b"ticket is not good" in problem
+        await client.wait_end()
+        assert not relay.members
+
+
+async def test_without_guests_no_token_is_good() -> None:
+    async with asyncio.timeout(10), a_relay() as relay:
+        client = await Client.enter(relay, STRANGER, "good")
+        assert (await client.frame())[0] == relays.DENY
+        await client.wait_end()
+
+
+@pytest.mark.parametrize("who", ["guest", "member"])
+async def test_who_may_be_there_no_more_is_shown_out(
+    who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "REVIEW_S", 0.05)
+    club = Club()
+    async with asyncio.timeout(10), a_relay_with_guests(club) as relay:
+        host = await Client.enter_well(relay, ONE)
+        gone = (
+            await Client.enter_well(relay, STRANGER, "good")
+            if who == "guest"
+            else await Client.enter_well(relay, TWO)
+        )
+        club.open.clear()  # withdrawn, or expired
+        club.members.discard(TWO.node_id)  # revoked
+        await gone.wait_end()
+        host.send(relays.PING, b"12345678")
+        assert await host.frame() == (relays.PONG, b"12345678")
+        assert relay.members == {ONE.node_id}
+        host.writer.close()
+
+
+async def test_guests_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relays, "GUESTS_MAX", 2)
+    monkeypatch.setattr(relays, "GUEST_BYTES_MAX", 1000)
+    club = Club(open={"good": 1, "other": 5})
+    async with asyncio.timeout(10), a_relay_with_guests(club) as relay:
+        first = await Client.enter_well(relay, STRANGER, "good")
+        # For one machine: the newer connection counts.
+        second = await Client.enter_well(relay, Identity.generate(), "good")
+        await first.wait_end()
+        third = await Client.enter_well(relay, Identity.generate(), "other")
+        fourth = await Client.enter(relay, Identity.generate(), "other")
+        kind, problem = await fourth.frame()
+        assert (kind, problem[1:]) == (relays.DENY, b"too many guests are here")
+        await fourth.wait_end()
+        for _ in range(3):
+            third.send(relays.TO_RELAY, packets(ONE, bytes(400)))
+        await third.wait_end()
+        assert len(relay.guests) == 1
+        second.writer.close()
+
+
+async def test_strangers_leave_room_for_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relays, "STRANGERS_MAX", 2)
+    async with asyncio.timeout(10), a_relay() as relay:
+        one = await Client.enter_well(relay, ONE)
+        waiting = [await Client.connect(relay) for _ in range(2)]
+        reader, _ = late = await asyncio.open_connection(LOOPBACK, relay.port)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        for client in (*waiting, one, Client(*late)):
+            client.writer.close()
+
+
+async def test_while_the_register_is_broken_nobody_comes_in_and_nobody_goes() -> None:
+    club = Club()
+    async with asyncio.timeout(10), a_relay_with_guests(club) as relay:
+        one = await Client.enter_well(relay, ONE)
+        guest = await Client.enter_well(relay, STRANGER, "good")
+        club.broken = True
+        refused = await Client.enter(relay, TWO)
+        await refused.wait_end()
+        guest.send(relays.TO_RELAY, packets(TWO, b"lost"))
+        relay.review()
+        guest.send(relays.TO_RELAY, packets(ONE, b"knock"))
+        assert await one.frame() == (relays.FROM_RELAY, packets(STRANGER, b"knock"))
+        for client in (one, guest):
+            client.writer.close()
 
 
 def test_a_proof_is_for_one_challenge_and_one_key() -> None:
@@ -348,3 +507,22 @@ async def test_endpoint_that_is_no_member_never_gets_in(caplog: pytest.LogCaptur
                     expected=ONE.node_id,
                     settings=LinkSettings(handshake_s=0.5),
                 )
+
+
+@pytest.mark.parametrize(
+    ("field_text", "token"),
+    [("Bearer abc", "abc"), ("bearer  abc ", "abc"), ("Basic abc", ""), ("abc", ""), ("", "")],
+)
+def test_a_token_stands_behind_its_scheme(field_text: str, token: str) -> None:
+    fields = {"authorization": field_text} if field_text else {}
+    assert bearer(Request("GET", "/relay", fields)) == token
+
+
+async def test_endpoint_comes_in_as_a_guest_with_its_token() -> None:
+    pytest.importorskip("iroh", reason="no wheel for this system")
+    club = Club()
+    async with asyncio.timeout(20), a_relay_with_guests(club) as relay:
+        url = f"http://{LOOPBACK}:{relay.port}/"
+        async with open_endpoint(STRANGER, host=LOOPBACK, relays=[url], relay_token="good") as one:
+            await one.wait_relayed()
+            assert relay.guests == {STRANGER.node_id}

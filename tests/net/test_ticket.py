@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from atoll.domain.address import HostPort
 from atoll.net.identity import Identity
 from atoll.net.private_file import PrivateFileFault
-from atoll.net.ticket import PREFIX, Ticket
+from atoll.net.ticket import PREFIX, Ticket, relay_token
 
 GATEWAY = Identity.generate().node_id
 SECRET = "s" * 43
@@ -123,3 +123,14 @@ def test_what_is_no_ticket_is_refused(text: str) -> None:
 def test_nesting_is_refused() -> None:
     with pytest.raises(PrivateFileFault):
         Ticket.parse(packed(b"\x91" * 2000 + b"\x01"))
+
+
+def test_what_a_relay_is_shown_is_not_the_secret() -> None:
+    secret = "s" * 43
+    token = relay_token(secret)
+    # Both sides derive it: the value may never change.
+    assert token == "b780bc42f27430fd1b1468af0153dfff909d32e77d4f25e811a61d51d2d74b38"
+    assert secret not in token
+    assert relay_token("t" * 43) != token
+    assert relay_token("") == ""
+    assert relay_token("\ud800") != ""

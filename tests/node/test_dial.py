@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,10 +13,12 @@ from tests.support.hand_gateway import Heard
 from atoll.domain.address import HostPort
 from atoll.domain.control import Leave, Refusal
 from atoll.domain.errors import LinkFault
+from atoll.net import iroh_patch
 from atoll.net.identity import Identity
-from atoll.net.link import ControlLink, WrongPeer
+from atoll.net.link import ControlLink, LinkSettings, WrongPeer
 from atoll.net.listener import Takers, listen
-from atoll.net.transport import open_transport
+from atoll.net.transport import Way, open_transport
+from atoll.node import dial
 from atoll.node.dial import dial_gateway, part_for_good, way_for
 from atoll.node.membership import Membership
 
@@ -61,6 +64,56 @@ async def test_the_last_reason_is_told() -> None:
             await _dial(Membership(gateway, (wrong, CLOSED)))
         with pytest.raises(LinkFault, match="by no address"):
             await _dial(Membership(gateway, ()))
+
+
+OUTSIDE = "127.0.0.2"
+
+
+@pytest.fixture
+def behind_a_router(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two addresses of this machine, one counts as public."""
+    if sys.platform != "linux" or not iroh_patch.is_available():
+        pytest.skip("needs 127.0.0.2, and QUIC")
+    monkeypatch.setattr(dial, "is_public", lambda host: host == OUTSIDE)
+    monkeypatch.setattr(dial, "OUTSIDE_TRIAL_S", 1.0)
+
+
+@pytest.mark.usefixtures("behind_a_router")
+@pytest.mark.parametrize("answers", [True, False])
+async def test_behind_a_router_the_gateway_is_to_see_our_udp_port(answers: bool) -> None:
+    gateway = Identity.generate()
+    controls: asyncio.Queue[ControlLink] = asyncio.Queue()
+    way: Way = "auto" if answers else "tls"
+    async with (
+        asyncio.timeout(20),
+        open_transport(gateway, way=way, host=OUTSIDE) as there,
+        there.listen(
+            OUTSIDE, 0, Takers(lambda *_: None, on_control=controls.put_nowait)
+        ) as listener,
+        open_transport(NODE, host="127.0.0.1") as here,
+    ):
+        place = HostPort(OUTSIDE, listener.port)
+        udp_port = there.udp_port if answers else listener.port
+        membership = Membership(gateway.node_id, (place,), udp_port=udp_port)
+        link = await dial_gateway(membership, here)
+        # The port was seen, or the link that stands is as good as it gets.
+        assert link.carrier == ("quic" if answers else "tls")
+        taken = [await controls.get() for _ in range(2 if answers else 1)]
+        for end in (link, *taken):
+            end.close()
+            await end.wait_closed()
+
+
+@pytest.mark.skipif(not iroh_patch.is_available(), reason="no wheel of iroh for this system")
+async def test_a_newcomer_is_told_what_its_relay_asks() -> None:
+    gateway = Identity.generate().node_id
+    brief = LinkSettings(handshake_s=0.5)
+    for secret in ("s" * 43, ""):
+        membership = Membership(gateway, (CLOSED,), secret, relay="http://127.0.0.1:1")
+        async with open_transport(NODE, host="127.0.0.1", settings=brief) as transport:
+            with pytest.raises(LinkFault, match="did not answer") as caught:
+                await dial_gateway(membership, transport)
+        assert ("only while the ticket is good" in caught.value.hint) == bool(secret)
 
 
 async def _dial(membership: Membership) -> None:

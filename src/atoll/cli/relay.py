@@ -15,10 +15,10 @@ from atoll.cli.screen import say
 from atoll.cli.settings import HomeFlags, flags
 from atoll.domain.errors import BadRequest
 from atoll.domain.ids import NodeId
-from atoll.gateway.register import REGISTER_FILE, Register
+from atoll.gateway.register import REGISTER_FILE, EnrolledNode, Register
 from atoll.gateway.serve import IDENTITY_FILE
 from atoll.net.identity import Identity
-from atoll.net.relay import open_relay
+from atoll.net.relay import Guests, IsMember, open_relay
 
 PORT_DEFAULT = 8644
 
@@ -43,9 +43,10 @@ class RelayFlags(HomeFlags):
 def relay(*, options: RelayFlags | None = None) -> None:
     """Run a relay: it passes packets between nodes that cannot reach each other.
 
-    It lets in the gateway of its home and the nodes enrolled there, and nobody else. Packets are
-    encrypted from end to end; a relay sees who talks with whom, and how much. The gateway tells
-    its nodes where it is: `atoll serve ... --relay http://HOST:PORT`. Stop it with Ctrl-C.
+    It lets in the gateway of its home and the nodes enrolled there; who holds a ticket that is
+    still good reaches the gateway alone, to join. Packets are encrypted from end to end; a relay
+    sees who talks with whom, and how much. The gateway tells its nodes where it is:
+    `atoll serve ... --relay http://HOST:PORT`. Stop it with Ctrl-C.
 
     Example: `atoll relay --host 0.0.0.0`
     """
@@ -54,13 +55,14 @@ def relay(*, options: RelayFlags | None = None) -> None:
     gateway = Identity.load_or_create(home / IDENTITY_FILE).node_id
     register = Register(home / REGISTER_FILE)
 
-    def is_member(node: NodeId) -> bool:
-        return node == gateway or any(n.node == node and not n.revoked for n in register.nodes())
-
+    is_member = membership(gateway, register)
+    guests = Guests(gateway, register.guest_places)
     tls = certificate(options.tls_cert, options.tls_key)
 
     async def serve() -> None:
-        async with open_relay(options.host, options.port, is_member=is_member, tls=tls) as opened:
+        async with open_relay(
+            options.host, options.port, is_member=is_member, guests=guests, tls=tls
+        ) as opened:
             scheme = "https" if tls else "http"
             say(f"relaying at {scheme}://{options.host}:{opened.port}")
             await asyncio.Event().wait()
@@ -68,6 +70,22 @@ def relay(*, options: RelayFlags | None = None) -> None:
     stopped = run_until_stopped(serve())
     if stopped is not None:
         say(f"stopped by {stopped.name}")
+
+
+def membership(gateway: NodeId, register: Register) -> IsMember:
+    """Who may meet at the gateway's relay: itself, and whom it let in and did not revoke."""
+    seen: tuple[EnrolledNode, ...] = ()
+    enrolled: frozenset[NodeId] = frozenset()
+
+    def is_member(node: NodeId) -> bool:
+        nonlocal seen, enrolled
+        nodes = register.nodes()
+        if nodes is not seen:  # the register is read again only when its file changed
+            seen = nodes
+            enrolled = frozenset(entry.node for entry in nodes if not entry.revoked)
+        return node == gateway or node in enrolled
+
+    return is_member
 
 
 def certificate(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from atoll.domain.errors import AtollError, NotLetIn
 from atoll.domain.ids import NodeId
 from atoll.gateway.records import RecordFile
+from atoll.net.ticket import relay_token
 
 REGISTER_FILE = "register.json"
 INVITATIONS_MAX = 4096
@@ -44,7 +45,11 @@ class BadInvitation(AtollError):
 
 
 class Invitation(msgspec.Struct, frozen=True):
-    """An open invitation. Times are in seconds since 1970."""
+    """An open invitation. Times are in seconds since 1970.
+
+    `sha256` is that of its secret, `relay_sha256` that of the token which the
+    secret gives for the relay.
+    """
 
     id: str
     owner: str
@@ -52,6 +57,7 @@ class Invitation(msgspec.Struct, frozen=True):
     expires: int
     uses_left: int
     sha256: str
+    relay_sha256: str = ""
 
 
 class EnrolledNode(msgspec.Struct, frozen=True):
@@ -139,9 +145,17 @@ class Register:
                 expires=int(now + lifetime_s),
                 uses_left=uses,
                 sha256=_digest(secret),
+                relay_sha256=_digest(relay_token(secret)),
             )
             self._file.save(replace(content, invitations=(*good, made)))
         return made, secret
+
+    def guest_places(self, token: str) -> int:
+        """How many nodes the invitation with this token for the relay still lets in."""
+        digest = _digest(token)
+        good = self._good(self._file.load())
+        matching = [i for i in good if hmac.compare_digest(i.relay_sha256, digest)]
+        return matching[0].uses_left if matching else 0
 
     def withdraw(self, ids: frozenset[str]) -> None:
         """Make these invitations useless; unknown ones are no error."""

@@ -23,6 +23,17 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_public(host: str) -> bool:
+    """Whether `host` is an address of the internet: not of a home, a carrier's network, or a name.
+
+    Source: the registries that Python's `ipaddress` follows (RFC 6890, RFC 6598).
+    """
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_global
+    except ValueError:
+        return False
+
+
 def own_addresses(host: str, port: int) -> tuple[HostPort, ...]:
     """Where others reach a port of this machine that is bound to `host`.
 

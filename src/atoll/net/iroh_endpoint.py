@@ -34,6 +34,7 @@ from atoll.net.iroh_terms import (
     host_of,
     host_port,
     peer_of,
+    relay_mode,
     said,
 )
 from atoll.net.link import (
@@ -324,12 +325,14 @@ async def open_endpoint(
     host: str = "0.0.0.0",  # noqa: S104 - peers anywhere are to reach it
     port: int = 0,
     relays: Sequence[str] = (),
+    relay_token: str = "",
     settings: LinkSettings | None = None,
 ) -> AsyncIterator[IrohEndpoint]:
     """An endpoint at UDP `host`:`port` (0: any free port) while the context lasts.
 
-    `relays` are addresses of relays of one's own, none by default. Leaving the
-    context ends all links of the endpoint, what they still had to write first.
+    `relays` are addresses of relays of one's own, none by default, and
+    `relay_token` what a guest shows them. Leaving the context ends all links of
+    the endpoint, what they still had to write first.
 
     Raises:
         LinkFault: QUIC cannot be had here, or the address not be bound.
@@ -339,8 +342,7 @@ async def open_endpoint(
     try:
         builder = iroh.EndpointBuilder()
         builder.apply_minimal()
-        mode = iroh.RelayMode
-        builder.relay_mode(mode.custom_from_urls(list(relays)) if relays else mode.disabled())
+        builder.relay_mode(relay_mode(iroh, relays, relay_token))
         builder.secret_key(
             identity.private_key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
         )

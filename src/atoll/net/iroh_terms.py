@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from atoll.domain.address import HostPort
 from atoll.domain.errors import LinkFault
@@ -52,6 +53,19 @@ def bind_options(host: str, port: int) -> list[str]:
     if address.is_unspecified:
         return [asked]
     return [asked, "[::1]:0" if address.version == 4 else "127.0.0.1:0"]
+
+
+def relay_mode(package: Any, relays: Sequence[str], token: str) -> iroh.RelayMode:
+    """Use these relays alone, none by default, and show them `token` unless it is empty."""
+    mode: iroh.RelayMode
+    if relays:
+        known = package.RelayMap.empty()
+        for url in relays:
+            known.insert(package.RelayConfig(url=url, auth_token=token or None))
+        mode = package.RelayMode.custom(known)
+    else:
+        mode = package.RelayMode.disabled()
+    return mode
 
 
 def host_port(text: str) -> HostPort:

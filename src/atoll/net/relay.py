@@ -3,8 +3,10 @@
 Members hold one connection each and send each other packets through it; those
 stay encrypted from end to end, so the relay sees who talks to whom and how
 much, and nothing else. Only keys that are members get in, and prove it by
-signing a challenge. It speaks the protocol that QUIC's package speaks to its
-relays, over WebSocket (iroh-relay-v2).
+signing a challenge. Who holds an open invitation comes in as a guest: he may
+talk with the one who invited, until that one has made him a member. It speaks
+the protocol that QUIC's package speaks to its relays, over WebSocket
+(iroh-relay-v2).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from atoll.domain.errors import LinkFault, ProtocolFault
+from atoll.domain.errors import AtollError, LinkFault, ProtocolFault
 from atoll.domain.ids import NodeId
 from atoll.net import websocket
 from atoll.net.blake3 import derive_key
@@ -36,6 +38,15 @@ _FRAME_BYTES_MAX = PACKETS_BYTES_MAX + 64
 WAITING_BYTES_MAX = 1024 * 1024
 """What may wait for one member; further packets to it are lost, as packets are."""
 CLIENTS_MAX = 256
+STRANGERS_MAX = 64
+"""Of these, connections that have not proved a key yet."""
+GUESTS_MAX = 32
+GUEST_BYTES_MAX = 1024 * 1024
+"""What a guest may send in all: enough to introduce himself, not to serve."""
+REVIEW_S = 1.0
+"""How often it is looked whether those who are in may still be."""
+_LOOK_AGAIN_S = 0.1
+"""How soon after one look a guest's packets may cause another."""
 PROVE_S = 10.0
 PING_S = 15.0
 SILENT_S = 3 * PING_S
@@ -51,14 +62,30 @@ _CHALLENGE_BYTES, _KEY_BYTES, _SIGNATURE_BYTES = 16, 32, 64
 IsMember = Callable[[NodeId], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class Guests:
+    """Who comes in without being a member.
+
+    `host` is the one member with whom guests may talk. `places` tells for how
+    many of them a token is good; 0 for one that is not good (any more).
+    """
+
+    host: NodeId
+    places: Callable[[str], int]
+
+
 @dataclass(eq=False)
 class _Member:
-    """One connected member."""
+    """One who is in, as a member or, until he is one, as a guest."""
 
     node: NodeId
     writer: asyncio.StreamWriter
+    token: str = ""
+    is_guest: bool = False
     partners: set[NodeId] = field(default_factory=set)
     lost: int = 0
+    guest_bytes: int = 0
+    looked_s: float = 0.0
 
     def send(self, kind: int, content: bytes) -> None:
         """Write a frame, unless too much waits already: it is packets, and they may be lost."""
@@ -74,8 +101,9 @@ class _Member:
 class Relay:
     """A port that members meet at; made by `open_relay`."""
 
-    def __init__(self, is_member: IsMember) -> None:
+    def __init__(self, is_member: IsMember, guests: Guests | None = None) -> None:
         self._is_member = is_member
+        self._guests = guests
         self._members: dict[NodeId, _Member] = {}
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self.port = 0
@@ -83,14 +111,20 @@ class Relay:
 
     @property
     def members(self) -> frozenset[NodeId]:
-        """Who is connected."""
+        """Who is connected, guests among them."""
         return frozenset(self._members)
+
+    @property
+    def guests(self) -> frozenset[NodeId]:
+        """Who is connected as a guest."""
+        return frozenset(m.node for m in self._members.values() if m.is_guest)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its first byte to its end; never raises what clients cause."""
         task = asyncio.current_task()
         assert task is not None
-        if len(self._open) >= CLIENTS_MAX:
+        strangers = len(self._open) - len(self._members)
+        if len(self._open) >= CLIENTS_MAX or strangers >= STRANGERS_MAX:
             writer.transport.abort()
             return
         self._open[task] = writer
@@ -99,7 +133,7 @@ class Relay:
                 member = await self._enter(reader, writer)
             if member is not None:
                 await self._serve_member(reader, member)
-        except (LinkFault, OSError, asyncio.IncompleteReadError, TimeoutError) as error:
+        except (AtollError, OSError, asyncio.IncompleteReadError, TimeoutError) as error:
             log.info("relay.ended problem=%s", error or type(error).__name__)
         finally:
             del self._open[task]
@@ -108,7 +142,7 @@ class Relay:
     async def _enter(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> _Member | None:
-        """Whoever proves to be a member; None after a mere probe."""
+        """Whoever proves to be a member or a guest; None after a mere probe."""
         request = await websocket.read_request(reader)
         if request.path != PATH:
             known = request.path in PROBES
@@ -127,16 +161,38 @@ class Relay:
         try:
             if kind != AUTH:
                 raise ProtocolFault("the client does not prove its key")
-            node = proved_key(content, challenge)
-            if not self._is_member(node):
-                raise LinkFault(f"{node[:12]}… is no member")
+            member = _Member(proved_key(content, challenge), writer, bearer(request))
+            self._let_in(member)
         except LinkFault as fault:
             problem = fault.problem.encode()[:100]
             denial = bytes((DENY, len(problem))) + problem
             writer.write(websocket.message(websocket.BINARY, denial))
             await writer.drain()
             raise
-        return _Member(node, writer)
+        return member
+
+    def _let_in(self, member: _Member) -> None:
+        """Find out as what somebody is in.
+
+        Raises:
+            LinkFault: He is neither a member nor a guest; or there are too many guests.
+            AtollError: It cannot be told now.
+        """
+        if self._is_member(member.node):
+            return
+        places = self._guests.places(member.token) if self._guests and member.token else 0
+        if not places:
+            shown = ", and its ticket is not good (any more)" if member.token else ""
+            raise LinkFault(f"{member.node[:12]}… is no member{shown}")
+        others = [m for m in self._members.values() if m.is_guest and m.node != member.node]
+        if len(others) >= GUESTS_MAX:
+            raise LinkFault("too many guests are here", hint="try again shortly")
+        same = [m for m in others if m.token == member.token]
+        for other in same[: len(same) - places + 1] if len(same) >= places else ():
+            # Most often the same machine, whose connection broke unseen.
+            log.info("relay.guest_gives_way node=%s", other.node)
+            other.writer.transport.abort()
+        member.is_guest = True
 
     async def _frame(self, reader: asyncio.StreamReader) -> tuple[int, bytes]:
         """The next frame's kind and content; keeps WebSocket's own messages out."""
@@ -153,7 +209,7 @@ class Relay:
             before.send(STATUS, bytes((_SAME_KEY_AGAIN,)))
             before.writer.close()
         self._members[member.node] = member
-        log.info("relay.member node=%s", member.node)
+        log.info("relay.%s node=%s", "guest" if member.is_guest else "member", member.node)
         member.send(CONFIRM, b"")
         try:
             while True:
@@ -173,7 +229,8 @@ class Relay:
         if len(content) <= _KEY_BYTES:
             raise ProtocolFault("packets without a receiver")
         target = self._members.get(NodeId(content[:_KEY_BYTES].hex()))
-        if target is None:
+        self._count(sender, len(content))
+        if target is None or not self._may_talk(sender, target):
             return
         self.relayed_bytes += len(content) - _KEY_BYTES
         target.partners.add(sender.node)
@@ -182,6 +239,58 @@ class Relay:
             FROM_RELAY if kind == TO_RELAY else FROM_RELAY_MANY,
             bytes.fromhex(sender.node) + content[_KEY_BYTES:],
         )
+
+    def _count(self, sender: _Member, size: int) -> None:
+        """Add to what a guest has sent.
+
+        Raises:
+            LinkFault: It is more than a guest may send.
+        """
+        if sender.is_guest:
+            sender.guest_bytes += size
+            if sender.guest_bytes > GUEST_BYTES_MAX and not self._is_now_member(sender):
+                raise LinkFault(f"a guest sent more than {GUEST_BYTES_MAX} bytes")
+
+    def _may_talk(self, one: _Member, other: _Member) -> bool:
+        """Whether packets may pass between two who are in."""
+        for guest, partner in ((one, other), (other, one)):
+            is_host = self._guests is not None and partner.node == self._guests.host
+            if guest.is_guest and not is_host and not self._is_now_member(guest):
+                return False
+        return True
+
+    def _is_now_member(self, guest: _Member) -> bool:
+        """Whether the host has made a guest a member in the meantime."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - guest.looked_s >= _LOOK_AGAIN_S:
+            guest.looked_s = now_s
+            try:
+                guest.is_guest = not self._is_member(guest.node)
+            except AtollError as error:
+                log.warning("relay.cannot_look problem=%s", error)
+        return not guest.is_guest
+
+    def review(self) -> None:
+        """Show out who may be here no more: revoked, or with an invitation that ended."""
+        for member in list(self._members.values()):
+            try:
+                if self._is_member(member.node):
+                    member.is_guest = False
+                    continue
+                good = self._guests is not None and self._guests.places(member.token)
+            except AtollError as error:
+                # Whether anybody has to go cannot be told; nobody comes in meanwhile.
+                log.warning("relay.cannot_look problem=%s", error)
+                return
+            if not (member.is_guest and good):
+                log.info("relay.shown_out node=%s", member.node)
+                member.writer.transport.abort()
+
+    async def review_on(self) -> None:
+        """Review again and again."""
+        while True:
+            await asyncio.sleep(REVIEW_S)
+            self.review()
 
     def _tell_gone(self, member: _Member) -> None:
         for node in member.partners:
@@ -221,19 +330,34 @@ def proved_key(content: bytes, challenge: bytes) -> NodeId:
     return node
 
 
+def bearer(request: websocket.Request) -> str:
+    """The token that a request shows; empty if none.
+
+    Source: RFC 6750, section 2.1; `auth_token` of the package's `RelayConfig`.
+    """
+    scheme, _, token = request.fields.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
 @contextlib.asynccontextmanager
 async def open_relay(
-    host: str, port: int, *, is_member: IsMember, tls: ssl.SSLContext | None = None
+    host: str,
+    port: int,
+    *,
+    is_member: IsMember,
+    guests: Guests | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Relay]:
     """A relay at `host`:`port` (0: any free port) while the context lasts.
 
     With `tls`, whose certificate the members' systems must trust, its address
     begins with https, otherwise with http: packets are encrypted either way.
+    Without `guests` nobody comes in who is no member.
 
     Raises:
         LinkFault: The address cannot be listened at.
     """
-    relay = Relay(is_member)
+    relay = Relay(is_member, guests)
     try:
         server = await asyncio.start_server(
             relay.serve, host, port, ssl=tls, limit=websocket.HEAD_BYTES_MAX
@@ -244,10 +368,15 @@ async def open_relay(
             hint="choose another port",
         ) from error
     relay.port = int(server.sockets[0].getsockname()[1])
-    pinging = asyncio.get_running_loop().create_task(relay.ping_on(), name="relay ping")
+    loop = asyncio.get_running_loop()
+    chores = (
+        loop.create_task(relay.ping_on(), name="relay ping"),
+        loop.create_task(relay.review_on(), name="relay review"),
+    )
     try:
         yield relay
     finally:
-        pinging.cancel()
+        for chore in chores:
+            chore.cancel()
         server.close()
         await relay.shut()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ TICKET_CHARS_MAX = 4096
 ADDRESSES_MAX = 16
 SECRET_CHARS = (22, 255)
 _CHECK_BYTES = 4
+_RELAY_LABEL = b"atoll relay guest 1"
 
 
 class _Body(msgspec.Struct, frozen=True, array_like=True):
@@ -139,6 +141,18 @@ class Ticket(msgspec.Struct, frozen=True):
         raise PrivateFileFault(
             f"{source} {problem}", hint="copy it whole, or ask the gateway's operator for a new one"
         )
+
+
+def relay_token(secret: str) -> str:
+    """What somebody with a ticket shows at a relay; empty without a secret.
+
+    Not the secret itself, which it does not tell: a relay may learn who comes,
+    not come in his place.
+    """
+    if not secret:
+        return ""
+    key = secret.encode("utf-8", "surrogatepass")
+    return hmac.new(key, _RELAY_LABEL, hashlib.sha256).hexdigest()
 
 
 class _Damaged(Exception):

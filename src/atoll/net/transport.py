@@ -159,9 +159,12 @@ async def open_transport(
     host: str = "0.0.0.0",  # noqa: S104 - peers anywhere are to reach it
     port: int = 0,
     relays: Sequence[str] = (),
+    relay_token: str = "",
     settings: LinkSettings | None = None,
 ) -> AsyncIterator[Transport]:
     """What dials and takes links, with QUIC at UDP `host`:`port` unless `way` is "tls".
+
+    `relay_token` lets a guest in at the relays.
 
     Leaving the context ends the links over QUIC; those over TLS are their takers'.
 
@@ -173,6 +176,11 @@ async def open_transport(
         yield Transport(identity, settings, way, None)
         return
     async with open_endpoint(
-        identity, host=host, port=port, relays=relays, settings=settings
+        identity,
+        host=host,
+        port=port,
+        relays=relays,
+        relay_token=relay_token,
+        settings=settings,
     ) as endpoint:
         yield Transport(identity, settings, way, endpoint, relays[0] if relays else "")

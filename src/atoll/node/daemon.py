@@ -55,6 +55,7 @@ from atoll.net.link import (
     LinkSettings,
 )
 from atoll.net.listener import Listener, Takers
+from atoll.net.ticket import relay_token
 from atoll.net.transport import Transport, open_transport
 from atoll.node.dial import dial_gateway, dial_gateway_bulk, is_here, way_for
 from atoll.node.membership import Membership
@@ -136,6 +137,7 @@ class NodeDaemon:
                 way=way_for(membership, self._options.way),
                 host=LOOPBACK if is_here(membership) else ANYWHERE,
                 relays=[membership.relay] if membership.relay else [],
+                relay_token=relay_token(membership.secret),
                 settings=self._settings,
             ) as transport,
         ):

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 from typing import Protocol, TypeVar
 
-from atoll.domain.address import Address
+from atoll.domain.address import Address, HostPort
 from atoll.domain.control import Leave, Refusal
 from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId
-from atoll.net.address import is_loopback
+from atoll.net.address import is_loopback, is_public
 from atoll.net.identity import Identity
-from atoll.net.link import BulkLink, ControlInbox, ControlLink
+from atoll.net.link import BulkLink, ControlInbox, ControlLink, NotWelcome, WrongPeer
 from atoll.net.transport import Transport, Way, open_transport
 from atoll.node.membership import Membership
 
+log = logging.getLogger(__name__)
+
 ANSWER_S = 15.0
+OUTSIDE_TRIAL_S = 3.0
+"""How long QUIC may take to stand beside a link over TLS."""
 _LinkT_co = TypeVar("_LinkT_co", covariant=True)
 
 
@@ -26,7 +31,19 @@ async def dial_gateway(membership: Membership, transport: Transport) -> ControlL
     Raises:
         LinkFault: None of its addresses led to it; the reason of the last one.
     """
-    return await _first_way(membership, transport.dial_control)
+    try:
+        link = await _first_way(membership, transport.dial_control)
+    except (NotWelcome, WrongPeer):
+        raise
+    except LinkFault as fault:
+        if transport.endpoint is not None and membership.relay and membership.secret:
+            raise LinkFault(
+                fault.problem,
+                hint="its relay lets a machine in only while the ticket is good; ask the gateway's"
+                " operator for a new one (atoll invite)",
+            ) from fault
+        raise
+    return await _seen_from_outside(link, membership, transport)
 
 
 async def dial_gateway_bulk(membership: Membership, transport: Transport) -> BulkLink:
@@ -48,13 +65,39 @@ async def _first_way(membership: Membership, dial: _Dial[_LinkT_co]) -> _LinkT_c
     raise fault
 
 
+async def _seen_from_outside(
+    link: ControlLink, membership: Membership, transport: Transport
+) -> ControlLink:
+    """`link`, or one over QUIC in its place where a router translates our address.
+
+    There a TCP port of ours is good for nothing, and neighbours get through to
+    our UDP port only where the gateway sees it and can tell them.
+    """
+    endpoint = transport.endpoint if transport.way == "auto" else None
+    translated = is_public(link.peer_host) and not is_public(link.local_host)
+    if endpoint is None or link.carrier != "tls" or not membership.udp_port or not translated:
+        return link
+    there = Address(quic=(HostPort(link.peer_host, membership.udp_port),))
+    try:
+        async with asyncio.timeout(OUTSIDE_TRIAL_S):
+            better = await endpoint.dial_control(
+                there, expected=membership.gateway, settings=transport.settings
+            )
+    except (LinkFault, TimeoutError) as problem:
+        log.info("dial.no_quic_to_gateway problem=%s", problem or "no answer in time")
+        return link
+    link.close()
+    return better
+
+
 async def part_for_good(membership: Membership, identity: Identity) -> None:
     """Ask the gateway to forget this node.
 
     Raises:
         LinkFault: It cannot be reached, or did not answer.
     """
-    async with open_transport(identity, way=way_for(membership)) as transport:
+    relays = [membership.relay] if membership.relay else []
+    async with open_transport(identity, way=way_for(membership), relays=relays) as transport:
         link = await dial_gateway(membership, transport)
         await _say_goodbye(link)
 
