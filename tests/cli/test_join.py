@@ -89,8 +89,9 @@ def test_a_damaged_ticket_is_told(run: Run) -> None:
 
 def test_without_a_ticket_the_first_time(run: Run) -> None:
     refused = run("join")
-    assert refused.code == 6
+    assert refused.code == 2
     assert "has joined no gateway yet" in refused.err
+    assert "no terminal" in refused.err
     assert "atoll invite" in refused.err
 
 

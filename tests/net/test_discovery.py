@@ -48,7 +48,12 @@ def service() -> str:
 
 
 def an_announcement(key: NodeId = KEY, name: str = "kitchen", **changes: Any) -> Announcement:
-    fields = {"hosts": (LOOPBACK,), "port": 8643, "udp_port": 8644, "version": "0.1"}
+    fields: dict[str, Any] = {
+        "hosts": (LOOPBACK,),
+        "port": 8643,
+        "udp_port": 8644,
+        "version": "0.1",
+    }
     return Announcement(name, key, **(fields | changes))
 
 
@@ -79,7 +84,11 @@ async def stranger(service: str, *announcements: dict[str, Any]) -> AsyncIterato
     try:
         for number, fields in enumerate(announcements):
             label = fields.pop("label", f"stranger {number}")
-            defaults = {"addresses": [b"\x7f\0\0\1"], "port": 1, "server": f"s{number}.local."}
+            defaults: dict[str, Any] = {
+                "addresses": [b"\x7f\0\0\1"],
+                "port": 1,
+                "server": f"s{number}.local.",
+            }
             info = ServiceInfo(service, f"{label}.{service}", **(defaults | fields))
             await zeroconf.async_register_service(info, cooperating_responders=True, strict=False)
         yield

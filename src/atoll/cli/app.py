@@ -38,13 +38,13 @@ COMMANDS = {
     "pull": "Bring a model onto this machine.",
     "cache": "List what lies on this machine's disk, or make room.",
     "keys": "Make, list and revoke API keys.",
-    "nodes": "List, drain and revoke the nodes that may host stages.",
+    "nodes": "List, approve, drain and revoke the nodes that may host stages.",
 }
 """Command to its help in one line; the module of the same name holds the command."""
 
 GROUPS = {
     "keys": ("create", "list", "revoke"),
-    "nodes": ("list", "drain", "resume", "revoke"),
+    "nodes": ("list", "approve", "deny", "drain", "resume", "revoke"),
 }
 """Commands that only hold others; these are functions of the group's module."""
 

@@ -31,6 +31,7 @@ from atoll.engine.library import ENGINE_BUILD
 from atoll.gateway.join_files import JoinFiles
 from atoll.gateway.member import Member, outside_of
 from atoll.gateway.register import NAME_CHARS_MAX, EnrolledNode, Register
+from atoll.gateway.waiting_room import WaitingRoom
 from atoll.net.link import ControlLink, peer_text
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Fleet:
         places: How many nodes the ring is to have.
         register: Who may come in.
         memory_bytes: What a node must have free for the largest stage.
+        room: Where nodes wait that come without a ticket; None: they are not heard.
         tell: Takes one line at a time for the operator to read.
     """
 
@@ -65,11 +67,13 @@ class Fleet:
         register: Register,
         *,
         memory_bytes: int = 0,
+        room: WaitingRoom | None = None,
         tell: Callable[[str], None],
     ) -> None:
         self._places = places
         self._register = register
         self._memory_bytes = memory_bytes
+        self._room = room
         self._tell = tell
         self._files: JoinFiles | None = None
         self._members: dict[NodeId, Member] = {}
@@ -117,6 +121,8 @@ class Fleet:
         for link in list(self._strangers):
             self._forget_stranger(link)
             link.close(LinkFault("the gateway is shutting down"))
+        if self._room is not None:
+            self._room.close()
         if self._files is not None:
             self._files.close()
 
@@ -124,6 +130,8 @@ class Fleet:
         """Heed what the operator changes in the register, until cancelled."""
         while True:
             await asyncio.sleep(WATCH_S)
+            if self._room is not None:
+                self._room.heed()
             try:
                 by_key = {node.node: node for node in self._register.nodes()}
             except AtollError as error:
@@ -215,7 +223,8 @@ class Fleet:
         member = self._members.get(link.peer)
         if member is None or member.link is not link:
             self._forget_stranger(link)
-            self._admit(link, message)
+            if self._room is None or not self._room.heard(link, message):
+                self._admit(link, message)
             return
         if isinstance(message, Ready | StageReport | StageFailed) and message.epoch != self._epoch:
             log.info("fleet.late node=%s said=%s", member.name, type(message).__name__)
@@ -322,6 +331,8 @@ class Fleet:
     def lost(self, link: ControlLink, reason: LinkFault | None) -> None:
         """A control link is gone."""
         self._forget_stranger(link)
+        if self._room is not None:
+            self._room.lost(link)
         member = self._members.get(link.peer)
         if member is None or member.link is not link:
             return
