@@ -147,6 +147,8 @@ def join(
     known = find_membership(ticket, home)
     if known is None:
         _check_can_confirm(options)
+    elif options.gateway or options.read_code:
+        say("--gateway and --read-code count only without a ticket, in a home that joined nobody")
     with held_home(home, "node"):
         identity = Identity.load_or_create(home / IDENTITY_FILE)
 
