@@ -117,6 +117,17 @@ async def test_both_confirm_and_the_gateway_is_pinned(door: Door) -> None:
     assert [n.node for n in door.register.nodes()] == [node.identity.node_id]
 
 
+async def test_of_several_places_the_true_one_is_kept(door: Door) -> None:
+    places = (HostPort("127.0.0.2", 1), *door.found.places)
+    found = FoundGateway("kitchen", door.key, places)
+    async with joining(found) as node:
+        waiting = await door.wait_shown(node.identity.node_id)
+        door.knocks.approve(waiting, await node.owner.saw())
+        node.owner.answer.set_result(True)
+        membership = await node.end()
+    assert membership.addresses == (*TERMS.addresses, HostPort(LOOPBACK, door.port))
+
+
 async def test_the_operator_may_be_first(door: Door) -> None:
     async with joining(door.found) as node:
         waiting = await door.wait_shown(node.identity.node_id)

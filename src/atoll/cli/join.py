@@ -14,7 +14,7 @@ from cyclopts.validators import Number
 from atoll.cli.ask import check_terminal, wait_line, wait_yes
 from atoll.cli.running import run_until_stopped
 from atoll.cli.screen import say
-from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, flags
+from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, check_interface, flags
 from atoll.engine.confine import hide
 from atoll.engine.threads import SHARED_SPIN, stage_threads
 from atoll.net.discovery import LOOK_S, SHORT_KEY_CHARS, choose, look_for_gateways
@@ -75,8 +75,8 @@ class JoinFlags(HomeFlags, StoreFlags):
     """Without a ticket: which gateway of this network to ask, by its name or the beginning of its
     key. Default: the only one there is."""
 
-    look_on: str = ""
-    """Address of the network interface to look for gateways on. Default: all."""
+    look_on: Annotated[str, Parameter(validator=check_interface)] = ""
+    """IPv4 address of the network interface to look for gateways on. Default: all."""
 
     read_code: bool = False
     """Without a ticket: take the code that the gateway shows from standard input, and go on if it

@@ -14,7 +14,7 @@ from cyclopts.validators import Number
 
 from atoll.cli.running import run_until_stopped
 from atoll.cli.screen import progress_bar, say, show_json
-from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, flags
+from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, check_interface, flags
 from atoll.domain.address import HostPort, check_relay
 from atoll.domain.errors import BadRequest
 from atoll.engine.confine import hide
@@ -95,8 +95,8 @@ class ServeFlags(HomeFlags, StoreFlags):
     """Whether machines of the same network can find this gateway and ask in without a ticket
     (`atoll nodes approve`), unless it listens on loopback alone."""
 
-    announce_on: str = ""
-    """Address of the network interface to announce it on. Default: where it listens."""
+    announce_on: Annotated[str, Parameter(validator=check_interface)] = ""
+    """IPv4 address of the network interface to announce it on. Default: where it listens."""
 
     name: str = ""
     """What this gateway is called there. Default: the host's name."""

@@ -78,7 +78,7 @@ class Lan:
         self.room.open(Approved(addresses[:ADDRESSES_MAX], udp_port, transport.relay))
         what, host = announcement(options, key, port=port, udp_port=udp_port)
         if not what.hosts:
-            self._tell("this machine has no address to announce; nodes need a ticket: atoll invite")
+            self._tell("there is no IPv4 address to announce; nodes need a ticket (atoll invite)")
             return
         try:
             async with announced(what, host=host):

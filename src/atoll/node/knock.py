@@ -70,7 +70,9 @@ async def knock_at(
         finally:
             link.close()
             await link.wait_closed()
-    addresses = tuple(dict.fromkeys((*terms.addresses, *found.places)))
+    # Of what the network said, only what turned out to be true is kept.
+    good = (place for place in found.places if place.host == link.peer_host)
+    addresses = tuple(dict.fromkeys((*terms.addresses, *good)))
     return Membership(found.key, addresses, "", terms.udp_port, terms.relay)
 
 
