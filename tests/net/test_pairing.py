@@ -7,11 +7,44 @@ from collections import Counter
 
 import pytest
 
+from atoll.domain.address import HostPort
+from atoll.domain.control import (
+    Approved,
+    Beat,
+    CodeConfirmed,
+    ControlMessage,
+    Knock,
+    KnockAnswer,
+    Reveal,
+)
 from atoll.domain.ids import NodeId
-from atoll.net.pairing import code_of, commitment_to, is_same_code
+from atoll.net.pairing import code_of, commitment_to, is_same_code, problem_of_pairing
 
 GATEWAY, NODE, ROGUE = NodeId("a1" * 32), NodeId("b2" * 32), NodeId("c3" * 32)
 ONE, TWO = b"\x01" * 32, b"\x02" * 32
+
+
+@pytest.mark.parametrize(
+    ("message", "problem"),
+    [
+        (Knock("n", bytes(32)), ""),
+        (Knock("n" * 256, bytes(32)), "longer than 255"),
+        (Knock("n", bytes(20)), "no hash"),
+        (KnockAnswer(bytes(32)), ""),
+        (Reveal(bytes(16)), "another length"),
+        (Approved((HostPort("a.example", 1),), 2, "https://relay.example"), ""),
+        (Approved((), -1), "out of range"),
+        (Approved((HostPort("a b", 1),)), "no name or address"),
+        (Approved((), 0, "javascript:"), "must begin with"),
+        (Approved((HostPort("a", 1),) * 17), "allowed are 16"),
+        (CodeConfirmed(), ""),
+        (Beat(1), ""),
+    ],
+)
+def test_messages_have_ranges(message: ControlMessage, problem: str) -> None:
+    found = problem_of_pairing(message)
+    assert problem in found
+    assert bool(problem) == bool(found)
 
 
 def test_a_code_is_what_the_page_says() -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from atoll import __version__
 from atoll.domain.control import (
     ControlMessage,
     Join,
@@ -27,9 +26,9 @@ from atoll.domain.control import (
 )
 from atoll.domain.errors import AtollError, LinkFault, RingDown
 from atoll.domain.ids import Epoch, NodeId
-from atoll.engine.library import ENGINE_BUILD
 from atoll.gateway.join_files import JoinFiles
 from atoll.gateway.member import Member, outside_of
+from atoll.gateway.misfit import misfit
 from atoll.gateway.register import NAME_CHARS_MAX, EnrolledNode, Register
 from atoll.gateway.waiting_room import WaitingRoom
 from atoll.net.link import ControlLink, peer_text
@@ -47,7 +46,6 @@ TEXT_CHARS_MAX = 500
 """What is kept of a node's words about itself."""
 WATCH_S = 1.0
 """How often the register is looked at for nodes that were revoked or set to rest."""
-GIB = 1024**3
 
 
 class Fleet:
@@ -306,27 +304,9 @@ class Fleet:
         """Why a node may not come in, and what to do about it; empty if it may."""
         if link.peer in self._members:
             return "a node with this key is here already", "give each node a home of its own"
-        if join.engine_build != ENGINE_BUILD:
-            return (
-                f"its engine is {join.engine_build}, the gateway's is {ENGINE_BUILD}",
-                "install the same version of Atoll; a library of its own must be of that build",
-            )
-        if join.version.split(".")[:2] != __version__.split(".")[:2]:
-            return (
-                f"it runs Atoll {join.version}, the gateway {__version__}",
-                "install the same version of Atoll",
-            )
         if len(self._members) >= MEMBERS_MAX:
             return f"{MEMBERS_MAX} nodes are here already", "tell the gateway's operator"
-        if join.memory_free_bytes < self._memory_bytes:
-            missing = (self._memory_bytes - join.memory_free_bytes) / GIB
-            return (
-                f"it has {join.memory_free_bytes / GIB:.1f} GiB of memory free, and"
-                f" {missing:.1f} GiB more are needed for a stage",
-                "end other programs there, or serve with more nodes, fewer streams or a shorter"
-                " context",
-            )
-        return "", ""
+        return misfit(join, self._memory_bytes)
 
     def lost(self, link: ControlLink, reason: LinkFault | None) -> None:
         """A control link is gone."""

@@ -16,17 +16,13 @@ from typing import NoReturn
 
 import msgspec
 
-from atoll.domain.address import ADDRESSES_MAX, Address, check, check_relay
+from atoll.domain.address import check
 from atoll.domain.control import (
     CONTROL_BYTES_MAX,
-    Approved,
     Beat,
     ControlMessage,
     Join,
-    Knock,
-    KnockAnswer,
     Ready,
-    Reveal,
     SessionFailed,
     StageReport,
 )
@@ -46,6 +42,7 @@ from atoll.domain.wire import (
     row_bytes,
 )
 from atoll.net.link import SAME_VERSION, DataFrame, DataLimits, UnusableFrame
+from atoll.net.pairing import problem_of_pairing
 
 _DATA_PREFIX = struct.Struct(">II")
 _CONTROL_PREFIX = struct.Struct(">I")
@@ -58,8 +55,6 @@ NUMBER_LIMIT = 1 << 63
 GRANT_LIMIT = 1 << 16
 FOLLOW_LIMIT = SLOT_LIMIT
 SIGNATURE_BYTES = 64
-HASH_BYTES = 32
-"""SHA-256's; the nonces of pairing are as long."""
 _PROBLEM_CHARS_MAX = 1024
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -320,35 +315,10 @@ def _problem_with_control(message: ControlMessage) -> str:
             return _range_problem((message.memory_free_bytes,))
         case Ready() | StageReport() | SessionFailed():
             return _measure_problem(message)
-        case Knock() | KnockAnswer() | Reveal() | Approved():
-            return _pairing_problem(message)
         case Beat():
             return _range_problem((message.count,))
         case _:
-            return ""
-
-
-def _pairing_problem(message: Knock | KnockAnswer | Reveal | Approved) -> str:
-    """What is wrong with a message of a node that comes without a ticket."""
-    match message:
-        case Knock():
-            if len(message.name) > 255:
-                return "a text is longer than 255 characters"
-            return "" if len(message.commitment) == HASH_BYTES else "its commitment is no hash"
-        case KnockAnswer() | Reveal():
-            return "" if len(message.nonce) == HASH_BYTES else "its nonce has another length"
-        case Approved():
-            if not 0 <= message.udp_port <= 65535:
-                return f"port {message.udp_port} is out of range"
-            if len(message.addresses) > ADDRESSES_MAX:
-                return f"{len(message.addresses)} addresses, allowed are {ADDRESSES_MAX}"
-            try:
-                check_relay(message.relay)
-                for place in message.addresses:
-                    check(Address(place))
-            except ProtocolFault as fault:
-                return fault.problem
-            return ""
+            return problem_of_pairing(message)
 
 
 def _measure_problem(message: Ready | StageReport | SessionFailed) -> str:

@@ -19,8 +19,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+from atoll.domain.address import ADDRESSES_MAX, Address, check, check_relay
+from atoll.domain.control import Approved, ControlMessage, Knock, KnockAnswer, Reveal
+from atoll.domain.errors import ProtocolFault
 from atoll.domain.ids import NodeId
 
+HASH_BYTES = 32
 NONCE_BYTES = 32
 CODE_DIGITS = 6
 WAIT_S = 300.0
@@ -48,6 +52,35 @@ def is_same_code(one: str, other: str) -> bool:
     """Whether two codes are one, however their digits are grouped."""
     pair = ["".join(c for c in code if c not in " -\t\r\n") for code in (one, other)]
     return bool(pair[0]) and hmac.compare_digest(*(code.encode() for code in pair))
+
+
+def problem_of_pairing(message: ControlMessage) -> str:
+    """What is wrong with a message of a node without a ticket, or to it; empty if nothing is."""
+    match message:
+        case Knock():
+            if len(message.name) > 255:
+                return "a text is longer than 255 characters"
+            return "" if len(message.commitment) == HASH_BYTES else "its commitment is no hash"
+        case KnockAnswer() | Reveal():
+            return "" if len(message.nonce) == NONCE_BYTES else "its nonce has another length"
+        case Approved():
+            return _problem_of_terms(message)
+        case _:
+            return ""
+
+
+def _problem_of_terms(terms: Approved) -> str:
+    if not 0 <= terms.udp_port <= 65535:
+        return f"port {terms.udp_port} is out of range"
+    if len(terms.addresses) > ADDRESSES_MAX:
+        return f"{len(terms.addresses)} addresses, allowed are {ADDRESSES_MAX}"
+    try:
+        check_relay(terms.relay)
+        for place in terms.addresses:
+            check(Address(place))
+    except ProtocolFault as fault:
+        return fault.problem
+    return ""
 
 
 def _keys(gateway: NodeId, node: NodeId) -> bytes:
