@@ -89,9 +89,24 @@ def test_a_damaged_ticket_is_told(run: Run) -> None:
 
 def test_without_a_ticket_the_first_time(run: Run) -> None:
     refused = run("join")
-    assert refused.code == 6
+    assert refused.code == 2
     assert "has joined no gateway yet" in refused.err
+    assert "no terminal" in refused.err
     assert "atoll invite" in refused.err
+
+
+def test_what_counts_only_without_a_ticket_is_told(run: Run, tmp_path: Path) -> None:
+    failed = run("join", str(_join_file(tmp_path / "a.join")), "--gateway", "kitchen")
+    assert failed.code == 6
+    assert "--gateway and --read-code count only without a ticket" in failed.err
+
+
+@pytest.mark.parametrize("address", ["eth0", "::1", "10.0.0", "10.0.0.256"])
+def test_an_interface_is_an_address(run: Run, address: str) -> None:
+    for words in (("join", "--look-on"), ("serve", "model", "--announce-on")):
+        refused = run(*words, address)
+        assert refused.code == 2
+        assert address in refused.err
 
 
 def test_a_bound_that_is_no_size(run: Run, tmp_path: Path) -> None:

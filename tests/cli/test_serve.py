@@ -22,6 +22,7 @@ from tests.cli.conftest import (
 from atoll.cli.serve import ServeFlags
 from atoll.domain.errors import BadRequest
 from atoll.engine.threads import SHARED_SPIN
+from atoll.gateway.options import LanOptions
 from atoll.gateway.server import Tls
 from atoll.store.layout import Store
 
@@ -52,6 +53,12 @@ def test_options_become_the_gateways(tmp_path: Path) -> None:
     assert options.join_dir == tmp_path / "join"
     assert not options.auth
     assert options.tls is None
+    assert options.lan == LanOptions()
+
+
+def test_options_for_the_network() -> None:
+    flags = ServeFlags(announce=False, announce_on="192.0.2.7", name="kitchen")
+    assert flags.serve_options().lan == LanOptions(announce=False, host="192.0.2.7", name="kitchen")
 
 
 def test_a_machine_of_its_own_spins(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from atoll.domain.ids import NodeId
 from atoll.gateway import register as register_module
 from atoll.gateway.records import RecordFault
-from atoll.gateway.register import BadInvitation, NotInvited, Register
+from atoll.gateway.register import BadInvitation, NotInvited, Register, check_owner
 from atoll.net.ticket import relay_token
 
 ONE, TWO = NodeId("1" * 64), NodeId("2" * 64)
@@ -199,3 +199,29 @@ def test_a_damaged_register_lets_nobody_in(register: Register, path: Path) -> No
     path.write_bytes(b"{")
     with pytest.raises(RecordFault, match="the register"):
         register.admit(ONE, "a", secret)
+
+
+def test_a_node_that_was_vouched_for_needs_no_secret(register: Register, clock: Clock) -> None:
+    enrolled = register.enrol(ONE, "annas-pc", "anna")
+    assert (enrolled.node, enrolled.name, enrolled.owner) == (ONE, "annas-pc", "anna")
+    assert enrolled.enrolled == int(clock.now)
+    assert register.enrol(ONE, "other", "other") == enrolled
+    assert register.admit(ONE, "annas-pc", "") == (enrolled, "")
+    register.revoke("annas-pc")
+    with pytest.raises(NotInvited, match="was revoked"):
+        register.enrol(ONE, "annas-pc", "anna")
+
+
+def test_nobody_is_enrolled_beyond_the_bound(
+    register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(register_module, "NODES_MAX", 1)
+    register.enrol(ONE, "one", "anna")
+    with pytest.raises(NotInvited, match="1 nodes are enrolled"):
+        register.enrol(TWO, "two", "anna")
+
+
+@pytest.mark.parametrize("owner", ["", " ", "x" * 65, "a\nb"])
+def test_an_owner_that_cannot_be_listed(owner: str) -> None:
+    with pytest.raises(BadInvitation, match="printable"):
+        check_owner(owner)

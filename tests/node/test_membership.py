@@ -10,7 +10,7 @@ from atoll.domain.address import HostPort
 from atoll.net.identity import Identity
 from atoll.net.private_file import PrivateFileFault
 from atoll.net.ticket import Ticket
-from atoll.node.membership import FILE, Membership, forget
+from atoll.node.membership import FILE, Membership, forget, has_joined
 
 TICKET = Ticket(
     Identity.generate().node_id, (HostPort("10.0.0.1", 5), HostPort("::1", 6)), "s" * 43, 1
@@ -20,7 +20,9 @@ TICKET = Ticket(
 def test_it_is_remembered_without_the_secret(tmp_path: Path) -> None:
     membership = Membership.of_ticket(TICKET)
     assert membership.secret == TICKET.secret
+    assert not has_joined(tmp_path)
     membership.save(tmp_path)
+    assert has_joined(tmp_path)
     assert TICKET.secret not in (tmp_path / FILE).read_text()
     found = Membership.load(tmp_path)
     assert found == Membership(TICKET.gateway, TICKET.addresses)

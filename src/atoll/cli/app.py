@@ -38,14 +38,14 @@ COMMANDS = {
     "pull": "Bring a model onto this machine.",
     "cache": "List what lies on this machine's disk, or make room.",
     "keys": "Make, list and revoke API keys.",
-    "nodes": "List, drain and revoke the nodes that may host stages.",
+    "nodes": "List, approve, drain and revoke the nodes that may host stages.",
     "service": "Let this machine start its node by itself.",
 }
 """Command to its help in one line; the module of the same name holds the command."""
 
 GROUPS = {
     "keys": ("create", "list", "revoke"),
-    "nodes": ("list", "drain", "resume", "revoke"),
+    "nodes": ("list", "approve", "deny", "drain", "resume", "revoke"),
     "service": ("print",),
 }
 """Commands that only hold others; these are functions of the group's module."""

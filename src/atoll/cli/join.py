@@ -11,17 +11,21 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt
 from cyclopts.validators import Number
 
+from atoll.cli.ask import check_terminal, wait_line, wait_yes
 from atoll.cli.running import run_until_stopped
 from atoll.cli.screen import say
-from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, flags
+from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, check_interface, flags
 from atoll.engine.confine import hide
 from atoll.engine.threads import SHARED_SPIN, stage_threads
+from atoll.net.discovery import LOOK_S, SHORT_KEY_CHARS, choose, look_for_gateways
 from atoll.net.home import held_home
 from atoll.net.identity import Identity
+from atoll.net.pairing import is_same_code
 from atoll.net.ticket import PREFIX, TICKET_CHARS_MAX, Ticket
 from atoll.net.transport import Way
 from atoll.node.daemon import NodeDaemon
-from atoll.node.membership import Membership
+from atoll.node.knock import Confirm, knock_at
+from atoll.node.membership import Membership, has_joined
 from atoll.node.options import NodeOptions
 from atoll.store.cache import size_bytes_of
 
@@ -68,6 +72,17 @@ class JoinFlags(HomeFlags, StoreFlags):
     """What shards and partial downloads may take on the disk, such as 20GB; the least recently
     used ones make room for this node's. Default: no bound."""
 
+    gateway: str = ""
+    """Without a ticket: which gateway of this network to ask, by its name or the beginning of its
+    key. Default: the only one there is."""
+
+    look_on: Annotated[str, Parameter(validator=check_interface)] = ""
+    """IPv4 address of the network interface to look for gateways on. Default: all."""
+
+    read_code: bool = False
+    """Without a ticket: take the code that the gateway shows from standard input, and go on if it
+    is the same, in place of asking."""
+
     def node_options(self) -> NodeOptions:
         """For the node."""
         return NodeOptions(
@@ -111,6 +126,10 @@ def join(
     stop it with Ctrl-C. Two nodes on one machine need different homes (`--home`), as the home
     holds the node's identity.
 
+    Without a ticket, and if it has joined nobody before, it looks for gateways on this network.
+    Then both sides show a code of six digits; you confirm here that the gateway shows the same,
+    and the gateway's operator confirms there, `atoll nodes approve`.
+
     Example: `atoll join atoll-ticket-...`
 
     Example: `atoll join node-1.join --model hf:ORG/REPO/FILE.gguf`
@@ -121,34 +140,86 @@ def join(
 
     Args:
         ticket: The ticket, a file that holds it, or `-` for standard input. Default: the
-            gateway that this machine joined before.
+            gateway that this machine joined before, else one of this network.
     """
     hide()
     options = options or JoinFlags()
     home, store = options.home_dir(), options.open_store()
-    membership = find_membership(ticket, home)
+    known = find_membership(ticket, home)
+    if known is None:
+        _check_can_confirm(options)
+    elif options.gateway or options.read_code:
+        say("--gateway and --read-code count only without a ticket, in a home that joined nobody")
     with held_home(home, "node"):
-        daemon = NodeDaemon(
-            Identity.load_or_create(home / IDENTITY_FILE),
-            store,
-            options.node_options(),
-            tell=say,
-            welcomed=lambda: membership.save(home),
-        )
-        stopped = run_until_stopped(daemon.run(membership))
+        identity = Identity.load_or_create(home / IDENTITY_FILE)
+
+        async def work() -> None:
+            membership = known
+            if membership is None:
+                membership = await find_and_knock(identity, options)
+                membership.save(home)
+            daemon = NodeDaemon(
+                identity,
+                store,
+                options.node_options(),
+                tell=say,
+                welcomed=lambda: membership.save(home),
+            )
+            await daemon.run(membership)
+
+        stopped = run_until_stopped(work())
     if stopped is not None:
         say(f"stopped by {stopped.name}")
 
 
-def find_membership(ticket: str | None, home: Path) -> Membership:
-    """The gateway of a ticket, or the one that `home` joined before.
+def _check_can_confirm(options: JoinFlags) -> None:
+    if not options.read_code:
+        check_terminal(
+            "this machine has joined no gateway yet: whether a gateway of this network shows"
+            " the same code as it",
+            "join with a ticket: atoll join TICKET; its operator makes one with atoll invite."
+            " Or run it in a terminal, or with --read-code",
+        )
+
+
+async def find_and_knock(identity: Identity, options: JoinFlags) -> Membership:
+    """Find a gateway on this network and agree with its operator, or raise an AtollError."""
+    say(f"looking for gateways on this network, for {LOOK_S:g} s")
+    found = choose(await look_for_gateways(host=options.look_on), options.gateway)
+    say(f"found {found.name} (key {found.short_key}, at {found.places[0].host}); asking to join")
+    node = options.node_options()
+    membership = await knock_at(
+        found, identity, node.name, confirm=_confirmer(options, identity), way=node.way
+    )
+    say("let in; from now on this machine comes back without asking")
+    return membership
+
+
+def _confirmer(options: JoinFlags, identity: Identity) -> Confirm:
+    async def confirm(code: str) -> bool:
+        say(f"the code is {code}")
+        say("the gateway shows its own: with atoll nodes list, and where it was started")
+        if options.read_code:
+            same = is_same_code(await wait_line(), code)
+        else:
+            same = await wait_yes("Does the gateway show the same code?")
+        if same:
+            short = identity.node_id[:SHORT_KEY_CHARS]
+            say(f"waiting for its operator to confirm too: atoll nodes approve {short}")
+        return same
+
+    return confirm
+
+
+def find_membership(ticket: str | None, home: Path) -> Membership | None:
+    """The gateway of a ticket, or the one that `home` joined before; None if there is neither.
 
     Raises:
-        PrivateFileFault: The ticket is malformed, or its file missing or open to
-            others; or there is neither.
+        PrivateFileFault: The ticket is malformed, or a file missing, damaged or
+            open to others.
     """
     if ticket is None:
-        return Membership.load(home)
+        return Membership.load(home) if has_joined(home) else None
     if ticket == STANDARD_INPUT:
         content = sys.stdin.buffer.read(TICKET_CHARS_MAX + 1).decode("utf-8", "replace")
         return Membership.of_ticket(Ticket.parse(content, source="standard input"))

@@ -14,12 +14,18 @@ from cyclopts.validators import Number
 
 from atoll.cli.running import run_until_stopped
 from atoll.cli.screen import progress_bar, say, show_json
-from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, flags
+from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, check_interface, flags
 from atoll.domain.address import HostPort, check_relay
 from atoll.domain.errors import BadRequest
 from atoll.engine.confine import hide
 from atoll.engine.threads import SHARED_SPIN, stage_threads
-from atoll.gateway.options import LINK_PORT_DEFAULT, PORT_DEFAULT, RingOptions, ServeOptions
+from atoll.gateway.options import (
+    LINK_PORT_DEFAULT,
+    PORT_DEFAULT,
+    LanOptions,
+    RingOptions,
+    ServeOptions,
+)
 from atoll.gateway.run import Callbacks, run_gateway
 from atoll.gateway.serve import Gateway
 from atoll.gateway.server import HOST_DEFAULT, Tls
@@ -85,6 +91,16 @@ class ServeFlags(HomeFlags, StoreFlags):
     """Where nodes reach this machine, host:port, if not at its own addresses: say, a port that
     a router forwards. May be given again."""
 
+    announce: Annotated[bool, Parameter(negative="--no-announce")] = True
+    """Whether machines of the same network can find this gateway and ask in without a ticket
+    (`atoll nodes approve`), unless it listens on loopback alone."""
+
+    announce_on: Annotated[str, Parameter(validator=check_interface)] = ""
+    """IPv4 address of the network interface to announce it on. Default: where it listens."""
+
+    name: str = ""
+    """What this gateway is called there. Default: the host's name."""
+
     join_dir: Path | None = None
     """Where join files are written. Default: the folder `join` of the home."""
 
@@ -142,6 +158,7 @@ class ServeFlags(HomeFlags, StoreFlags):
             relay=self.relay,
             auth=self.auth,
             tls=tls,
+            lan=LanOptions(self.announce, self.announce_on, self.name),
         )
 
 
@@ -206,6 +223,8 @@ def introduce(gateway: Gateway, model: FoundModel, options: ServeFlags) -> None:
         say("start each node in a terminal of its own:")
     else:
         say("let others join with a ticket each, from: atoll invite")
+        if options.announce:
+            say("or without, on the same network: atoll join there, atoll nodes approve here;")
         say("or copy one of these files to each machine, readable by its user alone, and run:")
     for number, path in enumerate(gateway.join_files, start=1):
         command = ["atoll", "join", str(path)]

@@ -9,6 +9,7 @@ A flag goes before a variable, a variable before the file.
 
 from __future__ import annotations
 
+import ipaddress
 import tomllib
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,16 @@ def check_gpu(_type: type, value: str) -> None:
         ValueError: It is neither `auto`, `none` nor a number.
     """
     check_wish(value)
+
+
+def check_interface(_type: type, value: str) -> None:
+    """Validate the address of a network interface; empty stands for the default.
+
+    Raises:
+        ValueError: It is no IPv4 address.
+    """
+    if value:
+        ipaddress.IPv4Address(value)
 
 
 def settings_path() -> Path:

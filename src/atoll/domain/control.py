@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from atoll.domain.address import Address
+from atoll.domain.address import Address, HostPort
 from atoll.domain.ids import Epoch, ModelId, NodeId, SessionId, ShardId
 
 CONTROL_BYTES_MAX = 256 * 1024
@@ -179,6 +179,40 @@ class Leave(msgspec.Struct, frozen=True, tag="leave"):
     reason: str
 
 
+class Knock(msgspec.Struct, frozen=True, tag="knock"):
+    """A node without a ticket asks in. `commitment` binds it to a nonce that it keeps back."""
+
+    name: str
+    commitment: bytes
+
+
+class KnockAnswer(msgspec.Struct, frozen=True, tag="knock_answer"):
+    """The gateway's nonce, which it chose without knowing the node's."""
+
+    nonce: bytes
+
+
+class Reveal(msgspec.Struct, frozen=True, tag="reveal"):
+    """The node's nonce; with it both sides have the code."""
+
+    nonce: bytes
+
+
+class CodeConfirmed(msgspec.Struct, frozen=True, tag="confirmed"):
+    """The node's owner says that both sides show the same code."""
+
+
+class Approved(msgspec.Struct, frozen=True, tag="approved"):
+    """Owner and operator agree: the node is enrolled, and may join as one that comes back.
+
+    The rest is what a ticket tells of the gateway.
+    """
+
+    addresses: tuple[HostPort, ...] = ()
+    udp_port: int = 0
+    relay: str = ""
+
+
 class Beat(msgspec.Struct, frozen=True, tag="beat"):
     """Heartbeat on the control link."""
 
@@ -197,6 +231,11 @@ ControlMessage = (
     | StageFailed
     | SessionFailed
     | Leave
+    | Knock
+    | KnockAnswer
+    | Reveal
+    | CodeConfirmed
+    | Approved
     | Beat
 )
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from atoll import __version__
 from atoll.domain.control import (
     ControlMessage,
     Fetching,
@@ -28,10 +27,11 @@ from atoll.domain.control import (
 )
 from atoll.domain.errors import AtollError, LinkFault, RingDown
 from atoll.domain.ids import Epoch, NodeId
-from atoll.engine.library import ENGINE_BUILD
 from atoll.gateway.join_files import JoinFiles
 from atoll.gateway.member import Member, outside_of
+from atoll.gateway.misfit import misfit
 from atoll.gateway.register import NAME_CHARS_MAX, EnrolledNode, NotInvited, Register
+from atoll.gateway.waiting_room import WaitingRoom
 from atoll.net.link import ControlLink, peer_text
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,6 @@ TEXT_CHARS_MAX = 500
 """What is kept of a node's words about itself."""
 WATCH_S = 1.0
 """How often the register is looked at for nodes that were revoked or set to rest."""
-GIB = 1024**3
 _OF_AN_EPOCH = (Fetching, Ready, StageReport, StageFailed)
 
 
@@ -58,6 +57,7 @@ class Fleet:
         places: How many nodes the ring is to have.
         register: Who may come in.
         memory_bytes: What a node must have free for the largest stage.
+        room: Where nodes wait that come without a ticket; None: they are not heard.
         tell: Takes one line at a time for the operator to read.
     """
 
@@ -67,11 +67,13 @@ class Fleet:
         register: Register,
         *,
         memory_bytes: int = 0,
+        room: WaitingRoom | None = None,
         tell: Callable[[str], None],
     ) -> None:
         self._places = places
         self._register = register
         self._memory_bytes = memory_bytes
+        self._room = room
         self._tell = tell
         self._files: JoinFiles | None = None
         self._members: dict[NodeId, Member] = {}
@@ -129,6 +131,8 @@ class Fleet:
         for link in list(self._strangers):
             self._forget_stranger(link)
             link.close(LinkFault("the gateway is shutting down"))
+        if self._room is not None:
+            self._room.close()
         if self._files is not None:
             self._files.close()
 
@@ -136,6 +140,8 @@ class Fleet:
         """Heed what the operator changes in the register, until cancelled."""
         while True:
             await asyncio.sleep(WATCH_S)
+            if self._room is not None:
+                self._room.heed()
             try:
                 by_key = {node.node: node for node in self._register.nodes()}
             except AtollError as error:
@@ -234,7 +240,8 @@ class Fleet:
         member = self._members.get(link.peer)
         if member is None or member.link is not link:
             self._forget_stranger(link)
-            self._admit(link, message)
+            if self._room is None or not self._room.heard(link, message):
+                self._admit(link, message)
             return
         if isinstance(message, _OF_AN_EPOCH) and message.epoch != self._epoch:
             log.info("fleet.late node=%s said=%s", member.name, type(message).__name__)
@@ -321,31 +328,15 @@ class Fleet:
         """Why a node may not come in, and what to do about it; empty if it may."""
         if link.peer in self._members:
             return "a node with this key is here already", "give each node a home of its own"
-        if join.engine_build != ENGINE_BUILD:
-            return (
-                f"its engine is {join.engine_build}, the gateway's is {ENGINE_BUILD}",
-                "install the same version of Atoll; a library of its own must be of that build",
-            )
-        if join.version.split(".")[:2] != __version__.split(".")[:2]:
-            return (
-                f"it runs Atoll {join.version}, the gateway {__version__}",
-                "install the same version of Atoll",
-            )
         if len(self._members) >= MEMBERS_MAX:
             return f"{MEMBERS_MAX} nodes are here already", "tell the gateway's operator"
-        if join.memory_free_bytes < self._memory_bytes:
-            missing = (self._memory_bytes - join.memory_free_bytes) / GIB
-            return (
-                f"it has {join.memory_free_bytes / GIB:.1f} GiB of memory free, and"
-                f" {missing:.1f} GiB more are needed for a stage",
-                "end other programs there, or serve with more nodes, fewer streams or a shorter"
-                " context",
-            )
-        return "", ""
+        return misfit(join, self._memory_bytes)
 
     def lost(self, link: ControlLink, reason: LinkFault | None) -> None:
         """A control link is gone."""
         self._forget_stranger(link)
+        if self._room is not None:
+            self._room.lost(link)
         member = self._members.get(link.peer)
         if member is None or member.link is not link:
             return

@@ -51,6 +51,22 @@ class RingOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class LanOptions:
+    """Whether machines of the same network find the gateway.
+
+    Args:
+        announce: Announce it, unless it listens on this machine's loopback alone.
+        host: The address of the interface to announce it on, even loopback; empty:
+            that of `link_host`, or all.
+        name: What it is called there; empty: the host's name.
+    """
+
+    announce: bool = True
+    host: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ServeOptions:
     """Where the gateway listens and for whom.
 
@@ -65,6 +81,7 @@ class ServeOptions:
         join_dir: Where join files are written.
         auth: Ask for API keys.
         tls: Certificate and key of the API.
+        lan: Whether machines of the same network find it.
     """
 
     ring: RingOptions
@@ -78,3 +95,4 @@ class ServeOptions:
     relay: str = ""
     auth: bool = True
     tls: Tls | None = field(default=None)
+    lan: LanOptions = field(default_factory=LanOptions)

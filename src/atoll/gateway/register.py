@@ -119,11 +119,7 @@ class Register:
         Raises:
             BadInvitation: It cannot be made so.
         """
-        if not owner.strip() or len(owner) > NAME_CHARS_MAX or not owner.isprintable():
-            raise BadInvitation(
-                f"an owner's name has 1 to {NAME_CHARS_MAX} printable characters",
-                hint="name who runs the machine, such as 'anna'",
-            )
+        check_owner(owner)
         if not 1 <= uses <= USES_MAX or lifetime_s <= 0:
             raise BadInvitation(
                 f"an invitation is good for 1 to {USES_MAX} nodes and some time",
@@ -176,10 +172,7 @@ class Register:
         with self._file.locked() as content:
             known = next((n for n in content.nodes if n.node == node), None)
             if known is not None and known.revoked:
-                raise NotInvited(
-                    "this node was revoked by the gateway's operator",
-                    hint="ask the operator; a new home (--home) makes a new node",
-                )
+                raise _revoked()
             if known is not None:
                 return known, ""
             used = self._matching(content, secret)
@@ -198,6 +191,24 @@ class Register:
                 )
             )
         return enrolled, used.id
+
+    def enrol(self, node: NodeId, name: str, owner: str) -> EnrolledNode:
+        """Let a node in that its owner and the operator vouched for; again is no error.
+
+        Raises:
+            NotInvited: It was revoked, or there are too many.
+        """
+        with self._file.locked() as content:
+            known = next((n for n in content.nodes if n.node == node), None)
+            if known is not None and known.revoked:
+                raise _revoked()
+            if known is not None:
+                return known
+            if len(content.nodes) >= NODES_MAX:
+                raise NotInvited(f"{NODES_MAX} nodes are enrolled", hint="tell the operator")
+            enrolled = EnrolledNode(node, owner, name, int(self._clock()))
+            self._file.save(replace(content, nodes=(*content.nodes, enrolled)))
+        return enrolled
 
     def revoke(self, wanted: str) -> EnrolledNode:
         """Let a node in no more; `wanted` is its name or the beginning of its key.
@@ -253,6 +264,26 @@ class Register:
                 hint="'atoll nodes' shows their names and keys",
             )
         return found[0]
+
+
+def check_owner(owner: str) -> None:
+    """Make sure that a node can be listed under this name.
+
+    Raises:
+        BadInvitation: It cannot.
+    """
+    if not owner.strip() or len(owner) > NAME_CHARS_MAX or not owner.isprintable():
+        raise BadInvitation(
+            f"an owner's name has 1 to {NAME_CHARS_MAX} printable characters",
+            hint="name who runs the machine, such as 'anna'",
+        )
+
+
+def _revoked() -> NotInvited:
+    return NotInvited(
+        "this node was revoked by the gateway's operator",
+        hint="ask the operator; a new home (--home) makes a new node",
+    )
 
 
 def _digest(secret: str) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from atoll.domain.address import HostPort
 from atoll.domain.ids import NodeId
@@ -18,6 +20,7 @@ from atoll.gateway.conductor import Conductor
 from atoll.gateway.fleet import Fleet
 from atoll.gateway.join_files import JoinFiles, MakeTicket
 from atoll.gateway.keys import KeyStore
+from atoll.gateway.lan import Lan
 from atoll.gateway.lending import Lending
 from atoll.gateway.options import ServeOptions
 from atoll.gateway.prepare import ends_options, memory_needed, prepare
@@ -37,6 +40,8 @@ log = logging.getLogger(__name__)
 KEYS_FILE = "keys.json"
 IDENTITY_FILE = "gateway.pem"
 INCARNATION_FILE = "incarnation"
+
+Background = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,8 @@ async def open_gateway(
     identity = Identity.load_or_create(home / IDENTITY_FILE)
     register = Register(home / REGISTER_FILE)
     needed = memory_needed(prepared.manifest, ring)
-    fleet = Fleet(ring.nodes, register, memory_bytes=needed, tell=tell)
+    lan = Lan(options, identity.node_id, register, home, tell=tell)
+    fleet = Fleet(ring.nodes, register, memory_bytes=needed, room=lan.room, tell=tell)
     conductor = Conductor(
         *(model.name, prepared.manifest, fleet),
         identity=identity,
@@ -115,7 +121,7 @@ async def open_gateway(
                     open_socket(options.host, options.port),
                     tls=options.tls,
                 ) as url,
-                _attended(conductor, fleet),
+                _attended(conductor, fleet, partial(lan.run, transport, listener.port)),
             ):
                 addresses = options.advertise or own_addresses(options.link_host, listener.port)
                 tickets = _ticket_maker(transport, addresses)
@@ -149,12 +155,15 @@ def _lone_error() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _attended(conductor: Conductor, fleet: Fleet) -> AsyncIterator[None]:
+async def _attended(
+    conductor: Conductor, fleet: Fleet, announcing: Background
+) -> AsyncIterator[None]:
     """Form rings and heed the register inside the block; then send all nodes home."""
     async with asyncio.TaskGroup() as tasks:
         running = [
             tasks.create_task(conductor.run(), name="conductor"),
             tasks.create_task(fleet.watch(), name="watch-register"),
+            tasks.create_task(announcing(), name="announce"),
         ]
         try:
             yield

@@ -55,6 +55,7 @@ from atoll.domain.wire import (
     row_bytes,
 )
 from atoll.net.link import SAME_VERSION, DataFrame, DataLimits, UnusableFrame
+from atoll.net.pairing import problem_of_pairing
 
 _DATA_PREFIX = struct.Struct(">II")
 _LENGTH_PREFIX = struct.Struct(">I")
@@ -355,7 +356,7 @@ def _problem_with_control(message: ControlMessage) -> str:
         case Beat():
             return _range_problem((message.count,))
         case _:
-            return ""
+            return problem_of_pairing(message)
 
 
 def _measure_problem(message: Fetching | Ready | StageReport | SessionFailed) -> str:

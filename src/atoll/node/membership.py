@@ -88,6 +88,11 @@ class Membership:
         write_private(home / FILE, msgspec.json.encode(file) + b"\n", replace=True)
 
 
+def has_joined(home: Path) -> bool:
+    """Whether the home belongs to a gateway."""
+    return (home / FILE).exists()
+
+
 def forget(home: Path) -> None:
     """The home belongs to no gateway any more."""
     (home / FILE).unlink(missing_ok=True)
