@@ -69,5 +69,5 @@ def test_a_membership(
     again = run("join", *rest, home=home)
     assert "has joined no gateway yet" in again.err
     refused = run("join", ticket, *rest, home=home)
-    assert refused.code == 6
+    assert refused.code == 9
     assert "not known here" in refused.err

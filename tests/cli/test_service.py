@@ -42,7 +42,7 @@ def test_the_options_of_join_are_handed_on(run: Run, tmp_path: Path) -> None:
     assert exec_start(printed.out) == [
         *program(),
         "join",
-        f"--home={tmp_path}/home",
+        f"--home={tmp_path / 'home'}",
         f"--store={tmp_path}",
         "--name=a b",
         f"--model={tmp_path}/m.gguf",
@@ -57,7 +57,7 @@ def test_variables_come_along_and_secrets_do_not(run: Run, tmp_path: Path) -> No
     secret = {"HF_TOKEN": "hf_hush", "ATOLL_API_KEY": "atoll-hush"}
     printed = run("service", "print", "--kind=systemd", HF_ENDPOINT="https://hub.test", **secret)
     assert "Environment=HF_ENDPOINT=https://hub.test\n" in printed.out
-    assert f"Environment=ATOLL_CONFIG={tmp_path}/home/no-settings.toml\n" in printed.out
+    assert f"Environment=ATOLL_CONFIG={tmp_path / 'home' / 'no-settings.toml'}\n" in printed.out
     assert "hush" not in printed.out
 
 
