@@ -95,6 +95,24 @@ def test_five_machines_two_behind_routers(
     assert new_children() == []
 
 
+def test_without_a_relay_neighbours_knock(
+    internet: Internet, programs: Programs, wanted: str
+) -> None:
+    gateway = programs.gateway(internet.host(), 3)
+    for name, host in (
+        ("open", internet.host()),
+        ("home-1", internet.home()),
+        ("home-2", internet.home()),
+    ):
+        programs.join(host, name, programs.invite()).wait_said("joined as")
+    programs.wait_serving()
+    assert text_of(programs.ask(PROMPT, TOKENS)) == wanted
+    assert gateway.stop() == 0
+    for node in programs.nodes.values():
+        assert node.process.wait(20) == 0, node.said
+    assert new_children() == []
+
+
 def test_who_can_reach_the_relay_alone_joins_and_comes_back(
     internet: Internet, programs: Programs, wanted: str
 ) -> None:

@@ -29,6 +29,8 @@ from atoll.net.iroh_stream import IrohStream
 from atoll.net.iroh_terms import (
     ALPNS,
     KINDS,
+    KNOCK_ALPN,
+    KNOCK_S,
     bind_options,
     dial_fault,
     host_of,
@@ -153,6 +155,13 @@ class IrohEndpoint:
         """A data link to the holder of key `expected`; otherwise as `dial_control`."""
         link = await self._dial(address, expected, DATA, settings or LinkSettings())
         return cast(DataLink, link)
+
+    async def knock(self, address: Address, *, expected: NodeId) -> None:
+        """Send to the holder of `expected`, who dials us, so that our router lets that in."""
+        with contextlib.suppress(TimeoutError, LinkFault, self._fault):
+            async with asyncio.timeout(KNOCK_S):
+                target = self._target(Address(quic=address.quic), expected)
+                (await self._endpoint.connect(target, KNOCK_ALPN)).close(_CLOSED_BY_US, b"")
 
     @contextlib.contextmanager
     def taking(

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 ALPNS: Final[dict[Kind, bytes]] = {CONTROL: b"atoll-control/1", DATA: b"atoll-data/1"}
 """What a connection is for, agreed in its handshake; the number is the links' version."""
+KNOCK_ALPN: Final = b"atoll-knock/1"
+"""Nobody takes such connections: they are to be sent, not to stand."""
+KNOCK_S = 4.0
+"""How long to send for: QUIC's first packet, and its repetitions after 1 s and 3 s."""
 KINDS: dict[bytes, Kind] = {alpn: kind for kind, alpn in ALPNS.items()}
 
 
