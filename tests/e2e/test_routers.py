@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,41 @@ def test_five_machines_two_behind_routers(
     assert new_children() == []
 
 
+def test_without_a_relay_neighbours_punch_holes(
+    internet: Internet, programs: Programs, wanted: str
+) -> None:
+    gateway = programs.gateway(internet.host(), 3)
+    for name, host in (
+        ("open", internet.host()),
+        ("home-1", internet.home()),
+        ("home-2", internet.home()),
+    ):
+        programs.join(host, name, programs.invite()).wait_said("joined as")
+    programs.wait_serving()
+    assert text_of(programs.ask(PROMPT, TOKENS)) == wanted
+    assert gateway.stop() == 0
+    for node in programs.nodes.values():
+        assert node.process.wait(20) == 0, node.said
+    assert new_children() == []
+
+
+def test_a_gateway_at_home_with_a_forwarded_port(
+    internet: Internet, programs: Programs, wanted: str
+) -> None:
+    home = internet.home(forward=8643)
+    gateway = programs.gateway(home, 2, "--advertise", f"{home.outside}:8643")
+    # The last stage dials the gateway: one from home, then one that came by TCP.
+    hosts = {"home": internet.home(), "open": internet.host()}
+    for name, host in hosts.items():
+        programs.join(host, name, programs.invite()).wait_said("joined as")
+    programs.wait_serving()
+    assert text_of(programs.ask(PROMPT, TOKENS)) == wanted
+    assert gateway.stop() == 0
+    for node in programs.nodes.values():
+        assert node.process.wait(20) == 0, node.said
+    assert new_children() == []
+
+
 def test_who_can_reach_the_relay_alone_joins_and_comes_back(
     internet: Internet, programs: Programs, wanted: str
 ) -> None:
@@ -115,7 +151,8 @@ def test_who_can_reach_the_relay_alone_joins_and_comes_back(
     assert "the gateway is gone" in node.said
     reply = programs.ask(PROMPT, TOKENS)
     assert reply["status"] == 503
-    assert "is gone" in reply["body"]["error"]["message"]
+    # Whoever misses the other first tells it: the control link or the data link.
+    assert re.search("is gone|was silent", reply["body"]["error"]["message"])
 
     relay = programs.relay(meeting)
     # The ticket is used up: what lets the node in now is its key.

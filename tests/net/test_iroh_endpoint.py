@@ -14,7 +14,7 @@ from atoll.domain.address import Address, HostPort
 from atoll.domain.control import Leave, Refusal
 from atoll.domain.errors import LinkFault, RingDown
 from atoll.domain.ids import NodeId
-from atoll.net import iroh_patch
+from atoll.net import iroh_endpoint, iroh_patch
 from atoll.net.handshake import Challenge, Verdict, encode_message
 from atoll.net.identity import Identity
 from atoll.net.iroh_endpoint import LINKS_PER_PEER_MAX, open_endpoint
@@ -340,3 +340,25 @@ async def test_outside_address_is_told_to_peers() -> None:
         async with asyncio.timeout(3):
             while HostPort("192.0.2.7", 4433) not in one.addresses:
                 await asyncio.sleep(0.02)
+
+
+async def test_a_punch_reaches_the_other_side_and_nothing_comes_of_it(
+    open_quic_station: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iroh_endpoint, "PUNCH_S", 0.5)
+    caplog.set_level("INFO")
+    async with asyncio.timeout(10), open_quic_station() as station:
+        await station.stranger.punch(station.address, expected=station.identity.node_id)
+        while "iroh.handshake_failed" not in caplog.text:
+            await asyncio.sleep(0.01)
+        assert station.data.empty()
+        assert station.control.empty()
+        # Nobody there, another key, no key at all: nobody is to know.
+        nowhere = Address(quic=(HostPort("127.0.0.1", 1),))
+        await station.stranger.punch(nowhere, expected=station.identity.node_id)
+        await station.stranger.punch(station.address, expected=Identity.generate().node_id)
+        await station.stranger.punch(station.address, expected=NodeId("no key"))
+        link = await station.dial_data()
+        (await station.data.get()).close()
+        link.close()
+        await link.wait_closed()

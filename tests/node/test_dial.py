@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from tests.support.hand_gateway import Heard
 
-from atoll.domain.address import HostPort
+from atoll.domain.address import Address, HostPort
 from atoll.domain.control import Leave, Refusal
 from atoll.domain.errors import LinkFault
 from atoll.net import iroh_patch
@@ -19,7 +19,7 @@ from atoll.net.link import ControlLink, LinkSettings, WrongPeer
 from atoll.net.listener import Takers, listen
 from atoll.net.transport import Way, open_transport
 from atoll.node import dial
-from atoll.node.dial import dial_gateway, part_for_good, way_for
+from atoll.node.dial import dial_gateway, gateway_place, part_for_good, way_for
 from atoll.node.membership import Membership
 
 pytestmark = pytest.mark.network
@@ -104,16 +104,55 @@ async def test_behind_a_router_the_gateway_is_to_see_our_udp_port(answers: bool)
             await end.wait_closed()
 
 
+async def test_the_gateway_is_dialled_where_it_answers() -> None:
+    gateway = Identity.generate()
+    at_home = HostPort("192.168.1.2", 8643)
+    said = Address(at_home, (at_home,), "http://relay.example:1")
+    async with open_gateway(gateway) as (place, controls):
+        async with open_transport(NODE, way="tls") as transport:
+            link = await dial_gateway(Membership(gateway.node_id, (place,)), transport)
+        found = gateway_place(said, link, 7000)
+        assert found == Address(place, (HostPort("127.0.0.1", 7000), at_home), said.relay)
+        assert gateway_place(said, link, 0) == Address(place, (at_home,), said.relay)
+        # It knows the address at which we see it, and then which port is for windows.
+        other = Address(HostPort(place.host, 1))
+        assert gateway_place(other, link, 7000) == other
+        for end in (link, await controls.get()):
+            end.close()
+            await end.wait_closed()
+
+
+@pytest.mark.skipif(not iroh_patch.is_available(), reason="no wheel of iroh for this system")
+async def test_over_quic_the_gateway_is_dialled_where_it_answers() -> None:
+    gateway = Identity.generate()
+    controls: asyncio.Queue[ControlLink] = asyncio.Queue()
+    async with (
+        asyncio.timeout(10),
+        open_transport(gateway, way="quic", host="127.0.0.1") as there,
+        there.listen("127.0.0.1", 0, Takers(lambda *_: None, on_control=controls.put_nowait)),
+        open_transport(NODE, way="quic", host="127.0.0.1") as here,
+    ):
+        place = HostPort("127.0.0.1", there.udp_port)
+        member = Membership(gateway.node_id, (place,), udp_port=place.port)
+        link = await dial_gateway(member, here)
+        at_home = HostPort("192.168.1.2", 8643)
+        found = gateway_place(Address(quic=(at_home,)), link, place.port)
+        assert found == Address(quic=(place, at_home))
+        for end in (link, await controls.get()):
+            end.close()
+            await end.wait_closed()
+
+
 @pytest.mark.skipif(not iroh_patch.is_available(), reason="no wheel of iroh for this system")
 async def test_a_newcomer_is_told_what_its_relay_asks() -> None:
     gateway = Identity.generate().node_id
     brief = LinkSettings(handshake_s=0.5)
-    for secret in ("s" * 43, ""):
-        membership = Membership(gateway, (CLOSED,), secret, relay="http://127.0.0.1:1")
-        async with open_transport(NODE, host="127.0.0.1", settings=brief) as transport:
+    async with open_transport(NODE, host="127.0.0.1", settings=brief) as transport:
+        for secret in ("s" * 43, ""):
+            membership = Membership(gateway, (CLOSED,), secret, relay="http://127.0.0.1:1")
             with pytest.raises(LinkFault, match="did not answer") as caught:
                 await dial_gateway(membership, transport)
-        assert ("only while the ticket is good" in caught.value.hint) == bool(secret)
+            assert ("only while the ticket is good" in caught.value.hint) == bool(secret)
 
 
 async def _dial(membership: Membership) -> None:

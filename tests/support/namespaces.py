@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 OUTSIDE = "11.22.33"
 """The common network, /24. Nothing of it leaves the machine, so that addresses
@@ -33,6 +34,10 @@ table ip nat {{
     type nat hook postrouting priority srcnat;
     oifname "wan" masquerade {how}
   }}
+  chain in {{
+    type nat hook prerouting priority dstnat;
+    {forward}
+  }}
 }}
 table ip filter {{
   chain in {{
@@ -44,6 +49,7 @@ table ip filter {{
     type filter hook forward priority filter; policy drop;
     iifname "lan" accept
     ct state established,related accept
+    ct status dnat accept
   }}
 }}
 """
@@ -53,10 +59,15 @@ table of connections, or the hole that is punched gets another port."""
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A network namespace with one interface; `address` is its own."""
+    """A network namespace with one interface.
+
+    `address` is its own, `outside` where others see it: that of its router, if
+    it is behind one.
+    """
 
     namespace: str
     address: str
+    outside: str
 
     def command(self, *words: str) -> list[str]:
         """`words` as a command that runs there, as the process that is started itself."""
@@ -76,14 +87,14 @@ class Internet:
         number = next(self._numbers)
         host = self._namespace(number)
         self._plug(host, "wan", f"{OUTSIDE}.{number}")
-        return Host(host, f"{OUTSIDE}.{number}")
+        return Host(host, f"{OUTSIDE}.{number}", f"{OUTSIDE}.{number}")
 
-    def home(self, *, random_ports: bool = False) -> Host:
+    def home(self, *, random_ports: bool = False, forward: int = 0) -> Host:
         """A host behind a router of its own.
 
         The router gives a port of the host the same port outside whomever it
         talks to, so that others can learn it; with `random_ports`, another one
-        for each.
+        for each. It lets in nothing but to the port `forward`, if that is not 0.
         """
         number = next(self._numbers)
         router, host = self._namespace(number), self._namespace(next(self._numbers))
@@ -96,9 +107,13 @@ class Internet:
         _ip(host, f"route add default via {INSIDE}.{_ROUTER}")
         there = ("ip", "netns", "exec", router)
         _run(*there, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
-        rules = _RULES.format(how="fully-random" if random_ports else "")
+        to_host = f"dnat to {INSIDE}.{_HOST}"
+        rules = _RULES.format(
+            how="fully-random" if random_ports else "",
+            forward=f'iifname "wan" th dport {forward} {to_host}' if forward else "",
+        )
         _run(*there, "nft", "-f", "-", given=rules)
-        return Host(host, f"{INSIDE}.{_HOST}")
+        return Host(host, f"{INSIDE}.{_HOST}", f"{OUTSIDE}.{number}")
 
     def _namespace(self, number: int) -> str:
         name = f"{self.name}-{number}"
@@ -145,6 +160,7 @@ def open_internet() -> Iterator[Internet]:
     Raises:
         NotPossible: The system does not let us.
     """
+    _sweep()
     internet = Internet(f"atoll-{os.getpid()}-{next(_COUNT)}")
     try:
         _run("ip", "netns", "add", internet.name)
@@ -161,6 +177,16 @@ def open_internet() -> Iterator[Internet]:
 
 
 _COUNT = itertools.count()
+
+
+def _sweep() -> None:
+    """Remove what processes left behind that were killed."""
+    names = Path("/run/netns").glob("atoll-*-*") if Path("/run/netns").is_dir() else ()
+    for name in sorted(path.name for path in names):
+        pid = name.split("-")[1]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            with contextlib.suppress(NotPossible):
+                _run("ip", "netns", "del", name)
 
 
 def _ip(namespace: str, words: str) -> None:

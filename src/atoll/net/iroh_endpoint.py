@@ -29,6 +29,8 @@ from atoll.net.iroh_stream import IrohStream
 from atoll.net.iroh_terms import (
     ALPNS,
     KINDS,
+    PUNCH_ALPN,
+    PUNCH_S,
     bind_options,
     dial_fault,
     host_of,
@@ -138,6 +140,13 @@ class IrohEndpoint:
         """A bulk link to the holder of key `expected`; otherwise as `dial_control`."""
         link = await self._dial(address, expected, BULK, settings or LinkSettings())
         return cast(BulkLink, link)
+
+    async def punch(self, address: Address, *, expected: NodeId) -> None:
+        """Send to the holder of `expected`, who dials us, so that our router lets that in."""
+        with contextlib.suppress(TimeoutError, LinkFault, self._fault):
+            async with asyncio.timeout(PUNCH_S):
+                target = self._target(Address(quic=address.quic), expected)
+                (await self._endpoint.connect(target, PUNCH_ALPN)).close(_CLOSED_BY_US, b"")
 
     @contextlib.contextmanager
     def taking(

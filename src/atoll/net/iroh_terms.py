@@ -20,6 +20,10 @@ ALPNS: Final[dict[Kind, bytes]] = {
     BULK: b"atoll-bulk/1",
 }
 """What a connection is for, agreed in its handshake; the number is the links' version."""
+PUNCH_ALPN: Final = b"atoll-punch/1"
+"""Nobody takes such connections: they are to be sent, not to stand."""
+PUNCH_S = 4.0
+"""How long to send for: QUIC's first packet, and its repetitions after 1 s and 3 s."""
 KINDS: dict[bytes, Kind] = {alpn: kind for kind, alpn in ALPNS.items()}
 
 

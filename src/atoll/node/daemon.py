@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 import psutil
+from msgspec.structs import replace
 
 from atoll import __version__
 from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
@@ -57,7 +58,13 @@ from atoll.net.link import (
 from atoll.net.listener import Listener, Takers
 from atoll.net.ticket import relay_token
 from atoll.net.transport import Transport, open_transport
-from atoll.node.dial import dial_gateway, dial_gateway_bulk, is_here, way_for
+from atoll.node.dial import (
+    dial_gateway,
+    dial_gateway_bulk,
+    gateway_place,
+    is_here,
+    way_for,
+)
 from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions, host_id
 from atoll.node.shard_seeker import whole_model
@@ -109,6 +116,7 @@ class NodeDaemon:
         self._welcomed = welcomed
         self._settings = settings or LinkSettings()
         self._gateway = NodeId("")
+        self._gateway_udp_port = 0
         self._epoch: Epoch | None = None
         self._plans: asyncio.Queue[Plan] = asyncio.Queue(maxsize=1)
         self._stage: StageHost | None = None
@@ -129,7 +137,7 @@ class NodeDaemon:
         await check_engine(self._options.gpu)
         if self._options.spin is not None:
             shorten_slices()
-        self._gateway = membership.gateway
+        self._gateway, self._gateway_udp_port = membership.gateway, membership.udp_port
         async with (
             open_lender(self._lend) as lender,
             open_transport(
@@ -267,7 +275,9 @@ class NodeDaemon:
             raise ProtocolFault(f"the plan's epoch {plan.epoch} is not above {self._epoch}")
         if plan.gateway != self._gateway:
             raise ProtocolFault("the plan names another gateway")
-        return plan
+        assert self._link is not None
+        place = gateway_place(plan.gateway_address, self._link, self._gateway_udp_port)
+        return replace(plan, gateway_address=place)
 
     async def _carry_out(self) -> None:
         """Host the stage of the newest plan, whatever becomes of the older ones."""

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Awaitable
 from typing import Protocol, TypeVar
 
-from atoll.domain.address import Address, HostPort
+from msgspec.structs import replace
+
+from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
 from atoll.domain.control import Leave, Refusal
 from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId
@@ -88,6 +90,28 @@ async def _seen_from_outside(
         return link
     link.close()
     return better
+
+
+def gateway_place(said: Address, link: ControlLink, udp_port: int) -> Address:
+    """Where to dial the gateway for windows: as it says, if it is at that address for us.
+
+    Behind a router that forwards a port it knows only its address at home; then
+    it is dialled where it answers us.
+
+    Args:
+        said: Its address in the plan.
+        link: Our control link to it.
+        udp_port: That of the ticket; 0 for none.
+    """
+    known = {place.host for place in (*said.quic, *((said.tls,) if said.tls else ()))}
+    if not link.peer_host or link.peer_host in known:
+        return said  # met at the relay, or no router is in between
+    place = HostPort(link.peer_host, link.peer_port)
+    if link.carrier == "tls":
+        seen = (HostPort(link.peer_host, udp_port),) if udp_port else ()
+        quic = tuple(dict.fromkeys((*seen, *said.quic)))[:ADDRESSES_MAX]
+        return replace(said, tls=place, quic=quic)
+    return replace(said, quic=tuple(dict.fromkeys((place, *said.quic)))[:ADDRESSES_MAX])
 
 
 async def part_for_good(membership: Membership, identity: Identity) -> None:

@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 LINK_S = 30.0
 """How long the neighbours may take to be ready for each other."""
 REDIAL_S = 0.1
+PUNCH_AGAIN_S = 5.0
+"""Routers remember for longer whom a port sent to: Linux for 30 s where no answer came
+(`nf_conntrack_udp_timeout`), and RFC 4787 asks for two minutes (REQ-5)."""
 ENGINE_SPARE_BYTES = 2 * 1024**3
 """Address space beside weights and caches: libraries, thread stacks, compute buffers."""
 
@@ -131,8 +134,10 @@ class StageHost:
                 tasks.create_task(self._watch(), name="watch-stage")
                 loading = tasks.create_task(self._load(), name="load-shard")
                 linking = tasks.create_task(self._link_up(), name="link-neighbours")
+                punching = tasks.create_task(self._punch(), name="punch-to-upstream")
                 shard, kv, loaded = await loading
                 await linking
+                punching.cancel()
                 on_ready(
                     Ready(self._plan.epoch, shard.size_bytes, kv, loaded.load_s, loaded.device)
                 )
@@ -208,6 +213,16 @@ class StageHost:
             raise LinkFault(
                 f"the neighbours were not linked within {LINK_S:g} s: {problem or 'no upstream'}"
             ) from None
+
+    async def _punch(self) -> None:
+        """Have our router let the upstream in, where no relay helps both to begin at once."""
+        plan, mine, endpoint = self._plan, self.mine, self._transport.endpoint
+        there = plan.stages[self._place - 1].address if self._place else plan.gateway_address
+        if endpoint is None or mine.address.tls or mine.address.relay or not there.quic:
+            return
+        while True:
+            await endpoint.punch(there, expected=self.upstream)
+            await asyncio.sleep(PUNCH_AGAIN_S)
 
     def take_upstream(self, link: DataLink) -> None:
         """The upstream neighbour has dialled."""
