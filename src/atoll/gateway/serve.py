@@ -17,7 +17,7 @@ from atoll.gateway.api import create_app
 from atoll.gateway.conductor import Conductor
 from atoll.gateway.fleet import Fleet
 from atoll.gateway.join_files import JoinFiles, MakeTicket
-from atoll.gateway.keys import KeyStore
+from atoll.gateway.keys import KEYS_FILE, KeyStore
 from atoll.gateway.options import ServeOptions
 from atoll.gateway.prepare import ends_options, memory_needed, prepare
 from atoll.gateway.register import REGISTER_FILE, Invitation, Register
@@ -31,7 +31,6 @@ from atoll.store.layout import FoundModel, Store
 
 log = logging.getLogger(__name__)
 
-KEYS_FILE = "keys.json"
 IDENTITY_FILE = "gateway.pem"
 INCARNATION_FILE = "incarnation"
 
