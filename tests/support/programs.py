@@ -20,7 +20,7 @@ from atoll.gateway.keys import KeyStore
 from atoll.gateway.serve import KEYS_FILE
 
 RELAY_PORT = 8644
-WAIT_S = 30.0
+WAIT_S = 45.0
 _ASK = """
 import json, sys, httpx
 url, key, body = sys.argv[1:]

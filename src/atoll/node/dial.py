@@ -19,6 +19,9 @@ from atoll.node.membership import Membership
 log = logging.getLogger(__name__)
 
 ANSWER_S = 15.0
+RETURN_ROUNDS = 3
+"""How often a member tries all ways: after its relay was away, the gateway may take half a
+minute to come back to it, as the package waits longer after each failure."""
 OUTSIDE_TRIAL_S = 3.0
 """How long QUIC may take to stand beside a link over TLS."""
 
@@ -30,7 +33,9 @@ async def dial_gateway(membership: Membership, transport: Transport) -> ControlL
         LinkFault: None of its addresses led to it; the reason of the last one.
     """
     fault = LinkFault("the gateway is known by no address", hint="join again with a ticket")
-    for way in membership.ways:
+    at_relay = transport.endpoint is not None and membership.relay
+    rounds = RETURN_ROUNDS if at_relay and not membership.secret else 1
+    for way in membership.ways * rounds:
         try:
             link = await transport.dial_control(way, expected=membership.gateway)
         except LinkFault as found:
@@ -38,7 +43,7 @@ async def dial_gateway(membership: Membership, transport: Transport) -> ControlL
         else:
             return await _seen_from_outside(link, membership, transport)
     is_silent = not isinstance(fault, NotWelcome | WrongPeer)
-    if transport.endpoint is not None and membership.relay and membership.secret and is_silent:
+    if at_relay and membership.secret and is_silent:
         raise LinkFault(
             fault.problem,
             hint="its relay lets a machine in only while the ticket is good; ask the gateway's"
