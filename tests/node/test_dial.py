@@ -137,7 +137,9 @@ async def test_over_quic_the_gateway_is_dialled_where_it_answers() -> None:
         link = await dial_gateway(member, here)
         at_home = HostPort("192.168.1.2", 8643)
         found = gateway_place(Address(quic=(at_home,)), link, place.port)
-        assert found == Address(quic=(place, at_home))
+        # Of the loopback's two addresses QUIC takes whichever answers first.
+        answered = HostPort(link.peer_host, link.peer_port)
+        assert found == Address(quic=(answered, at_home))
         for end in (link, await controls.get()):
             end.close()
             await end.wait_closed()
