@@ -198,7 +198,7 @@ def test_a_node_that_the_unit_starts_comes_back_as_itself(
             assert isolation(run, gateway_home) == before
             assert service.end(signal.SIGKILL) == -signal.SIGKILL
             service.log.write_text("")
-            service.wait_for("serving layers")
+            service.wait_for("joined as")
             register = Register(gateway_home / REGISTER_FILE)
             [node] = register.nodes()
             register.revoke(node.node)

@@ -22,7 +22,7 @@ async def test_a_ring_is_asked_and_compared(demo_model: Path, test_store: Store)
     model = test_store.resolve(str(demo_model))
     told: list[str] = []
     shown: list[str] = []
-    options = DemoOptions("Name three colors.", 24, threads=1, nodes=2)
+    options = DemoOptions("Name three colors.", 12, threads=1, nodes=2)
     async with open_demo(model, test_store, options, Audience(told.append, shown.append)) as (
         ring,
         result,
@@ -36,13 +36,13 @@ async def test_a_ring_is_asked_and_compared(demo_model: Path, test_store: Store)
 
     assert result.answer == "".join(shown)
     assert "Red" in result.answer
-    assert (result.equal, result.compared) == (24, 24)
+    assert (result.equal, result.compared) == (12, 12)
     assert result.is_equal
     assert [(stage.first, stage.last) for stage in result.stages] == [(1, 15), (15, 29)]
     assert result.ends == ((0, 1), (29, 30))
     assert all(s.shard_bytes > 1e6 and s.ms_per_token > 0 for s in result.stages)
     assert all(s.memory_bytes > s.shard_bytes for s in result.stages)
-    assert 0 < result.completion_tokens <= 24
+    assert 0 < result.completion_tokens <= 12
     assert result.tokens_per_s > 0
     assert result.whole_tokens_per_s > 0
     assert result.lap is not None

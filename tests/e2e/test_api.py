@@ -31,7 +31,7 @@ TEXTS = (
     "Dear Sir or Madam,",
     "In 1969 two people",
 )
-N_TOKENS = 40
+N_TOKENS = 24
 
 
 @pytest.fixture(scope="module")
@@ -105,16 +105,16 @@ async def test_a_prompt_of_many_chunks_beyond_512_positions(
 ) -> None:
     """Exact chunks have 63 rows, so this takes eleven, and decodes behind 512 cells."""
     prompt = tuple(list(prompts(whole)[2]) * 70)[:650]
-    [expected] = await greedy(whole, [prompt], 12)
+    [expected] = await greedy(whole, [prompt], 6)
     beside = prompts(whole)[0]
     [expected_beside] = await greedy(whole, [beside], N_TOKENS)
     long, short = await asyncio.gather(
-        demo_ring.tokens(prompt, 12), demo_ring.tokens(beside, N_TOKENS)
+        demo_ring.tokens(prompt, 6), demo_ring.tokens(beside, N_TOKENS)
     )
     assert long == expected
     assert short == expected_beside
-    roughly = await demo_ring.tokens(prompt, 12, exact=False)
-    assert len(roughly) == 12
+    roughly = await demo_ring.tokens(prompt, 6, exact=False)
+    assert len(roughly) == 6
 
 
 async def test_more_requests_than_slots_wait_their_turn(demo_ring: Ring) -> None:
@@ -142,7 +142,7 @@ async def test_too_many_requests_are_told_when_to_come_back(demo_ring: Ring) -> 
                 model=demo_ring.name,
                 prompt="The tide",
                 n=8,
-                max_tokens=48,
+                max_tokens=16,
                 extra_body={"ignore_eos": True},
             )
         except openai.APIStatusError as error:

@@ -187,7 +187,11 @@ async def test_a_stopped_stage_process_stalls_no_stream_for_ever(open_small: Ope
         await serves(ring)
 
 
-async def test_stopped_ends_are_replaced(open_small: OpenSmall) -> None:
+async def test_stopped_ends_are_replaced(
+    open_small: OpenSmall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # They do not end when asked, and are killed after this.
+    monkeypatch.setattr("atoll.engine.child.CLOSE_S", 0.3)
     async with open_small(stall_s=1.0) as ring:
         ends = ring.gateway.conductor.ends.pid
         assert ends is not None

@@ -110,6 +110,7 @@ async def test_a_hung_process_is_replaced(
     text: TextProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(text_client, "REQUEST_S", 0.5)
+    monkeypatch.setattr("atoll.engine.child.CLOSE_S", 0.3)
     first = text.pid
     assert first is not None
     os.kill(first, signal.SIGSTOP)

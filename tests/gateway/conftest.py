@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import uvicorn.server
 from tests.conftest import MakeModel
 from tests.gateway.scripted import MODEL, ScriptedBackend, ScriptedText
 from tests.support.hand_node import HandNode, open_hand_node, open_small_gateway
@@ -86,8 +88,21 @@ class Doors:
         await self.servers[door.url].aclose()
 
 
+class _Brisk:
+    """asyncio, but for sleeps of a hundredth of a second at most."""
+
+    @staticmethod
+    async def sleep(delay_s: float) -> None:
+        await asyncio.sleep(min(delay_s, 0.01))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+
 @pytest.fixture
-async def doors(tmp_path: Path) -> AsyncIterator[Doors]:
+async def doors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Doors]:
+    # uvicorn sleeps a tenth of a second at every end; these tests end some two hundred servers.
+    monkeypatch.setattr(uvicorn.server, "asyncio", _Brisk())
     async with AsyncExitStack() as stack:
         yield Doors(tmp_path, stack)
 

@@ -145,16 +145,17 @@ async def test_a_neighbour_that_keeps_windows_is_given_up(
 async def test_a_ring_that_cannot_be_formed_in_time(
     ring_gateway: Gateway, hand_node: HandNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conductor_module, "FORM_S", 1.0)
+    monkeypatch.setattr(conductor_module, "FORM_S", 0.5)
     await hand_node.join(ring_gateway.join_files[0])
     await wait_until(
-        lambda: "could not be formed within 1 s" in ring_gateway.conductor.health().reason
+        lambda: "could not be formed within 0.5 s" in ring_gateway.conductor.health().reason
     )
 
 
 async def test_a_node_that_leaves_while_the_ring_is_formed(
-    ring_gateway: Gateway, hand_node: HandNode
+    ring_gateway: Gateway, hand_node: HandNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(conductor_module, "AGAIN_S", 0.1)
     await hand_node.join(ring_gateway.join_files[0])
     await hand_node.heard.next_message(PlanNotice)
     hand_node.control.close()
