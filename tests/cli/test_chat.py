@@ -8,14 +8,11 @@ import pty
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import pytest
 from tests.cli.conftest import LiveRing, Run, clean_environment, command
-
-from atoll.cli.chat import hear_interrupts
 
 QUESTION = "Name three colors."
 
@@ -146,19 +143,6 @@ def test_ctrl_c_counts_where_a_shell_had_it_ignored(ring: LiveRing) -> None:
         assert terminal.process.wait(timeout=20) == 0
     finally:
         terminal.close()
-
-
-@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler])
-def test_whatever_stood_before_a_conversation_stands_after_it(
-    handler: signal.Handlers | Callable[[int, FrameType | None], None],
-) -> None:
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        with pytest.raises(KeyboardInterrupt), hear_interrupts():
-            signal.raise_signal(signal.SIGINT)
-        assert signal.getsignal(signal.SIGINT) == handler
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.engine

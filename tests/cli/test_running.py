@@ -6,10 +6,12 @@ import asyncio
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from types import FrameType
 
 import pytest
 
-from atoll.cli.running import run, run_until_stopped
+from atoll.cli.running import hear_interrupts, run, run_until_stopped
 from atoll.domain.errors import AtollError
 
 PROGRAM = """
@@ -87,3 +89,16 @@ def test_the_result_of_a_run() -> None:
         return 7
 
     assert run(work()) == 7
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler])
+def test_whatever_stood_before_interrupts_were_heard_stands_after_it(
+    handler: signal.Handlers | Callable[[int, FrameType | None], None],
+) -> None:
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), hear_interrupts():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == handler
+    finally:
+        signal.signal(signal.SIGINT, before)

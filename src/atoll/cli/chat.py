@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import msgspec
@@ -15,6 +12,7 @@ from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 from cyclopts.validators import Number
 
+from atoll.cli.running import hear_interrupts
 from atoll.cli.screen import say, show_json, write
 from atoll.cli.settings import flags
 from atoll.cli.target import TargetFlags
@@ -128,24 +126,6 @@ def converse(runner: asyncio.Runner, client: ApiClient, conversation: Conversati
         while (text := _next_question()) is not None:
             _answer(runner, client, conversation, text)
     write("\n")
-
-
-@contextmanager
-def hear_interrupts() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt inside the block, whoever started this process.
-
-    A shell without job control starts what runs in the background with SIGINT ignored,
-    and all that this starts inherits it. Python then installs no handler, and
-    `asyncio.Runner` none of its own; but a conversation belongs to whoever sits at its
-    terminal.
-
-    Source: POSIX.1-2017, Shell Command Language, 2.11 Signals and Error Handling.
-    """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _next_question() -> str | None:

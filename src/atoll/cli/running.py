@@ -7,7 +7,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import uvloop
@@ -86,3 +87,21 @@ def _watch_input(loop: asyncio.AbstractEventLoop, ended: Any) -> None:
                 ended()
 
     loop.add_reader(fd, readable)
+
+
+@contextmanager
+def hear_interrupts() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt inside the block, whoever started this process.
+
+    A shell without job control starts what runs in the background with SIGINT ignored,
+    and all that this starts inherits it. Python then installs no handler, and
+    `asyncio.Runner` none of its own; but a command that Ctrl-C makes answer belongs
+    to whoever sits at its terminal.
+
+    Source: POSIX.1-2017, Shell Command Language, 2.11 Signals and Error Handling.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

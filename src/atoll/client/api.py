@@ -78,16 +78,19 @@ class ChatOptions:
 
 
 class ApiClient:
-    """Talks to one endpoint. Use it as an async context manager."""
+    """Talks to one endpoint. Use it as an async context manager.
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    `silence_s` is how long the server may say nothing.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, silence_s: float = ANSWER_S) -> None:
         self.endpoint = endpoint
         headers = {"authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
         try:
             self._http = httpx.AsyncClient(
                 base_url=endpoint.url,
                 headers=headers,
-                timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
+                timeout=httpx.Timeout(silence_s, connect=CONNECT_S),
                 verify=endpoint.tls(),
                 trust_env=not endpoint.is_local,
             )
@@ -165,6 +168,25 @@ class ApiClient:
                     raise ApiFault(f"the answer broke off: {chunk.error.message}")
                 yield _part(chunk)
         raise ApiFault("the answer broke off: the server closed the connection", hint="ask again")
+
+    async def completion_bytes(self, body: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
+        """The events of a streamed text completion, as they come and not decoded.
+
+        For those who note when each came. Leaving the iteration early cancels
+        the answer at the server.
+
+        Args:
+            body: Fields of the request, except for those about streaming.
+
+        Raises:
+            ApiFault: The request was refused, or the connection broke.
+        """
+        asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        async with self._send("POST", "/v1/completions", json=asked) as response:
+            if response.status_code != httpx.codes.OK:
+                raise _refusal(response, await _body(response))
+            async for piece in response.aiter_bytes():
+                yield piece
 
     async def _get(self, path: str, kind: type[Reply]) -> Reply:
         async with self._send("GET", path) as response:
