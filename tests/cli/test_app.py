@@ -71,6 +71,18 @@ def test_help_needs_no_heavy_imports() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("command", ["keys", "nodes", "invite", "status", "chat", "service"])
+def test_what_talks_to_a_gateway_does_not_import_one(command: str) -> None:
+    probe = (
+        f"import sys, atoll.cli.{command};"
+        "print([m for m in ('uvicorn', 'starlette', 'numpy', 'jinja2') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", probe], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem", "hint"),
     [

@@ -16,8 +16,7 @@ from typing import Any
 
 from tests.support.namespaces import Host
 
-from atoll.gateway.keys import KeyStore
-from atoll.gateway.serve import KEYS_FILE
+from atoll.gateway.keys import KEYS_FILE, KeyStore
 
 RELAY_PORT = 8644
 WAIT_S = 30.0

@@ -16,9 +16,9 @@ import openai
 import psutil
 
 from atoll.domain.generation import GenerateRequest, SamplingParams
-from atoll.gateway.keys import KeyStore
+from atoll.gateway.keys import KEYS_FILE, KeyStore
 from atoll.gateway.options import RingOptions, ServeOptions
-from atoll.gateway.serve import KEYS_FILE, Gateway, open_gateway
+from atoll.gateway.serve import Gateway, open_gateway
 from atoll.gateway.status import RingStatus
 from atoll.net.transport import Way
 from atoll.store.layout import FoundModel, Store

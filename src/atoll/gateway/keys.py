@@ -18,6 +18,8 @@ import msgspec
 from atoll.domain.errors import AtollError
 from atoll.gateway.records import RecordFile
 
+KEYS_FILE = "keys.json"
+"""Where they lie in a gateway's home."""
 KEY_PREFIX = "atoll-"
 KEY_CHARS_MAX = 256
 KEYS_MAX = 10_000

@@ -11,10 +11,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from atoll.engine.threads import shorten_slices
-from atoll.gateway.keys import KeyStore, NoSuchKey
+from atoll.gateway.keys import KEYS_FILE, KeyStore, NoSuchKey
 from atoll.gateway.options import ServeOptions
 from atoll.gateway.run_file import RunFile, kept_run_file
-from atoll.gateway.serve import KEYS_FILE, Gateway, open_gateway
+from atoll.gateway.serve import Gateway, open_gateway
 from atoll.net.home import held_home
 from atoll.net.private_file import write_private
 from atoll.store.layout import FoundModel, Store

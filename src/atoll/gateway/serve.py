@@ -19,7 +19,7 @@ from atoll.gateway.api import create_app
 from atoll.gateway.conductor import Conductor
 from atoll.gateway.fleet import Fleet
 from atoll.gateway.join_files import JoinFiles, MakeTicket
-from atoll.gateway.keys import KeyStore
+from atoll.gateway.keys import KEYS_FILE, KeyStore
 from atoll.gateway.lan import Lan
 from atoll.gateway.lending import Lending
 from atoll.gateway.options import ServeOptions
@@ -37,7 +37,6 @@ from atoll.transfer.lender import Lender, open_lender
 
 log = logging.getLogger(__name__)
 
-KEYS_FILE = "keys.json"
 IDENTITY_FILE = "gateway.pem"
 INCARNATION_FILE = "incarnation"
 

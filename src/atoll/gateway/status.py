@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
@@ -12,10 +13,13 @@ import psutil
 from atoll import __version__
 from atoll.domain.address import Address
 from atoll.engine.process import missing
-from atoll.gateway.conductor import Conductor
-from atoll.gateway.fleet import Fleet
 from atoll.gateway.member import Member, address_of
 from atoll.model.manifest import Manifest
+
+if TYPE_CHECKING:
+    # Commands that only show the numbers need none of the gateway, which is slow to import.
+    from atoll.gateway.conductor import Conductor
+    from atoll.gateway.fleet import Fleet
 
 
 class StageStatus(msgspec.Struct, frozen=True):
