@@ -19,7 +19,7 @@ from tests.support.namespaces import Host
 from atoll.gateway.keys import KEYS_FILE, KeyStore
 
 RELAY_PORT = 8644
-WAIT_S = 30.0
+WAIT_S = 45.0
 _ASK = """
 import json, sys, httpx
 url, key, body = sys.argv[1:]

@@ -22,6 +22,9 @@ from atoll.node.membership import Membership
 log = logging.getLogger(__name__)
 
 ANSWER_S = 15.0
+RETURN_ROUNDS = 3
+"""How often a member tries all ways: after its relay was away, the gateway may take half a
+minute to come back to it, as the package waits longer after each failure."""
 OUTSIDE_TRIAL_S = 3.0
 """How long QUIC may take to stand beside a link over TLS."""
 _LinkT_co = TypeVar("_LinkT_co", covariant=True)
@@ -33,12 +36,14 @@ async def dial_gateway(membership: Membership, transport: Transport) -> ControlL
     Raises:
         LinkFault: None of its addresses led to it; the reason of the last one.
     """
+    at_relay = transport.endpoint is not None and membership.relay
+    rounds = RETURN_ROUNDS if at_relay and not membership.secret else 1
     try:
-        link = await _first_way(membership, transport.dial_control)
+        link = await _first_way(membership, transport.dial_control, rounds)
     except (NotWelcome, WrongPeer):
         raise
     except LinkFault as fault:
-        if transport.endpoint is not None and membership.relay and membership.secret:
+        if at_relay and membership.secret:
             raise LinkFault(
                 fault.problem,
                 hint="its relay lets a machine in only while the ticket is good; ask the gateway's"
@@ -57,9 +62,9 @@ class _Dial(Protocol[_LinkT_co]):
     def __call__(self, address: Address, *, expected: NodeId) -> Awaitable[_LinkT_co]: ...
 
 
-async def _first_way(membership: Membership, dial: _Dial[_LinkT_co]) -> _LinkT_co:
+async def _first_way(membership: Membership, dial: _Dial[_LinkT_co], rounds: int = 1) -> _LinkT_co:
     fault = LinkFault("the gateway is known by no address", hint="join again with a ticket")
-    for way in membership.ways:
+    for way in membership.ways * rounds:
         try:
             return await dial(way, expected=membership.gateway)
         except LinkFault as found:
