@@ -14,8 +14,8 @@ class LinkTable:
     """Seconds from node to node, by their places.
 
     A link that was measured in one direction only counts for both. A pair that was
-    not measured is as far apart as the way over the gateway; if a part of that is
-    unknown too, it is the fleet's default.
+    not measured is as far apart as the way over the gateway, a part of which that is
+    unknown too is the fleet's default link.
 
     Args:
         fleet: The nodes and what is known of their links.
@@ -40,7 +40,8 @@ class LinkTable:
             return found
         if GATEWAY not in (a, b):
             there, on = self._known.get((a, GATEWAY)), self._known.get((GATEWAY, b))
-            if there is not None and on is not None:
+            if there is not None or on is not None:
+                there, on = there or self._default, on or self._default
                 slower = min(there.bytes_per_s, on.bytes_per_s)
                 return Link(there.latency_s + on.latency_s, slower)
         return self._default
