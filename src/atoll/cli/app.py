@@ -34,6 +34,7 @@ COMMANDS = {
     "leave": "Leave a gateway for good.",
     "relay": "Run a relay: it passes packets between nodes that cannot reach each other.",
     "chat": "Talk with a served model, here or at any OpenAI-compatible address.",
+    "plan": "Plan a ring: which layers on which machine, and what will come of it.",
     "status": "Show the running ring: its stages, their speed and memory.",
     "bench": "Measure a running ring, or any OpenAI-compatible server, as a client sees it.",
     "pull": "Bring a model onto this machine.",

@@ -1,0 +1,188 @@
+"""What a placement will do: time per token, tokens per second, time to the first token.
+
+A step of the ring is the ends, then a link and a stage in turn, and the link
+back. A stage takes `overhead + layers x t(rows)`; a link takes its latency, and
+the frame's bytes at its rate. That is the model of design section 5, and of
+pipeline serving in general (Petals, arXiv:2209.01188, section 3.2; prima.cpp,
+arXiv:2504.08791, section 3.2).
+
+Several streams go round in flights of as many rows. As many flights are on their
+way as there are stages and ends, unless all share one host's cores; a flight
+starts again when it is back, and when the slowest stage has served all others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from atoll.plan.fleet import Demand, Fleet, ModelCosts, interpolated
+from atoll.plan.links import GATEWAY, LinkTable
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Machine number `machine` of the fleet computes layers [first, last)."""
+
+    machine: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class StagePrediction:
+    """A stage at one step: its own time, and that of the link to it, seconds."""
+
+    name: str
+    first: int
+    last: int
+    step_s: float
+    link_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a placement is expected to do.
+
+    `token_s` is the time per token of one stream alone, `tokens_per_s` what all the
+    streams of the demand get together, `first_token_s` the time to the first token
+    of a prompt on an idle ring. `limit` names what bounds the tokens per second:
+    a node, a host that several share, a link's rate, or "distance".
+    """
+
+    token_s: float
+    tokens_per_s: float
+    first_token_s: float
+    ends_s: float
+    back_s: float
+    stages: tuple[StagePrediction, ...]
+    limit: str
+
+
+class Predictor:
+    """Predicts placements of one model on one fleet.
+
+    Args:
+        fleet: Checked.
+        model: The model's costs.
+        demand: What is asked of the ring.
+    """
+
+    def __init__(self, fleet: Fleet, model: ModelCosts, demand: Demand) -> None:
+        self.fleet, self.model, self.demand = fleet, model, demand
+        self.links = LinkTable(fleet)
+        total = sum(model.layer_bytes)
+        mean = total / model.n_layers if total else 0.0
+        # A layer with more weights takes longer, in proportion.
+        self._weights = [size / mean if mean else 1.0 for size in model.layer_bytes]
+        self._up_to = [0.0]
+        for weight in self._weights:
+            self._up_to.append(self._up_to[-1] + weight)
+
+    def weight(self, first: int, last: int) -> float:
+        """Layers [first, last), counted in layers of mean size."""
+        return self._up_to[last] - self._up_to[first]
+
+    def stage_s(self, placed: Placed, rows: int) -> float:
+        """One step of a stage."""
+        machine = self.fleet.machines[placed.machine]
+        layers = self.weight(placed.first, placed.last)
+        return machine.overhead_s + layers * machine.one_layer_s(rows)
+
+    def ends_s(self, rows: int) -> float:
+        """The gateway's part of a step."""
+        return interpolated(self.fleet.gateway.ends_s, rows)
+
+    def hops_s(self, placement: Sequence[Placed], rows: int) -> list[float]:
+        """The links of a lap, from the gateway's first to the one back to it."""
+        places = [GATEWAY, *(placed.machine + 1 for placed in placement), GATEWAY]
+        size = rows * self.model.row_bytes
+        return [self.links.seconds(a, b, size) for a, b in pairwise(places)]
+
+    def lap_s(self, placement: Sequence[Placed], rows: int) -> float:
+        """One flight of `rows` rows once round, alone."""
+        stages = sum(self.stage_s(placed, rows) for placed in placement)
+        return self.ends_s(rows) + stages + sum(self.hops_s(placement, rows))
+
+    def lanes(self, placement: Sequence[Placed]) -> int:
+        """Flights on their way at once; one where all share a host's cores."""
+        hosts = {self._host(placed) for placed in placement}
+        return 1 if len(hosts) == 1 and hosts != {""} else len(placement) + 1
+
+    def period_s(self, placement: Sequence[Placed]) -> tuple[float, int, str]:
+        """Seconds between two steps of each stream of the demand, and what bounds them.
+
+        Returns:
+            Seconds, the streams in a flight, and the name of the bound.
+        """
+        streams = max(1, self.demand.streams)
+        lanes = min(self.lanes(placement), streams)
+        rows = -(-streams // lanes)
+        lap_s = self.lap_s(placement, rows)
+        busiest, busy_s = self._busiest(placement, rows)
+        if lanes * busy_s > lap_s:
+            return lanes * busy_s, rows, busiest
+        links_s = sum(self.hops_s(placement, rows))
+        return lap_s, rows, "distance" if links_s > lap_s / 2 else busiest
+
+    def predict(self, placement: Sequence[Placed]) -> Prediction:
+        """All that is foretold of a placement."""
+        hops, period_s = self.hops_s(placement, 1), self.period_s(placement)
+        machines = self.fleet.machines
+        return Prediction(
+            token_s=self.lap_s(placement, 1),
+            tokens_per_s=max(1, self.demand.streams) / period_s[0],
+            first_token_s=self._first_token_s(placement),
+            ends_s=self.ends_s(1),
+            back_s=hops[-1],
+            stages=tuple(
+                StagePrediction(
+                    machines[placed.machine].name,
+                    *(placed.first, placed.last),
+                    self.stage_s(placed, 1),
+                    hop_s,
+                )
+                for placed, hop_s in zip(placement, hops, strict=False)
+            ),
+            limit=period_s[2],
+        )
+
+    def _first_token_s(self, placement: Sequence[Placed]) -> float:
+        """Chunks enter one behind the other; the slowest stage sets their pace."""
+        prompt, chunk = max(1, self.demand.prompt), max(1, self.demand.chunk_rows)
+        full, rest = divmod(prompt, chunk)
+        last = rest or chunk
+        behind = full - (0 if rest else 1)
+        pace_s = self._busiest(placement, chunk)[1] if behind else 0.0
+        if self.lanes(placement) == 1:
+            pace_s = self.lap_s(placement, chunk) if behind else 0.0
+        return behind * pace_s + self.lap_s(placement, last)
+
+    def _host(self, placed: Placed) -> str:
+        return self.fleet.machines[placed.machine].host
+
+    def _busiest(self, placement: Sequence[Placed], rows: int) -> tuple[str, float]:
+        """Who is busy longest with a flight; nodes of one host take turns on its cores."""
+        gateway = self.fleet.gateway
+        busy: defaultdict[str, float] = defaultdict(float)
+        busy[gateway.host or gateway.name] += self.ends_s(rows)
+        for placed in placement:
+            machine = self.fleet.machines[placed.machine]
+            busy[machine.host or machine.name] += self.stage_s(placed, rows)
+        sent = self.longest_sending(placement, rows)
+        return max([*busy.items(), sent], key=lambda item: item[1])
+
+    def longest_sending(self, placement: Sequence[Placed], rows: int) -> tuple[str, float]:
+        """The link that takes longest to put a flight's bytes on the line, and that time."""
+        names = [self.fleet.gateway.name, *(machine.name for machine in self.fleet.machines)]
+        places = [GATEWAY, *(placed.machine + 1 for placed in placement), GATEWAY]
+        size = rows * self.model.row_bytes
+        return max(
+            (
+                (f"the link {names[a]} to {names[b]}", size / self.links.link(a, b).bytes_per_s)
+                for a, b in pairwise(places)
+            ),
+            key=lambda item: item[1],
+        )

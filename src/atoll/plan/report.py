@@ -1,0 +1,123 @@
+"""A plan as it is told: to people by the command line, to programs as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from atoll.domain.wire import F16_SCALED, row_bytes
+from atoll.model.manifest import Manifest
+from atoll.plan.capacity import layer_need
+from atoll.plan.explain import OneMore, one_more, reason
+from atoll.plan.fleet import Demand, Fleet, ModelCosts
+from atoll.plan.planner import RingPlan, plan_ring
+
+
+class StageReport(msgspec.Struct, frozen=True):
+    """A node's part: layers [first, last) of the model, and what a lone token takes there.
+
+    `need_bytes` are weights and caches, `memory_bytes` what the node has free.
+    """
+
+    name: str
+    first: int
+    last: int
+    step_ms: float
+    link_ms: float
+    need_bytes: int
+    memory_bytes: int
+
+
+class PlanReport(msgspec.Struct, frozen=True):
+    """A plan and what it foretells.
+
+    `token_ms` is a lone stream's time per token, `tokens_per_s` what `streams` get
+    together, `first_token_ms` the time to the first token of `prompt` tokens.
+    `gap` bounds by how much, as a share, the best plan there is could be faster.
+    """
+
+    streams: int
+    context: int
+    prompt: int
+    token_ms: float
+    tokens_per_s: float
+    first_token_ms: float
+    ends_ms: float
+    back_ms: float
+    stages: tuple[StageReport, ...]
+    left_out: tuple[str, ...]
+    reason: str
+    more_of: str
+    more_gain: float
+    gap: float
+
+
+def model_costs(manifest: Manifest, boundaries: Collection[int], ends: int) -> ModelCosts:
+    """What the layers between the gateway's ends cost.
+
+    Args:
+        manifest: The model.
+        boundaries: Where it may be cut, in layers of the whole model.
+        ends: Layers at each end that the gateway computes.
+    """
+    first, last = ends, manifest.n_layers - ends
+    return ModelCosts(
+        layer_bytes=manifest.layer_bytes[first:last],
+        kv_cell_bytes=manifest.layer_kv_bytes[first:last],
+        boundaries=tuple(sorted(cut - first for cut in boundaries if first <= cut <= last)),
+        row_bytes=row_bytes(F16_SCALED, manifest.n_embd),
+    )
+
+
+def report(fleet: Fleet, model: ModelCosts, demand: Demand, *, ends: int) -> PlanReport:
+    """Plan a ring and tell what it does, why, and what one more node would bring.
+
+    Raises:
+        BadRequest: The fleet is none.
+        NothingFits: It has too little memory.
+        CannotCut: The model cannot be cut as its memory asks for.
+    """
+    plan = plan_ring(fleet, model, demand)
+    return told(plan, fleet, model, demand, ends=ends)
+
+
+def told(
+    plan: RingPlan, fleet: Fleet, model: ModelCosts, demand: Demand, *, ends: int
+) -> PlanReport:
+    """A plan that was made, in a report."""
+    need = layer_need(model, demand)
+    found = plan.prediction
+    more = one_more(fleet, model, demand, plan) or OneMore("", 1.0)
+    stages = tuple(
+        StageReport(
+            name=stage.name,
+            first=stage.first + ends,
+            last=stage.last + ends,
+            step_ms=_ms(stage.step_s),
+            link_ms=_ms(stage.link_s),
+            need_bytes=sum(need[stage.first : stage.last]),
+            memory_bytes=fleet.machines[placed.machine].memory_bytes,
+        )
+        for stage, placed in zip(found.stages, plan.placement, strict=True)
+    )
+    return PlanReport(
+        streams=demand.streams,
+        context=demand.context,
+        prompt=demand.prompt,
+        token_ms=_ms(found.token_s),
+        tokens_per_s=round(found.tokens_per_s, 3),
+        first_token_ms=_ms(found.first_token_s),
+        ends_ms=_ms(found.ends_s),
+        back_ms=_ms(found.back_s),
+        stages=stages,
+        left_out=plan.left_out,
+        reason=reason(plan, demand),
+        more_of=more.like,
+        more_gain=round(more.gain, 3),
+        gap=round(plan.gap, 4),
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(1e3 * seconds, 3)

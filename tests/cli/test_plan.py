@@ -1,0 +1,67 @@
+"""`atoll plan`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run
+from tests.conftest import MakeModel
+
+FLEET = """
+[gateway]
+ends_ms = { 1 = 2.0 }
+[[machines]]
+name = "reef"
+memory = "1GiB"
+layer_ms = { 1 = 0.9, 64 = 4.0 }
+[[machines]]
+name = "rock"
+memory = "1GiB"
+layer_ms = { 1 = 1.8, 64 = 8.0 }
+[[links]]
+between = ["gateway", "rock"]
+latency_ms = 500.0
+"""
+
+
+@pytest.fixture
+def asked(random_model: MakeModel, tmp_path: Path) -> list[str]:
+    (tmp_path / "fleet.toml").write_text(FLEET)
+    return ["plan", str(random_model()), "--fleet", str(tmp_path / "fleet.toml")]
+
+
+def test_a_plan_for_people(run: Run, asked: list[str]) -> None:
+    done = run(*asked)
+    assert done.code == 0, done.err
+    assert "reef" in done.out
+    assert "1-4" in done.out
+    assert "without a part, as the ring is faster so: rock" in done.err
+    assert "reef limits the ring" in done.err
+    assert "tokens/s for one stream" in done.err
+
+
+def test_a_plan_for_programs(run: Run, asked: list[str]) -> None:
+    done = run(*asked, "--json", "--context", "64")
+    made = json.loads(done.out)
+    assert [(s["name"], s["first"], s["last"]) for s in made["stages"]] == [("reef", 1, 5)]
+    assert made["left_out"] == ["rock"]
+    assert made["token_ms"] == pytest.approx(2.0 + 4 * 0.9, abs=0.1)
+
+
+def test_a_model_that_does_not_fit(run: Run, asked: list[str]) -> None:
+    done = run(*asked, "--streams", "4000", "--context", "100000")
+    assert done.code == 3
+    assert "GiB of memory are missing" in done.err
+    assert done.out == ""
+
+
+def test_a_fleet_file_that_is_none(run: Run, asked: list[str], tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text("machines = 5")
+    done = run(*asked)
+    assert done.code == 2
+    assert "cannot be read" in done.err
+    done = run(*asked[:-1], str(tmp_path / "absent.toml"))
+    assert done.code == 2
+    assert "cannot read" in done.err

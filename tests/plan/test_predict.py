@@ -1,0 +1,78 @@
+"""A lap in its parts, and what bounds a full ring."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from atoll.plan.fleet import Demand, Fleet, Gateway, LayerTime, LinkEntry, Machine, ModelCosts
+from atoll.plan.predict import Placed, Predictor
+
+MODEL = ModelCosts((100,) * 10, (0,) * 10, tuple(range(11)), 1000)
+FLEET = Fleet(
+    Gateway((LayerTime(1, 0.002), LayerTime(100, 0.2))),
+    (
+        Machine("a", 1, (LayerTime(1, 0.001), LayerTime(100, 0.1)), 0.0005),
+        Machine("b", 1, (LayerTime(1, 0.003), LayerTime(100, 0.3))),
+    ),
+    (
+        LinkEntry("gateway", "a", 0.010, 1e6),
+        LinkEntry("a", "b", 0.020, 1e6),
+        LinkEntry("b", "gateway", 0.005, 1e6),
+    ),
+)
+PLACED = [Placed(0, 0, 6), Placed(1, 6, 10)]
+
+
+def predictor(fleet: Fleet = FLEET, **demand: int) -> Predictor:
+    return Predictor(fleet, MODEL, Demand(**demand))
+
+
+def test_a_lap_is_the_sum_of_its_parts() -> None:
+    found = predictor().predict(PLACED)
+    assert [stage.step_s for stage in found.stages] == [
+        pytest.approx(0.0065),
+        pytest.approx(0.012),
+    ]
+    assert [stage.link_s for stage in found.stages] == [pytest.approx(0.011), pytest.approx(0.021)]
+    assert found.back_s == pytest.approx(0.006)
+    assert found.token_s == pytest.approx(0.002 + 0.0185 + 0.038)
+    assert found.tokens_per_s == pytest.approx(1 / found.token_s)
+    assert found.limit == "distance"
+
+
+def test_a_full_ring_is_bounded_by_its_slowest_stage() -> None:
+    # 30 streams in 3 flights of 10 rows: stage b takes 4 layers x 0.03 s.
+    found = predictor(streams=30).predict(PLACED)
+    assert found.limit == "b"
+    assert found.tokens_per_s == pytest.approx(30 / (3 * 0.12))
+
+
+def test_a_full_ring_is_bounded_by_a_slow_link() -> None:
+    slow = msgspec.structs.replace(
+        FLEET, links=(*FLEET.links[:2], LinkEntry("b", "gateway", 0.0, 1e4))
+    )
+    found = predictor(slow, streams=30).predict(PLACED)
+    assert found.limit == "the link b to gateway"
+    assert found.tokens_per_s == pytest.approx(30 / (3 * 10 * 1000 / 1e4))
+
+
+def test_layers_with_more_weights_take_longer() -> None:
+    uneven = ModelCosts((100,) * 5 + (300,) * 5, (0,) * 10, tuple(range(11)), 1000)
+    found = Predictor(FLEET, uneven, Demand())
+    assert found.stage_s(Placed(1, 0, 5), 1) == pytest.approx(5 * 0.0015)
+    assert found.stage_s(Placed(1, 5, 10), 1) == pytest.approx(5 * 0.0045)
+
+
+def test_chunks_of_a_prompt_follow_each_other() -> None:
+    one = predictor(prompt=100, chunk_rows=100).predict(PLACED)
+    two = predictor(prompt=200, chunk_rows=100).predict(PLACED)
+    # The second chunk is behind the first one by the slowest stage's time.
+    assert two.first_token_s - one.first_token_s == pytest.approx(4 * 0.3)
+
+
+def test_stages_on_one_host_take_turns() -> None:
+    machines = tuple(msgspec.structs.replace(m, host="x") for m in FLEET.machines)
+    together = msgspec.structs.replace(FLEET, machines=machines)
+    assert predictor(together, streams=4).lanes(PLACED) == 1
+    assert predictor(streams=4).lanes(PLACED) == 3
