@@ -96,19 +96,16 @@ async def open_gateway(
     lan = Lan(options, identity.node_id, register, home, tell=tell)
     fleet = Fleet(ring.nodes, register, memory_bytes=needed, room=lan.room, tell=tell)
     book = ShardBook(model.path, model.model, prepared.manifest.shards)
+    caster = Caster(prepared.manifest, prepared.boundaries, ring, book, host=host_id(), tell=tell)
     conductor = Conductor(
         *(model.name, prepared.manifest, fleet),
-        caster=Caster(
-            *(prepared.manifest, prepared.boundaries, ring, book), host=host_id(), tell=tell
-        ),
+        caster=caster,
         identity=identity,
         options=ring,
         ends=ends_options(model, prepared, ring),
         incarnation=next_incarnation(home / INCARNATION_FILE),
         tell=tell,
     )
-
-    lending = Lending(model, store, book)
 
     def status() -> RingStatus:
         return ring_status(conductor, fleet, prepared.manifest, ring.streams)
@@ -117,7 +114,7 @@ async def open_gateway(
     try:
         with _lone_error():
             async with (
-                open_lender(lending.open) as lender,
+                open_lender(Lending(model, store, book).open) as lender,
                 _open_links(identity, options) as transport,
                 transport.listen(
                     options.link_host, options.link_port, _takers(conductor, fleet, lender)
