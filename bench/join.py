@@ -57,7 +57,7 @@ async def _join_once(model: FoundModel, store: Store, folder: Path) -> dict[str,
                 "gateway",
                 [
                     *("serve", named, "--home", str(home), "--store", str(store.home), *common),
-                    *("--nodes", "2", "--streams", "4", "--context", "1024"),
+                    *("--nodes", "2", "--streams", "4", "--context", "1024", "--plan", "equal"),
                     *("--port", "0", "--link-port", "0", "--json", "--stop-at-eof"),
                 ],
                 folder,

@@ -119,7 +119,7 @@ async def open_port(folder: Path, places: int = 2, **options: Any) -> AsyncItera
         files = fleet.open(JoinFiles(folder, register, make_ticket))
         port = Port(fleet, register, address, folder, files, stack, said)
         port.gateway = identity.node_id
-        fleet.on_lost = port.lost.append
+        fleet.on_lost = lambda _node, error: port.lost.append(error)
         fleet.on_rearranged = port.note_rearranged
         fleet.on_session_failed = port.failed.append
         try:
@@ -222,7 +222,9 @@ async def test_a_spare_that_goes_disturbs_nobody(tmp_path: Path) -> None:
         await spare.heard.next_message(Welcome)
         spare.link.close()
         await wait_until(lambda: not port.fleet.spares)
-        assert (port.lost, port.fleet.missing) == ([], 0)
+        # Whether it had a part is for the conductor to know.
+        assert [error.problem for error in port.lost] == ["the node spare is gone"]
+        assert port.fleet.missing == 0
         assert not port.files[0].exists()
 
 
@@ -389,7 +391,7 @@ async def test_only_words_about_the_current_epoch_count(tmp_path: Path) -> None:
     now, old = Epoch(1, 2), Epoch(1, 1)
     async with open_port(tmp_path / "join", places=1) as port:
         peer = await port.join(0)
-        port.fleet.announce(PlanNotice(b"", b""), now)
+        port.fleet.announce(PlanNotice(b"", b""), now, port.fleet.members)
         await peer.heard.next_message(PlanNotice)
         for message in (Ready(old, 1, 1, 1.0), a_report(old), StageFailed(old, "late")):
             peer.link.send(message)
@@ -399,14 +401,14 @@ async def test_only_words_about_the_current_epoch_count(tmp_path: Path) -> None:
         assert (member.ready, member.report, port.lost) == (None, None, [])
         peer.link.send(Ready(now, 1, 1, 1.0))
         async with asyncio.timeout(5):
-            await port.fleet.wait_ready(now)
+            await port.fleet.wait_ready(now, port.fleet.members)
         peer.link.send(a_report(now))
         peer.link.send(StageFailed(now, "the engine died"))
         await wait_until(lambda: port.lost)
         assert member.report is not None
         assert port.lost[0].problem == "the stage on hand failed: the engine died"
         # The next plan begins with nothing.
-        port.fleet.announce(PlanNotice(b"", b""), Epoch(1, 3))
+        port.fleet.announce(PlanNotice(b"", b""), Epoch(1, 3), port.fleet.members)
         again = port.fleet.members[0]
         assert again.ready is None
         assert again.report is None
@@ -418,7 +420,7 @@ async def test_a_shard_on_its_way_is_known(tmp_path: Path) -> None:
         peer = await port.join(0)
         moved: list[int] = []
         port.fleet.on_fetched = lambda: moved.append(1)
-        port.fleet.announce(PlanNotice(b"", b""), now)
+        port.fleet.announce(PlanNotice(b"", b""), now, port.fleet.members)
         [member] = port.fleet.members
         for here in (5, 5, 9):
             peer.link.send(Fetching(now, here, 10))
@@ -428,7 +430,7 @@ async def test_a_shard_on_its_way_is_known(tmp_path: Path) -> None:
         peer.link.send(Fetching(Epoch(1, 1), 10, 10))
         peer.link.send(Ready(now, 1, 1, 1.0))
         async with asyncio.timeout(5):
-            await port.fleet.wait_ready(now)
+            await port.fleet.wait_ready(now, port.fleet.members)
         assert member.fetching is None
         assert len(moved) == 2
 

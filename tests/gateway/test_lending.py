@@ -11,6 +11,7 @@ from atoll.domain.bulk import ShardRange
 from atoll.domain.errors import BadRequest
 from atoll.domain.ids import ModelId, NodeId
 from atoll.gateway.lending import Lending
+from atoll.gateway.shard_book import ShardBook
 from atoll.model.manifest import make_manifest
 from atoll.store.layout import Store
 
@@ -21,7 +22,7 @@ def test_stages_of_the_ring_and_nothing_else(random_model: MakeModel, tmp_path: 
     store = Store(tmp_path)
     model = store.resolve(str(random_model()))
     manifest = make_manifest(model.path, model.model, [(1, 3), (3, 5)])
-    lending = Lending(model, store, manifest)
+    lending = Lending(model, store, ShardBook(model.path, model.model, manifest.shards))
     for entry in manifest.shards:
         with lending.open(SOMEBODY, ShardRange(model.model, entry.first, entry.last)) as source:
             assert source.size_bytes == entry.size_bytes

@@ -12,6 +12,7 @@ from tests.support.hand_node import a_join
 from atoll.domain.address import Address, HostPort
 from atoll.domain.control import Lend
 from atoll.domain.ids import Epoch, ModelId, NodeId, ShardId
+from atoll.gateway.casting import Cast
 from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
 from atoll.gateway.ring_plan import coordinator_config, lends_of, make_plan, own_address
@@ -68,11 +69,15 @@ def member(
     return Member(place, f"n{place}", "owner", join, link)
 
 
+def cast_of(*members: Member) -> Cast:
+    return Cast(members, MANIFEST.shards)
+
+
 def test_each_place_gets_its_layers_and_address() -> None:
     members = [member(0), member(1, host="reef.example")]
     gateway = NodeId("9" * 64)
     ours = Address(tls=HostPort("10.0.0.1", 8643))
-    plan = make_plan(Epoch(1, 2), MANIFEST, members, OPTIONS, gateway=(gateway, ours))
+    plan = make_plan(Epoch(1, 2), MANIFEST, cast_of(*members), OPTIONS, gateway=(gateway, ours))
     assert [(s.first, s.last, s.shard[0]) for s in plan.stages] == [(1, 3, "b"), (3, 5, "c")]
     places = [HostPort("10.0.0.7", 4000), HostPort("reef.example", 4001)]
     assert [s.address for s in plan.stages] == [Address(tls=place) for place in places]
@@ -86,7 +91,7 @@ def test_who_had_a_shard_before_lends_it() -> None:
     resting.holds.add((1, 3))
     members[1].holds |= {(1, 3), (3, 5)}
     plan = make_plan(
-        *(Epoch(1, 2), MANIFEST, members, OPTIONS),
+        *(Epoch(1, 2), MANIFEST, cast_of(*members), OPTIONS),
         lenders=[*members, resting, other],
         gateway=(NodeId("9" * 64), Address()),
     )
@@ -111,7 +116,11 @@ def test_the_last_stage_dials_as_it_did_before() -> None:
 def test_more_or_fewer_members_than_shards_are_no_plan() -> None:
     with pytest.raises(ValueError, match="zip"):
         make_plan(
-            Epoch(1, 1), MANIFEST, [member(0)], OPTIONS, gateway=(NodeId("9" * 64), Address())
+            Epoch(1, 1),
+            MANIFEST,
+            cast_of(member(0)),
+            OPTIONS,
+            gateway=(NodeId("9" * 64), Address()),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from cyclopts import Parameter
@@ -52,6 +52,14 @@ class ServeFlags(HomeFlags, StoreFlags):
 
     ends: PositiveInt = 1
     """Layers at each end of the model that stay on this machine."""
+
+    plan: Literal["auto", "equal"] = "auto"
+    """Who computes which layers: `auto` plans by what was measured, and leaves out nodes that
+    would slow the ring; `equal` gives all the same share."""
+
+    plan_streams: PositiveInt = 1
+    """Streams at once that the plan is made for: with one it has the least time per token, with
+    several the most tokens per second."""
 
     exact: bool = False
     """Compute every answer so that its bits depend on nothing else; slower."""
@@ -141,6 +149,8 @@ class ServeFlags(HomeFlags, StoreFlags):
                 streams=self.streams,
                 context=self.context,
                 exact=self.exact,
+                plan=self.plan,
+                plan_streams=self.plan_streams,
                 threads=stage_threads(self.threads),
                 threads_large=stage_threads(self.threads_large),
                 spin=SHARED_SPIN if self.share_cores else None,

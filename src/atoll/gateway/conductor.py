@@ -13,22 +13,23 @@ import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 
-import msgspec
-
-from atoll.domain.control import Plan, PlanNotice, SessionFailed, StagePlan, plan_signed_part
+from atoll.domain.control import Plan, SessionFailed
 from atoll.domain.errors import AtollError, EngineFault, LinkFault, RingDown
 from atoll.domain.generation import GenerateRequest, Sampled
 from atoll.domain.ids import NO_SESSION, Epoch, NodeId, SessionId
 from atoll.engine.ends_messages import EndsOptions, ItemsDone
 from atoll.gateway.backend import Health, ModelCard
+from atoll.gateway.casting import Cast, Caster, Times
 from atoll.gateway.ends_keeper import EndsKeeper
 from atoll.gateway.fleet import Fleet
+from atoll.gateway.formation import Formation
 from atoll.gateway.mailbox import Mailbox
+from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
 from atoll.gateway.ring_driver import RingDriver
-from atoll.gateway.ring_plan import coordinator_config, lends_of, make_plan, own_address
+from atoll.gateway.ring_plan import coordinator_config, make_plan, own_address
 from atoll.gateway.stalls import Stalls
 from atoll.model.manifest import Manifest
 from atoll.net.identity import Identity
@@ -39,7 +40,6 @@ log = logging.getLogger(__name__)
 
 FORM_S = 120.0
 """Most time for cutting, loading and linking a ring, from when a shard last made progress."""
-REDIAL_S = 0.1
 AGAIN_S = 2.0
 """Pause before a broken ring is formed again; doubled with each attempt that fails."""
 ATTEMPTS_MAX = 5
@@ -63,7 +63,8 @@ class Conductor:
 
     Args:
         model_name: What clients call the model.
-        manifest: The model in numbers, with the shard of every stage's range.
+        manifest: The model in numbers.
+        caster: Decides who computes what.
         ends: Where the ends' files lie.
         fleet: The nodes.
         incarnation: This start of the gateway.
@@ -76,6 +77,7 @@ class Conductor:
         manifest: Manifest,
         fleet: Fleet,
         *,
+        caster: Caster,
         identity: Identity,
         options: RingOptions,
         ends: EndsOptions,
@@ -84,6 +86,8 @@ class Conductor:
     ) -> None:
         self._name = model_name
         self._manifest = manifest
+        self._caster = caster
+        self._cast: Cast | None = None
         self._fleet = fleet
         self._identity = identity
         self._options = options
@@ -98,14 +102,15 @@ class Conductor:
         self._reason = f"waiting for {options.nodes} nodes to join"
         self._trouble: asyncio.Future[AtollError] | None = None
         self._forming: asyncio.Timeout | None = None
-        self._dial_fault: LinkFault | None = None
-        self._last_linked = asyncio.Event()
+        self._formation: Formation | None = None
         self._rearranging = asyncio.Event()
         self.became_ready = asyncio.Event()
         self._link_port = 0
         self._transport: Transport | None = None
+        self.times: Callable[[], Times | None] = lambda: None
+        """What was measured of the ends and the nodes, as far as anything was."""
         fleet.on_rearranged = self._rearranging.set
-        fleet.on_lost = self._fail
+        fleet.on_lost = self._lost
         fleet.on_session_failed = self._session_failed
         fleet.on_fetched = self._fetched
 
@@ -121,6 +126,11 @@ class Conductor:
         loaded = self._ends.loaded
         n_vocab = loaded.n_vocab if loaded else self._manifest.n_vocab
         return ModelCard(self._name, self._created, self._options.context, n_vocab)
+
+    @property
+    def cast(self) -> Cast | None:
+        """Who computes what by the plan in force."""
+        return self._cast
 
     @property
     def plan(self) -> Plan | None:
@@ -209,9 +219,8 @@ class Conductor:
                 return trouble.result(), 0.0
             return await self._serve(forming.result(), trouble)
         except TimeoutError:
-            return RingDown(
-                f"the ring could not be formed within {FORM_S:g} s{self._obstacle()}"
-            ), 0.0
+            obstacle = self._formation.obstacle if self._formation is not None else ""
+            return RingDown(f"the ring could not be formed within {FORM_S:g} s{obstacle}"), 0.0
         except ExceptionGroup as group:
             fault = next((e for e in group.exceptions if isinstance(e, AtollError)), None)
             if fault is None:
@@ -219,7 +228,7 @@ class Conductor:
             return fault, 0.0
         finally:
             self._serving = False
-            self._trouble = self._forming = None
+            self._trouble = self._forming = self._formation = None
             if self._driver is not None:
                 reason = trouble.result().problem if trouble.done() else "the gateway is closing"
                 self._driver.down(reason)
@@ -264,7 +273,7 @@ class Conductor:
         stalls = Stalls(stall_s)
         while True:
             await asyncio.sleep(min(WATCH_S, stall_s / 4))
-            work = tuple(m.report.rows for m in self._fleet.members if m.report is not None)
+            work = tuple(m.report.rows for m in self._players if m.report is not None)
             if stalls.are_there(driver.marks, work, now_s=time.monotonic()):
                 if driver.at_ends:
                     self._ends.replace()
@@ -273,15 +282,21 @@ class Conductor:
 
     async def _form(self) -> RingDriver:
         ends = await self._ends.ready()
-        members = self._fleet.members
-        if self._fleet.missing:
-            raise RingDown("a node left before the ring was formed")
+        fleet = self._fleet
+        left = RingDown("a node left before the ring was formed")
+        if fleet.missing:
+            raise left
+        cast = await self._caster.cast(fleet.members, fleet.everybody, self.times())
+        members = cast.members
+        if not all(fleet.has(member.link.peer) for member in members):
+            raise left
         assert self._transport is not None
+        self._cast = cast
         self._counter += 1
         plan = make_plan(
             Epoch(self._incarnation, self._counter),
             self._manifest,
-            members,
+            cast,
             self._options,
             lenders=self._fleet.everybody,
             gateway=(
@@ -298,39 +313,14 @@ class Conductor:
             fail=self._link_broke,
         )
         self._driver = driver
-        encoded = msgspec.msgpack.encode(plan)
-        signature = self._identity.sign(plan_signed_part(encoded))
-        for lender, lend in lends_of(plan):
-            self._fleet.send(lender, lend)
-        self._fleet.announce(PlanNotice(encoded, signature), plan.epoch)
-        driver.take_first(await self._dial_first(plan.stages[0]))
-        await self._fleet.wait_ready(plan.epoch)
-        for member, stage in zip(members, plan.stages, strict=True):
-            member.holds.add((stage.first, stage.last))
-        while not driver.linked:
-            self._last_linked.clear()
-            await self._last_linked.wait()
+        self._formation = Formation(plan, members, driver, self._fleet, self._transport)
+        await self._formation.run(self._identity)
         return driver
 
-    def _obstacle(self) -> str:
-        """What a ring that does not form seems to wait for."""
-        if self._dial_fault is not None:
-            return f": {self._dial_fault}"
-        late = [m.name for m in self._fleet.members if m.ready is None]
-        return f": {', '.join(late)} did not get ready" if late else ""
-
-    async def _dial_first(self, stage: StagePlan) -> DataLink:
-        """Dial the first stage until it knows the plan too; `FORM_S` bounds it."""
-        assert self._transport is not None
-        while True:
-            try:
-                link = await self._transport.dial_data(stage.address, expected=stage.node)
-                self._dial_fault = None
-                return link
-            except LinkFault as fault:
-                self._dial_fault = fault
-                log.info("conductor.dial_again node=%s problem=%s", stage.name, fault)
-                await asyncio.sleep(REDIAL_S)
+    @property
+    def _players(self) -> Sequence[Member]:
+        """Who has a part in the plan in force."""
+        return self._cast.members if self._cast is not None else ()
 
     def _shape(self) -> str:
         assert self._plan is not None
@@ -351,11 +341,10 @@ class Conductor:
 
     def on_data(self, link: DataLink) -> None:
         """The last stage has dialled."""
-        if self._driver is None:
+        if self._driver is None or self._formation is None:
             link.close(LinkFault("the plan has changed"))
             return
-        self._driver.take_last(link)
-        self._last_linked.set()
+        self._formation.take_last(link)
 
     def _fetched(self) -> None:
         """A shard made progress: a ring that forms may take longer."""
@@ -365,6 +354,11 @@ class Conductor:
     def _ends_done(self, message: ItemsDone, payload: bytes) -> None:
         if self._driver is not None:
             self._driver.ends_done(message, payload)
+
+    def _lost(self, node: NodeId, error: AtollError) -> None:
+        """A node failed or left; that matters if it has a part."""
+        if any(member.link.peer == node for member in self._players):
+            self._fail(error)
 
     def _fail(self, error: AtollError) -> None:
         if self._trouble is not None and not self._trouble.done():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -83,7 +83,7 @@ class Fleet:
         self._changes = 0
         self._changed = asyncio.Event()
         self._full = asyncio.Event()
-        self.on_lost: Callable[[AtollError], None] = lambda _error: None
+        self.on_lost: Callable[[NodeId, AtollError], None] = lambda _node, _error: None
         self.on_session_failed: Callable[[SessionFailed], None] = lambda _message: None
         self.on_rearranged: Callable[[], None] = lambda: None
         self.on_fetched: Callable[[], None] = lambda: None
@@ -181,9 +181,9 @@ class Fleet:
         """Wait until every place is taken."""
         await self._full.wait()
 
-    async def wait_ready(self, epoch: Epoch) -> None:
-        """Wait until everybody with a place has said that its stage of `epoch` is ready."""
-        while not all(m.ready and m.ready.epoch == epoch for m in self.members):
+    async def wait_ready(self, epoch: Epoch, members: Sequence[Member]) -> None:
+        """Wait until each of them has said that its stage of `epoch` is ready."""
+        while not all(m.ready and m.ready.epoch == epoch for m in members):
             self._changed.clear()
             await self._changed.wait()
 
@@ -193,12 +193,12 @@ class Fleet:
             self._changed.clear()
             await self._changed.wait()
 
-    def announce(self, notice: PlanNotice, epoch: Epoch) -> None:
-        """Send the plan of `epoch` to all with a place; reports of older ones count no more."""
+    def announce(self, notice: PlanNotice, epoch: Epoch, members: Sequence[Member]) -> None:
+        """Send the plan of `epoch` to whom it gives a part; reports of older ones count no more."""
         self._epoch = epoch
         for member in self._members.values():
             member.ready = member.report = member.fetching = None
-        for member in self.members:
+        for member in members:
             member.link.send(notice)
 
     def send(self, node: NodeId, message: ControlMessage) -> None:
@@ -261,7 +261,8 @@ class Fleet:
             case StageFailed(_, problem):
                 problem = peer_text(problem, TEXT_CHARS_MAX)
                 self._tell(f"{member.name}: {problem}")
-                self.on_lost(RingDown(f"the stage on {member.name} failed: {problem}"))
+                fault = RingDown(f"the stage on {member.name} failed: {problem}")
+                self.on_lost(link.peer, fault)
             case Leave(reason):
                 link.close(LinkFault(f"the node leaves: {peer_text(reason, TEXT_CHARS_MAX)}"))
             case _:
@@ -343,15 +344,16 @@ class Fleet:
         place = member.place
         del self._members[link.peer]
         said = f"{member.name} is gone ({reason.problem if reason else 'left'})"
+        if place is not None and not self._closed:
+            self._full.clear()
+        if not self._closed:
+            # Streams end first: writing the file may fail.
+            self.on_lost(link.peer, RingDown(f"the node {member.name} is gone"))
+        self._tell(said)
         if place is None or self._closed:
             self._note_change()
-            self._tell(said)
-            return
-        self._full.clear()
-        # Streams end first: writing the file may fail.
-        self.on_lost(RingDown(f"the node {member.name} is gone"))
-        self._tell(said)
-        self._fill(place)
+        else:
+            self._fill(place)
 
     def _fill(self, place: int) -> None:
         """Let a spare step in; where there is none, write a join file for somebody new."""

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from atoll.domain.bulk import ShardRange
 from atoll.domain.errors import BadRequest
 from atoll.domain.ids import NodeId
-from atoll.model.manifest import Manifest
+from atoll.gateway.shard_book import ShardBook
 from atoll.model.source import ByteSource
 from atoll.store.layout import FoundModel, Store
 from atoll.transfer.holdings import Holdings
@@ -19,14 +19,12 @@ class Lending:
     Args:
         model: The whole model.
         store: Where shards lie.
-        manifest: Which shards the ring is made of.
+        book: Which shards rings are made of.
     """
 
-    def __init__(self, model: FoundModel, store: Store, manifest: Manifest) -> None:
+    def __init__(self, model: FoundModel, store: Store, book: ShardBook) -> None:
         self._holdings = Holdings(store, lambda wanted: model if wanted == model.model else None)
-        self._ranges = {
-            ShardRange(manifest.model, entry.first, entry.last) for entry in manifest.shards
-        }
+        self._book = book
 
     def open(self, _peer: NodeId, shard: ShardRange) -> AbstractContextManager[ByteSource]:
         """The shard, for whichever member asks.
@@ -34,6 +32,6 @@ class Lending:
         Raises:
             BadRequest: It is none of the ring's.
         """
-        if shard not in self._ranges:
+        if shard not in self._book:
             raise BadRequest(f"layers {shard.first} to {shard.last} are no stage of this ring")
         return self._holdings.opened(shard)

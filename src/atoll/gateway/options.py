@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from atoll.domain.address import HostPort
 from atoll.gateway.server import HOST_DEFAULT, Tls
@@ -31,6 +32,9 @@ class RingOptions:
         threads_large: The same for several rows: prompts, and several streams.
         spin: Iterations that idle worker threads spin where stages share cores,
             which also take turns in short slices; None: the cores are its own.
+        plan: `auto`: who computes what is planned by what was measured, and nodes that
+            would slow the ring are left out; `equal`: equal shares for all places.
+        plan_streams: Streams at once that the plan is made for.
         gpu: What computes the ends: `auto`, `none` or a GPU's number
             (`engine.devices.choose`).
     """
@@ -48,6 +52,8 @@ class RingOptions:
     threads_large: int = 1
     spin: int | None = None
     gpu: str = "auto"
+    plan: Literal["auto", "equal"] = "equal"
+    plan_streams: int = 1
 
 
 @dataclass(frozen=True, slots=True)

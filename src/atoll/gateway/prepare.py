@@ -24,6 +24,7 @@ class Prepared:
     """A model made ready: its numbers, and the ends' files, in use until `holds` are released."""
 
     manifest: Manifest
+    boundaries: tuple[int, ...]
     head: ShardFile
     tail: ShardFile
     holds: tuple[Hold, ...]
@@ -35,8 +36,12 @@ class Prepared:
 
 
 def memory_needed(manifest: Manifest, ring: RingOptions) -> int:
-    """Bytes that a node must have free for the largest stage."""
+    """Bytes that a node must have free: for the largest stage, or a layer where it is planned."""
     cells = ring.streams * ring.context
+    if ring.plan == "auto":
+        inner = range(ring.ends, manifest.n_layers - ring.ends)
+        needed = max(manifest.layer_bytes[i] + manifest.layer_kv_bytes[i] * cells for i in inner)
+        return int(MEMORY_SPARE * needed)
     largest = max(
         entry.size_bytes + kv_bytes(manifest, entry.first, entry.last, cells)
         for entry in manifest.shards
@@ -64,12 +69,13 @@ def prepare(model: FoundModel, store: Store, ring: RingOptions) -> Prepared:
     described = describe(gguf, model.model)
     check_context(ring, described)
     n_layers = described.n_layers
-    ranges = equal_cut(n_layers, ring.ends, ring.nodes, boundaries(gguf))
-    manifest = make_manifest(model.path, model.model, ranges)
+    cuts = boundaries(gguf)
+    ranges = equal_cut(n_layers, ring.ends, ring.nodes, cuts)
+    manifest = make_manifest(model.path, model.model, ranges if ring.plan == "equal" else ())
     ends = ((0, ring.ends), (n_layers - ring.ends, n_layers))
     holds = tuple(hold(shard_path(store, model.model, *layers)) for layers in ends)
     head, tail = (ensure_shard(store, model, *layers) for layers in ends)
-    return Prepared(manifest, head, tail, holds)
+    return Prepared(manifest, cuts, head, tail, holds)
 
 
 def ends_options(model: FoundModel, prepared: Prepared, ring: RingOptions) -> EndsOptions:

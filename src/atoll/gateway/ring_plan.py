@@ -1,7 +1,6 @@
 """From a full fleet to a plan, and to the limits of the coordinator that runs it.
 
-Every node gets the layers that the manifest lists for its place: equal shares,
-as nothing was measured.
+Who gets which layers was decided before (`casting`).
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
 from atoll.domain.control import Lend, Plan, Source, StagePlan
 from atoll.domain.ids import Epoch, NodeId
+from atoll.gateway.casting import Cast
 from atoll.gateway.member import Member, address_of
 from atoll.gateway.options import RingOptions
 from atoll.model.manifest import Manifest
@@ -25,7 +25,7 @@ SOURCES_MAX = 4
 def make_plan(
     epoch: Epoch,
     manifest: Manifest,
-    members: Sequence[Member],
+    cast: Cast,
     options: RingOptions,
     *,
     lenders: Sequence[Member] = (),
@@ -35,8 +35,8 @@ def make_plan(
 
     Args:
         epoch: Its number.
-        manifest: The model, with a shard for each member.
-        members: Who computes, in ring order.
+        manifest: The model.
+        cast: Who computes what.
         options: The ring's shape.
         lenders: Who may have shards already.
         gateway: Our key, and where the last stage dials us.
@@ -52,7 +52,7 @@ def make_plan(
             address=address_of(member),
             sources=_sources(member, (entry.first, entry.last), lenders),
         )
-        for member, entry in zip(members, manifest.shards, strict=True)
+        for member, entry in zip(cast.members, cast.entries, strict=True)
     )
     return Plan(
         epoch=epoch,

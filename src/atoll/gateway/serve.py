@@ -16,6 +16,7 @@ from atoll.domain.ids import NodeId
 from atoll.engine.place import check_engine
 from atoll.engine.text_client import TextProcess
 from atoll.gateway.api import create_app
+from atoll.gateway.casting import Caster
 from atoll.gateway.conductor import Conductor
 from atoll.gateway.fleet import Fleet
 from atoll.gateway.join_files import JoinFiles, MakeTicket
@@ -26,12 +27,14 @@ from atoll.gateway.options import ServeOptions
 from atoll.gateway.prepare import ends_options, memory_needed, prepare
 from atoll.gateway.register import REGISTER_FILE, Invitation, Register
 from atoll.gateway.server import check_bind, open_server, open_socket
+from atoll.gateway.shard_book import ShardBook
 from atoll.gateway.status import RingStatus, ring_status
 from atoll.net.address import is_loopback, own_addresses
 from atoll.net.identity import Identity, next_incarnation
 from atoll.net.listener import Takers
 from atoll.net.ticket import Ticket
 from atoll.net.transport import Transport, open_transport
+from atoll.node.options import host_id
 from atoll.store.layout import FoundModel, Store
 from atoll.transfer.lender import Lender, open_lender
 
@@ -92,16 +95,17 @@ async def open_gateway(
     needed = memory_needed(prepared.manifest, ring)
     lan = Lan(options, identity.node_id, register, home, tell=tell)
     fleet = Fleet(ring.nodes, register, memory_bytes=needed, room=lan.room, tell=tell)
+    book = ShardBook(model.path, model.model, prepared.manifest.shards)
+    caster = Caster(prepared.manifest, prepared.boundaries, ring, book, host=host_id(), tell=tell)
     conductor = Conductor(
         *(model.name, prepared.manifest, fleet),
+        caster=caster,
         identity=identity,
         options=ring,
         ends=ends_options(model, prepared, ring),
         incarnation=next_incarnation(home / INCARNATION_FILE),
         tell=tell,
     )
-
-    lending = Lending(model, store, prepared.manifest)
 
     def status() -> RingStatus:
         return ring_status(conductor, fleet, prepared.manifest, ring.streams)
@@ -110,7 +114,7 @@ async def open_gateway(
     try:
         with _lone_error():
             async with (
-                open_lender(lending.open) as lender,
+                open_lender(Lending(model, store, book).open) as lender,
                 _open_links(identity, options) as transport,
                 transport.listen(
                     options.link_host, options.link_port, _takers(conductor, fleet, lender)

@@ -105,7 +105,7 @@ def ring_status(conductor: Conductor, fleet: Fleet, manifest: Manifest, streams:
     stages: tuple[StageStatus, ...] = ()
     ends: tuple[tuple[int, int], ...] = ()
     if plan is not None:
-        by_node = {member.link.peer: member for member in fleet.members}
+        by_node = {member.link.peer: member for member in fleet.everybody}
         stages = tuple(
             _stage(member, plan_stage.first, plan_stage.last)
             for plan_stage in plan.stages

@@ -19,7 +19,7 @@ class NothingFits(AtollError):
 
 def layer_need(model: ModelCosts, demand: Demand) -> list[int]:
     """Bytes that each layer takes: weights, and the cache of all streams' contexts."""
-    cells = demand.streams * demand.context
+    cells = demand.cells
     return [
         weights + cell * cells
         for weights, cell in zip(model.layer_bytes, model.kv_cell_bytes, strict=True)
@@ -49,17 +49,17 @@ def check_memory(fleet: Fleet, model: ModelCosts, demand: Demand) -> None:
     lacking = (model.n_layers - room) * max(need)
     # What a node lacks of a whole layer is of no use, so at least that much must be added.
     missing = lacking / (1 - MEMORY_SPARE) / GIB
-    weights, cells = sum(model.layer_bytes), demand.streams * demand.context
-    cache = sum(need) - weights
+    weights, cells = sum(model.layer_bytes), demand.cells
+    cache, streams = sum(need) - weights, max(demand.streams, demand.slots)
     hint = "add a node with so much memory free, or end other programs on those there are"
     if cache > weights / 4 and cells:
         spare = sum(usable_bytes(machine) for machine in fleet.machines) - weights
-        fits = int(spare / (cache / cells) / demand.streams) // 256 * 256
+        fits = int(spare / (cache / cells) / streams) // 256 * 256
         if fits >= 256:
             hint += f"; or serve with --context {fits}, which would fit, or with fewer streams"
     raise NothingFits(
         f"{missing:.1f} GiB of memory are missing: {model.n_layers} layers and the caches of"
-        f" {demand.streams} x {demand.context} tokens need {sum(need) / GIB:.1f} GiB beside a"
+        f" {streams} x {demand.context} tokens need {sum(need) / GIB:.1f} GiB beside a"
         f" spare of {MEMORY_SPARE:.0%}, and {room} of the layers have room",
         hint=hint,
     )

@@ -109,6 +109,7 @@ class ModelCosts(msgspec.Struct, frozen=True):
 class Demand(msgspec.Struct, frozen=True):
     """What the ring is to serve: `streams` at a time of up to `context` positions each.
 
+    There is room for `slots` of them, or for as many as `streams` if that is more.
     `chunk_rows` is the size of a prompt's chunks, `prompt` its length where a time
     to the first token is predicted.
     """
@@ -117,6 +118,12 @@ class Demand(msgspec.Struct, frozen=True):
     context: int = 2048
     chunk_rows: int = 512
     prompt: int = 512
+    slots: int = 0
+
+    @property
+    def cells(self) -> int:
+        """Positions that every layer's cache has to hold."""
+        return max(self.streams, self.slots) * self.context
 
 
 def interpolated(times: Sequence[LayerTime], rows: int) -> float:

@@ -1,0 +1,76 @@
+"""Rings that follow a plan: unequal cuts, nodes left out, and what becomes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.support.children import new_children
+from tests.support.rings import open_ring, wait_until
+
+from atoll.engine.whole import WholeModel
+from atoll.gateway.casting import Times
+from atoll.gateway.options import RingOptions
+from atoll.plan.fleet import LayerTime, Machine
+from atoll.store.layout import FoundModel, Store
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.network,
+    pytest.mark.usefixtures("own_children"),
+]
+OPTIONS = RingOptions(
+    nodes=3,
+    streams=4,
+    context=256,
+    rows_max=64,
+    chunk_rows=64,
+    spin=1000,
+    plan="auto",
+    plan_streams=12,
+)
+
+
+def measured(**layer_ms: float) -> Times:
+    def machine(name: str, ms: float) -> Machine:
+        times = tuple(LayerTime(rows, ms / 1e3 * rows) for rows in (1, 64))
+        return Machine(name.replace("_", "-"), 1 << 30, times, host=name)
+
+    machines = [machine(name, ms) for name, ms in layer_ms.items()]
+    return Times((LayerTime(1, 0.0001),), {m.name: m for m in machines})
+
+
+async def test_unequal_nodes_get_unequal_parts(small: FoundModel, tmp_path: Path) -> None:
+    prompt = tuple(range(3, 60))
+    whole = WholeModel(small.path, n_slots=1, context=256, threads=1)
+    wanted = whole.greedy([prompt], 12, exact=True, stop_at_end=False).tokens[0]
+    whole.close()
+    store = Store(tmp_path / "store")
+    async with open_ring(small, store, tmp_path, OPTIONS, join=False) as ring:
+        conductor = ring.gateway.conductor
+        conductor.times = lambda: measured(node_1=2.0, node_2=1.0, node_3=900.0)
+        for path in ring.gateway.join_files:
+            await ring.add_node(path)
+        await ring.wait_ready()
+        stages = {s.name: s.last - s.first for s in ring.status.stages}
+        assert set(stages) == {"node-1", "node-2"}
+        assert stages["node-2"] > stages["node-1"]
+        assert conductor.cast is not None
+        assert conductor.cast.report is not None
+        assert conductor.cast.report.left_out == ("node-3",)
+        assert await ring.tokens(prompt, 12) == wanted
+        # Who was left out may go, and nobody notices.
+        ring.nodes[2].process.kill()
+        await ring.nodes[2].wait_ended()
+        await wait_until(lambda: "node-3 is gone" in "\n".join(ring.said))
+        assert conductor.health().ready
+        assert await ring.tokens(prompt, 12) == wanted
+        # A node that has a part is replaced by a plan over those there are.
+        await ring.add_node(None, home=tmp_path / "node-3")
+        await wait_until(lambda: ring.status.nodes_missing == 0)
+        ring.nodes[1].process.kill()
+        await ring.nodes[1].wait_ended()
+        await ring.add_node(None, home=tmp_path / "node-2")
+        await ring.wait_ready()
+        assert await ring.tokens(prompt, 12) == wanted
+    assert new_children() == []

@@ -1,0 +1,132 @@
+"""Who computes what: by measurements where all are there, else equal shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.conftest import MakeModel
+from tests.gateway.test_ring_plan import member
+
+from atoll.domain.errors import AtollError
+from atoll.gateway.casting import Caster, Times
+from atoll.gateway.member import Member
+from atoll.gateway.options import RingOptions
+from atoll.gateway.shard_book import ShardBook
+from atoll.model.architectures import boundaries
+from atoll.model.gguf import open_gguf
+from atoll.model.manifest import describe
+from atoll.plan.fleet import LayerTime, LinkEntry, Machine
+from atoll.store.layout import Store
+
+GIB = 1024**3
+
+
+def players(*names: str, memory: int = GIB) -> list[Member]:
+    found = []
+    for place, name in enumerate(names):
+        one = member(place)
+        one.name = name
+        one.join = msgspec.structs.replace(one.join, memory_free_bytes=memory)
+        found.append(one)
+    return found
+
+
+def machine(name: str, layer_ms: float, memory: int = GIB) -> Machine:
+    times = tuple(LayerTime(rows, layer_ms / 1e3 * rows) for rows in (1, 64))
+    return Machine(name, memory, times, host=name)
+
+
+def times(*machines: Machine, links: tuple[LinkEntry, ...] = ()) -> Times:
+    return Times((LayerTime(1, 0.001),), {m.name: m for m in machines}, links)
+
+
+@pytest.fixture
+def caster(random_model: MakeModel, tmp_path: Path) -> Any:
+    path: Path = random_model("llama", n_layers=10)
+    model = Store(tmp_path).resolve(str(path))
+    gguf = open_gguf(path)
+
+    def make(said: list[str] | None = None, **options: Any) -> Caster:
+        shape: dict[str, Any] = {"nodes": 2, "streams": 2, "context": 64, "plan": "auto"} | options
+        return Caster(
+            *(describe(gguf, model.model), boundaries(gguf), RingOptions(**shape)),
+            ShardBook(path, model.model),
+            host="here",
+            tell=(said if said is not None else []).append,
+        )
+
+    return make
+
+
+def ranges(cast: Any) -> list[tuple[str, int, int]]:
+    return [(m.name, e.first, e.last) for m, e in zip(cast.members, cast.entries, strict=True)]
+
+
+async def test_without_measurements_shares_are_equal(caster: Any) -> None:
+    two = players("a", "b")
+    cast = await caster().cast(two, two, None)
+    assert ranges(cast) == [("a", 1, 5), ("b", 5, 9)]
+    assert cast.report is None
+
+
+async def test_one_node_that_was_not_measured(caster: Any) -> None:
+    said: list[str] = []
+    two = players("a", "b")
+    cast = await caster(said).cast(two, two, times(machine("a", 1)))
+    assert ranges(cast) == [("a", 1, 5), ("b", 5, 9)]
+    assert said == ["equal shares for now: b not measured"]
+
+
+async def test_a_faster_node_gets_more_and_a_useless_one_nothing(caster: Any) -> None:
+    three = players("slow", "fast", "useless")
+    measured = times(machine("slow", 3), machine("fast", 1), machine("useless", 900))
+    cast = await caster(plan_streams=12).cast(three[:2], three, measured)
+    shares = {name: last - first for name, first, last in ranges(cast)}
+    assert shares == {"fast": 6, "slow": 2}
+    assert cast.report is not None
+    assert cast.report.left_out == ("useless",)
+    assert cast.report.tokens_per_s > 0
+    first, last = cast.entries[0], cast.entries[-1]
+    assert (first.first, last.last) == (1, 9)
+
+
+async def test_for_one_stream_the_fastest_alone(caster: Any) -> None:
+    two = players("slow", "fast")
+    cast = await caster().cast(two, two, times(machine("slow", 3), machine("fast", 1)))
+    assert ranges(cast) == [("fast", 1, 9)]
+
+
+async def test_who_rests_has_no_part(caster: Any) -> None:
+    two = players("slow", "fast")
+    two[1].resting = True
+    cast = await caster().cast(two[:1], two, times(machine("slow", 3), machine("fast", 1)))
+    assert ranges(cast) == [("slow", 1, 9)]
+
+
+async def test_links_count(caster: Any) -> None:
+    two = players("near", "far")
+    measured = times(
+        machine("near", 2),
+        machine("far", 1),
+        links=(LinkEntry("gateway", "near", 0.0), LinkEntry("gateway", "far", 0.3)),
+    )
+    assert ranges(await caster().cast(two, two, measured)) == [("near", 1, 9)]
+
+
+async def test_the_planned_way_can_be_switched_off(caster: Any) -> None:
+    two = players("slow", "fast")
+    measured = times(machine("slow", 3), machine("fast", 1))
+    cast = await caster(plan="equal").cast(two, two, measured)
+    assert ranges(cast) == [("slow", 1, 5), ("fast", 5, 9)]
+
+
+async def test_nothing_fits(caster: Any) -> None:
+    two = players("a", "b", memory=1000)
+    with pytest.raises(AtollError, match="a has too little memory for an equal share"):
+        await caster().cast(two, two, None)
+    small = times(machine("a", 1, 1000), machine("b", 1, 1000))
+    with pytest.raises(AtollError, match="GiB of memory are missing"):
+        await caster().cast(two, two, small)
