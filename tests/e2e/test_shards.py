@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,39 @@ async def test_a_resting_node_lends_its_shard_to_the_one_that_takes_its_place(
         assert await ring.tokens(prompt, 12) == wanted
         [shard] = own.shards_dir.rglob("*.gguf")
         assert shard.name == f"{plan.stages[0].first}-{plan.stages[0].last}.gguf"
+
+
+async def test_requests_wait_while_a_node_is_replaced(small: FoundModel, tmp_path: Path) -> None:
+    """A node rests and comes back under load: no stream is lost, no request refused."""
+    store = Store(tmp_path / "store")
+    prompt = tuple(range(3, 40))
+    async with open_ring(small, store, tmp_path, OPTIONS) as ring:
+        wanted = await ring.tokens(prompt, 40)
+        register = Register(tmp_path / "gateway" / REGISTER_FILE)
+        invitation, secret = register.invite("friend", uses=1, lifetime_s=60)
+        path = tmp_path / "node-3.join"
+        gateway = ring.gateway
+        Ticket(gateway.key, gateway.addresses, secret, invitation.expires).write(path)
+        await ring.add_node(path)
+        await wait_until(lambda: "joined as a spare" in "\n".join(ring.said))
+        epochs, stopping = {ring.status.epoch}, False
+
+        async def ask_on() -> int:
+            count = 0
+            while not stopping:
+                assert await ring.tokens(prompt, 40) == wanted
+                count += 1
+            return count
+
+        async with asyncio.TaskGroup() as tasks:
+            asking = [tasks.create_task(ask_on()) for _ in range(2)]
+            for name in ("node-1", "node-2"):
+                before = ring.status.epoch
+                register.rest(name, resting=True)
+                await wait_until(lambda: ring.status.epoch > before, timeout_s=20)  # noqa: B023
+                await ring.wait_ready()
+                epochs.add(ring.status.epoch)
+                register.rest(name, resting=False)
+            stopping = True
+        assert len(epochs) == 3
+        assert all(task.result() > 0 for task in asking)

@@ -125,7 +125,7 @@ class _Doors:
     async def _body(self, request: Request) -> bytes:
         body = await read_json_body(request, self._limits)
         health = self._backend.health()
-        if not health.ready:
+        if not (health.ready or health.holds):
             raise RingDown(health.reason or "the ring is not up", hint="try again in a moment")
         return body
 

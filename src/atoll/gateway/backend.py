@@ -41,10 +41,14 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the ring can serve; `reason` is shown to anybody who asks."""
+    """Whether the ring can serve; `reason` is shown to anybody who asks.
+
+    `holds`: it cannot now, but a request that comes waits until it can.
+    """
 
     ready: bool
     reason: str = ""
+    holds: bool = False
 
 
 class TextBackend(Protocol):

@@ -31,6 +31,7 @@ from atoll.gateway.options import RingOptions
 from atoll.gateway.ring_driver import RingDriver
 from atoll.gateway.ring_plan import coordinator_config, make_plan, own_address
 from atoll.gateway.stalls import Stalls
+from atoll.gateway.turnstile import Turnstile
 from atoll.model.manifest import Manifest
 from atoll.net.identity import Identity
 from atoll.net.link import BULK, DATA, DataLink, Kind
@@ -104,6 +105,7 @@ class Conductor:
         self._forming: asyncio.Timeout | None = None
         self._formation: Formation | None = None
         self._rearranging = asyncio.Event()
+        self._turnstile = Turnstile(options.waiting)
         self.became_ready = asyncio.Event()
         self._link_port = 0
         self._transport: Transport | None = None
@@ -149,7 +151,9 @@ class Conductor:
 
     def health(self) -> Health:
         """Whether a generation could start now."""
-        return Health(self._serving, "" if self._serving else self._reason)
+        if self._serving:
+            return Health(True)
+        return Health(False, self._reason, holds=self._turnstile.is_shut)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Sampled, None]:
         """Yield a session's tokens; closing it cancels the session.
@@ -159,6 +163,7 @@ class Conductor:
             RingDown: A node is missing or died.
             BadRequest: The request cannot be served as it stands.
         """
+        await self._turnstile.wait()
         driver = self._driver
         if driver is None or not self._serving:
             raise RingDown(
@@ -192,6 +197,7 @@ class Conductor:
                 if isinstance(error, Rearranged):
                     failed = 0
                     continue
+                self._turnstile.open()
                 failed = 1 if served_s >= STEADY_S else failed + 1
                 self._tell(f"the ring is down: {error}")
                 if failed < ATTEMPTS_MAX:
@@ -239,6 +245,7 @@ class Conductor:
     ) -> tuple[AtollError, float]:
         driver.up()
         self._serving = True
+        self._turnstile.open()
         self._tell("the ring is complete: " + self._shape())
         self.became_ready.set()
         began_s = time.monotonic()
@@ -254,8 +261,9 @@ class Conductor:
         return error, time.monotonic() - began_s
 
     async def _wind_down(self, driver: RingDriver) -> None:
-        """Once the fleet was rearranged: take no new streams, let the old ones end, and stop."""
+        """Once the fleet was rearranged: hold new streams, let the old ones end, and stop."""
         await self._rearranging.wait()
+        self._turnstile.shut()
         self._serving = False
         self._reason = "the ring is being rearranged"
         with contextlib.suppress(TimeoutError):
