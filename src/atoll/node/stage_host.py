@@ -34,7 +34,7 @@ from atoll.model.parts import open_model
 from atoll.net.link import BulkLink, DataLink
 from atoll.net.transport import Transport
 from atoll.node.options import NodeOptions
-from atoll.node.shard_seeker import ShardSeeker
+from atoll.node.shard_seeker import ShardSeeker, wanted_of
 from atoll.node.stage_driver import StageDriver
 from atoll.store.layout import Store
 from atoll.store.shards import ShardFile
@@ -95,7 +95,9 @@ class StageHost:
         self._dial_lender = dial_lender
         self._fetching: Fetching | None = None
         self._seeker = ShardSeeker(
-            *(plan, self.mine, store, options), holders=self._holders(), progress=self._fetched
+            *(wanted_of(plan, self.mine), store, options),
+            holders=self._holders(),
+            progress=self._fetched,
         )
 
     @property
