@@ -44,7 +44,7 @@ def job_of(model: FoundModel, store: Store, *, rows_max: int = 64, alone: bool =
 
 @pytest.mark.parametrize("alone", [False, True])
 async def test_layers_are_timed(model: FoundModel, node_store: Store, alone: bool) -> None:
-    measured, _ = await measure(job_of(model, node_store, alone=alone), OPTIONS, None)
+    measured = (await measure(job_of(model, node_store, alone=alone), OPTIONS, None)).measured
     assert answer_problem(measured, model.model, rows_for(64)) == ""
     assert all(a.seconds <= b.seconds for a, b in pairwise(measured.layer_s))
     assert 0 < measured.layer_s[0].seconds < 0.5
@@ -57,15 +57,18 @@ async def test_it_is_measured_once_and_again_when_asked(
     model: FoundModel, node_store: Store, tmp_path: Path
 ) -> None:
     cache, job = ProbeCache(tmp_path / "probe.json"), job_of(model, node_store)
-    first, key = await measure(job, OPTIONS, cache)
-    again, _ = await measure(job, OPTIONS, cache)
-    assert again == replace(first, memory=again.memory)
-    anew, _ = await measure(job, OPTIONS, cache, fresh=True)
-    assert anew.measured_at_s > first.measured_at_s
-    assert cache.find(key) == anew
+    first = await measure(job, OPTIONS, cache)
+    again = await measure(job, OPTIONS, cache)
+    assert (first.recalled, again.recalled) == (False, True)
+    assert again.measured == replace(first.measured, memory=again.measured.memory)
+    anew = await measure(job, OPTIONS, cache, fresh=True, keep=False)
+    assert anew.measured.measured_at_s > first.measured.measured_at_s
+    assert cache.find(first.key) == first.measured
+    anew = await measure(job, OPTIONS, cache, fresh=True)
+    assert cache.find(first.key) == anew.measured
     # Another limit of rows has other sizes.
-    other, _ = await measure(job_of(model, node_store, rows_max=4), OPTIONS, cache)
-    assert [time.rows for time in other.layer_s] == [1, 4]
+    other = await measure(job_of(model, node_store, rows_max=4), OPTIONS, cache)
+    assert [time.rows for time in other.measured.layer_s] == [1, 4]
 
 
 async def test_memory_is_that_of_the_machine() -> None:

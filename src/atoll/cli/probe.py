@@ -111,7 +111,7 @@ async def _probe(job: ProbeJob | None, options: ProbeFlags) -> ProbeReply:
     if node.spin is not None:
         shorten_slices()
     cache = ProbeCache(options.home_dir() / PROBE_FILE)
-    measured, _ = await measure(job, node, cache, fresh=options.fresh)
+    measured = (await measure(job, node, cache, fresh=options.fresh)).measured
     return ProbeReply(measured.memory, measured)
 
 

@@ -69,6 +69,10 @@ class ServeFlags(HomeFlags, StoreFlags):
     """What computes the ends: `auto` (a GPU that has room, else the processor), `none`
     (the processor), or a GPU's number."""
 
+    measure: Annotated[bool, Parameter(negative="--no-measure")] = True
+    """Whether each node measures how fast it computes a layer before the ring is formed; a few
+    seconds for each node of a machine."""
+
     host: str = HOST_DEFAULT
     """Address of the API."""
 
@@ -145,6 +149,7 @@ class ServeFlags(HomeFlags, StoreFlags):
                 threads_large=stage_threads(self.threads_large),
                 spin=SHARED_SPIN if self.share_cores else None,
                 gpu=self.gpu,
+                measure=self.measure,
             ),
             join_dir=(self.join_dir or self.home_dir() / "join").expanduser().absolute(),
             host=self.host,

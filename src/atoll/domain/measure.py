@@ -76,6 +76,11 @@ class Measure(msgspec.Struct, frozen=True, tag="measure"):
     long: ProbeRange | None = None
     busy: bool = False
 
+    @property
+    def ranges(self) -> tuple[ProbeRange, ...]:
+        """The short one, and the long one if there is one."""
+        return (self.short,) if self.long is None else (self.short, self.long)
+
 
 class Measured(msgspec.Struct, frozen=True, tag="measured"):
     """What a node measured. A stage of n layers takes overhead_s + n · seconds(rows).
@@ -132,7 +137,7 @@ def step_s(layer_s: Sequence[LayerTime], overhead_s: float, layers: int, rows: f
 
 def order_problem(order: Measure) -> str:
     """What is wrong with an order to measure; empty if nothing is."""
-    ranges = (order.short, order.long) if order.long is not None else (order.short,)
+    ranges = order.ranges
     if not _is_hash(order.model) or not all(_is_hash(r.shard) for r in ranges):
         return "a model or shard in it is no hash"
     if not 0 < order.n_layers <= LAYERS_MAX:

@@ -108,6 +108,7 @@ class Conductor:
         fleet.on_lost = self._fail
         fleet.on_session_failed = self._session_failed
         fleet.on_fetched = self._fetched
+        fleet.measuring.is_serving = lambda: self._serving
 
     def open(self, transport: Transport, link_port: int) -> None:
         """Nodes are dialled over this, and reach us at this TCP port; before `run`."""
@@ -273,6 +274,7 @@ class Conductor:
 
     async def _form(self) -> RingDriver:
         ends = await self._ends.ready()
+        await self._fleet.measuring.wait_settled()
         members = self._fleet.members
         if self._fleet.missing:
             raise RingDown("a node left before the ring was formed")

@@ -27,7 +27,9 @@ from atoll.domain.control import (
 )
 from atoll.domain.errors import AtollError, LinkFault, RingDown
 from atoll.domain.ids import Epoch, NodeId
+from atoll.domain.measure import Measured, NotMeasured
 from atoll.gateway.join_files import JoinFiles
+from atoll.gateway.measuring import Measuring
 from atoll.gateway.member import Member, outside_of
 from atoll.gateway.misfit import misfit
 from atoll.gateway.register import NAME_CHARS_MAX, EnrolledNode, NotInvited, Register
@@ -74,6 +76,7 @@ class Fleet:
         self._register = register
         self._memory_bytes = memory_bytes
         self._room = room
+        self.measuring = Measuring(None)
         self._tell = tell
         self._files: JoinFiles | None = None
         self._members: dict[NodeId, Member] = {}
@@ -125,6 +128,7 @@ class Fleet:
     def close(self) -> None:
         """Say goodbye to all and take the unused join files away."""
         self._closed = True
+        self.measuring.close()
         for member in self._members.values():
             member.link.send(Leave("the gateway is shutting down"))
             member.link.close()
@@ -256,6 +260,8 @@ class Fleet:
                     self.on_fetched()
             case StageReport():
                 member.report = message
+            case Measured() | NotMeasured():
+                self.measuring.heard(member, message)
             case SessionFailed():
                 self.on_session_failed(message)
             case StageFailed(_, problem):
@@ -295,6 +301,7 @@ class Fleet:
         member = Member(None, name, enrolled.owner, message, link, resting=enrolled.resting)
         self._members[link.peer] = member
         link.send(Welcome(name, outside_of(link)))
+        self.measuring.came(member)
         if self.missing and not enrolled.resting:
             self._settle(member, invitation)
         else:
@@ -342,6 +349,7 @@ class Fleet:
             return
         place = member.place
         del self._members[link.peer]
+        self.measuring.left(member)
         said = f"{member.name} is gone ({reason.problem if reason else 'left'})"
         if place is None or self._closed:
             self._note_change()

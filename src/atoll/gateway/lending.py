@@ -1,4 +1,4 @@
-"""What the gateway lends: the shards of the ring that it serves, and no others."""
+"""What the gateway lends: the shards of its ring, those that nodes time, and no others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from atoll.domain.bulk import ShardRange
 from atoll.domain.errors import BadRequest
 from atoll.domain.ids import NodeId
+from atoll.domain.measure import Measure
 from atoll.model.manifest import Manifest
 from atoll.model.source import ByteSource
 from atoll.store.layout import FoundModel, Store
@@ -20,13 +21,16 @@ class Lending:
         model: The whole model.
         store: Where shards lie.
         manifest: Which shards the ring is made of.
+        order: Which shards nodes are asked to time; None: none.
     """
 
-    def __init__(self, model: FoundModel, store: Store, manifest: Manifest) -> None:
+    def __init__(
+        self, model: FoundModel, store: Store, manifest: Manifest, order: Measure | None = None
+    ) -> None:
         self._holdings = Holdings(store, lambda wanted: model if wanted == model.model else None)
-        self._ranges = {
-            ShardRange(manifest.model, entry.first, entry.last) for entry in manifest.shards
-        }
+        layers = {(entry.first, entry.last) for entry in manifest.shards}
+        layers |= {(asked.first, asked.last) for asked in order.ranges} if order else set()
+        self._ranges = {ShardRange(manifest.model, *both) for both in layers}
 
     def open(self, _peer: NodeId, shard: ShardRange) -> AbstractContextManager[ByteSource]:
         """The shard, for whichever member asks.

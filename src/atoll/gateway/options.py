@@ -33,6 +33,7 @@ class RingOptions:
             which also take turns in short slices; None: the cores are its own.
         gpu: What computes the ends: `auto`, `none` or a GPU's number
             (`engine.devices.choose`).
+        measure: Have nodes measure how fast they compute before the ring is formed.
     """
 
     nodes: int
@@ -48,6 +49,7 @@ class RingOptions:
     threads_large: int = 1
     spin: int | None = None
     gpu: str = "auto"
+    measure: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from atoll.gateway.join_files import JoinFiles, MakeTicket
 from atoll.gateway.keys import KeyStore
 from atoll.gateway.lan import Lan
 from atoll.gateway.lending import Lending
+from atoll.gateway.measuring import Measuring
 from atoll.gateway.options import ServeOptions
 from atoll.gateway.prepare import ends_options, memory_needed, prepare
 from atoll.gateway.register import REGISTER_FILE, Invitation, Register
@@ -93,6 +94,7 @@ async def open_gateway(
     needed = memory_needed(prepared.manifest, ring)
     lan = Lan(options, identity.node_id, register, home, tell=tell)
     fleet = Fleet(ring.nodes, register, memory_bytes=needed, room=lan.room, tell=tell)
+    fleet.measuring = Measuring(prepared.order)
     conductor = Conductor(
         *(model.name, prepared.manifest, fleet),
         identity=identity,
@@ -102,7 +104,7 @@ async def open_gateway(
         tell=tell,
     )
 
-    lending = Lending(model, store, prepared.manifest)
+    lending = Lending(model, store, prepared.manifest, prepared.order)
 
     def status() -> RingStatus:
         return ring_status(conductor, fleet, prepared.manifest, ring.streams)

@@ -94,9 +94,23 @@ async def memory_tiers(gpu: str) -> tuple[TierMemory, ...]:
     return tuple(tiers)
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was measured, now or before (`recalled`), and the key under which it is kept."""
+
+    measured: Measured
+    key: ProbeKey
+    recalled: bool
+
+
 async def measure(
-    job: ProbeJob, options: NodeOptions, cache: ProbeCache | None, *, fresh: bool = False
-) -> tuple[Measured, ProbeKey]:
+    job: ProbeJob,
+    options: NodeOptions,
+    cache: ProbeCache | None,
+    *,
+    fresh: bool = False,
+    keep: bool = True,
+) -> Outcome:
     """Time the layers, unless that was done before and nothing has changed.
 
     Args:
@@ -104,9 +118,10 @@ async def measure(
         options: How the stage would be run.
         cache: What was measured before; None: nothing is known, nothing is kept.
         fresh: Measure even so.
+        keep: Whether a new result is kept for later.
 
     Returns:
-        The result, and the key under which it is kept. Memory is always that of now.
+        The result; memory is always that of now.
 
     Raises:
         EngineFault: A shard cannot be loaded or computed, or the GPU asked for
@@ -118,11 +133,12 @@ async def measure(
     key = _key(job, options, device)
     found = None if fresh or cache is None else cache.find(key)
     if found is not None:
-        return replace(found, memory=await memory_tiers(options.gpu)), key
+        memory = await memory_tiers(options.gpu)
+        return Outcome(replace(found, memory=memory), key, recalled=True)
     measured = await time_layers(job, options, device)
-    if cache is not None:
+    if cache is not None and keep:
         cache.keep(key, measured)
-    return measured, key
+    return Outcome(measured, key, recalled=False)
 
 
 def _key(job: ProbeJob, options: NodeOptions, device: Device | None) -> ProbeKey:
