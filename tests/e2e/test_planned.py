@@ -8,10 +8,11 @@ import pytest
 from tests.support.children import new_children
 from tests.support.rings import open_ring, wait_until
 
+from atoll.domain.measure import LayerTime
 from atoll.engine.whole import WholeModel
 from atoll.gateway.casting import Times
 from atoll.gateway.options import RingOptions
-from atoll.plan.fleet import LayerTime, Machine
+from atoll.plan.fleet import Machine
 from atoll.store.layout import FoundModel, Store
 
 pytestmark = [

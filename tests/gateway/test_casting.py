@@ -11,6 +11,7 @@ from tests.conftest import MakeModel
 from tests.gateway.test_ring_plan import member
 
 from atoll.domain.errors import AtollError
+from atoll.domain.measure import LayerTime
 from atoll.gateway.casting import Caster, Times
 from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
@@ -18,7 +19,7 @@ from atoll.gateway.shard_book import ShardBook
 from atoll.model.architectures import boundaries
 from atoll.model.gguf import open_gguf
 from atoll.model.manifest import describe
-from atoll.plan.fleet import LayerTime, LinkEntry, Machine
+from atoll.plan.fleet import LinkEntry, Machine
 from atoll.store.layout import Store
 
 GIB = 1024**3

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from atoll.domain.measure import LayerTime
 from atoll.plan.capacity import WORK_BYTES, layer_need, layers_max, usable_bytes
-from atoll.plan.fleet import Demand, LayerTime, Machine, ModelCosts
+from atoll.plan.fleet import Demand, Machine, ModelCosts
 
 MODEL = ModelCosts((100, 300), (2, 4), (0, 1, 2), 8)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from atoll.domain.errors import BadRequest
-from atoll.plan.fleet import Fleet, Gateway, LayerTime, Link, Machine, check_fleet, interpolated
+from atoll.domain.measure import LayerTime, interpolated
+from atoll.plan.fleet import Fleet, Gateway, Link, Machine, check_fleet
 
 TIMES = (LayerTime(1, 0.001), LayerTime(4, 0.004), LayerTime(64, 0.008))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from atoll.domain.errors import BadRequest
-from atoll.plan.fleet import LayerTime, Link, LinkEntry
+from atoll.domain.measure import LayerTime
+from atoll.plan.fleet import Link, LinkEntry
 from atoll.plan.fleet_file import parse_fleet
 
 TEXT = """

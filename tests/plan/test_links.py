@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from atoll.plan.fleet import Fleet, Gateway, LayerTime, Link, LinkEntry, Machine
+from atoll.domain.measure import LayerTime
+from atoll.plan.fleet import Fleet, Gateway, Link, LinkEntry, Machine
 from atoll.plan.links import GATEWAY, LinkTable
 
 TIMES = (LayerTime(1, 0.001),)

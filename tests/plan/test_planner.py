@@ -11,17 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll.domain.errors import BadRequest, CannotCut
+from atoll.domain.measure import LayerTime
 from atoll.plan.capacity import NothingFits
-from atoll.plan.fleet import (
-    Demand,
-    Fleet,
-    Gateway,
-    LayerTime,
-    Link,
-    LinkEntry,
-    Machine,
-    ModelCosts,
-)
+from atoll.plan.fleet import Demand, Fleet, Gateway, Link, LinkEntry, Machine, ModelCosts
 from atoll.plan.planner import plan_ring
 from atoll.plan.predict import Placed, Predictor
 

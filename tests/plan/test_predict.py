@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from atoll.plan.fleet import Demand, Fleet, Gateway, LayerTime, LinkEntry, Machine, ModelCosts
+from atoll.domain.measure import LayerTime
+from atoll.plan.fleet import Demand, Fleet, Gateway, LinkEntry, Machine, ModelCosts
 from atoll.plan.predict import Placed, Predictor
 
 MODEL = ModelCosts((100,) * 10, (0,) * 10, tuple(range(11)), 1000)

@@ -10,6 +10,7 @@ import msgspec
 
 from atoll.domain.address import Address, HostPort
 from atoll.domain.ids import Epoch, ModelId, NodeId, SessionId, ShardId
+from atoll.domain.measure import Measure, Measured, NotMeasured
 
 CONTROL_BYTES_MAX = 256 * 1024
 
@@ -225,6 +226,9 @@ ControlMessage = (
     | Welcome
     | Refusal
     | Lend
+    | Measure
+    | Measured
+    | NotMeasured
     | Fetching
     | Ready
     | StageReport

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from atoll.domain.errors import AtollError
+from atoll.domain.measure import LayerTime
 from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
 from atoll.gateway.shard_book import ShardBook
 from atoll.model.manifest import Manifest, ShardEntry
 from atoll.plan.equal import equal_cut
-from atoll.plan.fleet import Demand, Fleet, Gateway, LayerTime, LinkEntry, Machine
+from atoll.plan.fleet import Demand, Fleet, Gateway, LinkEntry, Machine
 from atoll.plan.report import PlanReport, model_costs, report
 
 

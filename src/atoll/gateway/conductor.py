@@ -115,6 +115,7 @@ class Conductor:
         fleet.on_lost = self._lost
         fleet.on_session_failed = self._session_failed
         fleet.on_fetched = self._fetched
+        fleet.measuring.is_serving = lambda: self._serving
 
     def open(self, transport: Transport, link_port: int) -> None:
         """Nodes are dialled over this, and reach us at this TCP port; before `run`."""
@@ -290,6 +291,7 @@ class Conductor:
 
     async def _form(self) -> RingDriver:
         ends = await self._ends.ready()
+        await self._fleet.measuring.wait_settled()
         fleet = self._fleet
         left = RingDown("a node left before the ring was formed")
         if fleet.missing:

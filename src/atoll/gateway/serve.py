@@ -23,6 +23,7 @@ from atoll.gateway.join_files import JoinFiles, MakeTicket
 from atoll.gateway.keys import KEYS_FILE, KeyStore
 from atoll.gateway.lan import Lan
 from atoll.gateway.lending import Lending
+from atoll.gateway.measuring import Measuring
 from atoll.gateway.options import ServeOptions
 from atoll.gateway.prepare import ends_options, memory_needed, prepare
 from atoll.gateway.register import REGISTER_FILE, Invitation, Register
@@ -97,6 +98,7 @@ async def open_gateway(
     fleet = Fleet(ring.nodes, register, memory_bytes=needed, room=lan.room, tell=tell)
     book = ShardBook(model.path, model.model, prepared.manifest.shards)
     caster = Caster(prepared.manifest, prepared.boundaries, ring, book, host=host_id(), tell=tell)
+    fleet.measuring = Measuring(prepared.order)
     conductor = Conductor(
         *(model.name, prepared.manifest, fleet),
         caster=caster,
@@ -114,7 +116,7 @@ async def open_gateway(
     try:
         with _lone_error():
             async with (
-                open_lender(Lending(model, store, book).open) as lender,
+                open_lender(Lending(model, store, book, prepared.order).open) as lender,
                 _open_links(identity, options) as transport,
                 transport.listen(
                     options.link_host, options.link_port, _takers(conductor, fleet, lender)

@@ -12,16 +12,10 @@ from itertools import pairwise
 import msgspec
 
 from atoll.domain.errors import BadRequest
+from atoll.domain.measure import LayerTime, interpolated
 
 MEMORY_SPARE = 0.2
 """Share of a node's free memory that a plan leaves alone."""
-
-
-class LayerTime(msgspec.Struct, frozen=True):
-    """How long one layer takes for a window of `rows` rows."""
-
-    rows: int
-    seconds: float
 
 
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,17 +118,6 @@ class Demand(msgspec.Struct, frozen=True):
     def cells(self) -> int:
         """Positions that every layer's cache has to hold."""
         return max(self.streams, self.slots) * self.context
-
-
-def interpolated(times: Sequence[LayerTime], rows: int) -> float:
-    """Seconds for `rows` rows from times at rising numbers of rows."""
-    if rows <= times[0].rows:
-        return times[0].seconds
-    for before, after in pairwise(times):
-        if rows <= after.rows:
-            share = (rows - before.rows) / (after.rows - before.rows)
-            return before.seconds + share * (after.seconds - before.seconds)
-    return times[-1].seconds * rows / times[-1].rows
 
 
 def check_fleet(fleet: Fleet) -> None:

@@ -25,7 +25,8 @@ from collections.abc import Mapping
 import msgspec
 
 from atoll.domain.errors import BadRequest
-from atoll.plan.fleet import Fleet, Gateway, LayerTime, Link, LinkEntry, Machine, check_fleet
+from atoll.domain.measure import LayerTime
+from atoll.plan.fleet import Fleet, Gateway, Link, LinkEntry, Machine, check_fleet
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 UNITS |= {f"{unit}i": 1024 ** (i + 1) for i, unit in enumerate("KMGT")}
