@@ -49,7 +49,11 @@ async def test_unequal_nodes_get_unequal_parts(small: FoundModel, tmp_path: Path
     store = Store(tmp_path / "store")
     async with open_ring(small, store, tmp_path, OPTIONS, join=False) as ring:
         conductor = ring.gateway.conductor
-        conductor.times = lambda: measured(node_1=2.0, node_2=1.0, node_3=900.0)
+
+        async def times() -> Times:
+            return measured(node_1=2.0, node_2=1.0, node_3=900.0)
+
+        conductor.times = times
         for path in ring.gateway.join_files:
             await ring.add_node(path)
         await ring.wait_ready()

@@ -62,7 +62,7 @@ async def join_as_spare(gateway: Gateway, node: HandNode, folder: Path, **change
 async def test_the_ring_is_formed_of_measured_nodes(
     open_ring_gateway: OpenGateway, hand_node: HandNode
 ) -> None:
-    async with open_ring_gateway(measure=True) as gateway:
+    async with open_ring_gateway(plan="auto") as gateway:
         order = await asked(hand_node, gateway)
         assert (order.rows_max, order.busy) == (64, False)
         assert (order.short.first, order.short.last) == (1, 2)
@@ -94,7 +94,7 @@ async def test_nonsense_is_logged_and_counts_as_not_measured(
     changes: dict[str, Any],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with open_ring_gateway(measure=True) as gateway:
+    async with open_ring_gateway(plan="auto") as gateway:
         order = await asked(hand_node, gateway)
         hand_node.control.send(answer(order, **changes))
         await hand_node.link_up()
@@ -106,7 +106,7 @@ async def test_nonsense_is_logged_and_counts_as_not_measured(
 async def test_who_cannot_measure_has_a_place_even_so(
     open_ring_gateway: OpenGateway, hand_node: HandNode, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_ring_gateway(measure=True) as gateway:
+    async with open_ring_gateway(plan="auto") as gateway:
         await asked(hand_node, gateway)
         hand_node.control.send(NotMeasured("no\x1b room"))
         await hand_node.link_up()
@@ -118,7 +118,7 @@ async def test_a_ring_does_not_wait_for_ever(
     open_ring_gateway: OpenGateway, hand_node: HandNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measuring, "WAIT_S", 0.2)
-    async with open_ring_gateway(measure=True) as gateway:
+    async with open_ring_gateway(plan="auto") as gateway:
         order = await asked(hand_node, gateway)
         await hand_node.link_up()
         assert not gateway.status().stages[0].measured
@@ -130,7 +130,7 @@ async def test_a_ring_does_not_wait_for_ever(
 async def test_without_being_asked_nobody_is_heard(
     open_ring_gateway: OpenGateway, hand_node: HandNode, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_ring_gateway(measure=True) as gateway:
+    async with open_ring_gateway(plan="auto") as gateway:
         order = await asked(hand_node, gateway)
         hand_node.control.send(answer(order))
         hand_node.control.send(answer(order, overhead_s=99.0))
@@ -143,7 +143,7 @@ async def test_without_being_asked_nobody_is_heard(
 async def test_an_order_is_nothing_that_a_node_may_send(
     open_ring_gateway: OpenGateway, hand_node: HandNode
 ) -> None:
-    async with open_ring_gateway(measure=True) as gateway:
+    async with open_ring_gateway(plan="auto") as gateway:
         order = await asked(hand_node, gateway)
         hand_node.control.send(order)
         assert "may not send a Measure" in (await hand_node.heard.next_message(Refusal)).problem
@@ -156,7 +156,7 @@ def fleet_of(gateway: Gateway) -> Fleet:
 async def test_nodes_of_one_machine_measure_one_after_the_other(
     open_ring_gateway: OpenGateway,
 ) -> None:
-    async with open_ring_gateway(measure=True, nodes=3) as gateway, AsyncExitStack() as stack:
+    async with open_ring_gateway(plan="auto", nodes=3) as gateway, AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(open_hand_node()) for _ in range(3)]
         order = await asked(nodes[0], gateway)
         await nodes[1].join(gateway.join_files[1])
@@ -180,7 +180,7 @@ async def test_who_takes_too_long_or_leaves_loses_its_turn(
     open_ring_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measuring, "LEASE_S", 0.2)
-    async with open_ring_gateway(measure=True, nodes=3) as gateway, AsyncExitStack() as stack:
+    async with open_ring_gateway(plan="auto", nodes=3) as gateway, AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(open_hand_node()) for _ in range(3)]
         order = await asked(nodes[0], gateway)
         for place in (1, 2):
@@ -203,7 +203,7 @@ async def test_who_takes_too_long_or_leaves_loses_its_turn(
 async def test_a_newcomer_beside_a_stage_that_serves_is_busy(
     open_ring_gateway: OpenGateway, hand_node: HandNode, tmp_path: Path
 ) -> None:
-    async with open_ring_gateway(measure=True) as gateway, open_hand_node() as spare:
+    async with open_ring_gateway(plan="auto") as gateway, open_hand_node() as spare:
         order = await asked(hand_node, gateway)
         hand_node.control.send(answer(order))
         await hand_node.link_up()

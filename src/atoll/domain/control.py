@@ -124,6 +124,19 @@ class Fetching(msgspec.Struct, frozen=True, tag="fetching"):
     size_bytes: int
 
 
+class Echo(msgspec.Struct, frozen=True, tag="echo"):
+    """The gateway times the way to a node, which answers at once; `padding` makes it long."""
+
+    number: int
+    padding: bytes = b""
+
+
+class EchoBack(msgspec.Struct, frozen=True, tag="echo_back"):
+    """The answer to the echo of this number."""
+
+    number: int
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The stage of `epoch` is loaded, on `device`, and both its links stand."""
 
@@ -226,6 +239,8 @@ ControlMessage = (
     | Welcome
     | Refusal
     | Lend
+    | Echo
+    | EchoBack
     | Measure
     | Measured
     | NotMeasured

@@ -39,6 +39,11 @@ class Times:
     links: tuple[LinkEntry, ...] = ()
 
 
+async def nothing_known() -> Times | None:
+    """Where nobody measures."""
+    return None
+
+
 class Caster:
     """Casts rings of one model.
 

@@ -13,7 +13,7 @@ import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from atoll.domain.control import Plan, SessionFailed
 from atoll.domain.errors import AtollError, EngineFault, LinkFault, RingDown
@@ -21,7 +21,7 @@ from atoll.domain.generation import GenerateRequest, Sampled
 from atoll.domain.ids import NO_SESSION, Epoch, NodeId, SessionId
 from atoll.engine.ends_messages import EndsOptions, ItemsDone
 from atoll.gateway.backend import Health, ModelCard
-from atoll.gateway.casting import Cast, Caster, Times
+from atoll.gateway.casting import Cast, Caster, Times, nothing_known
 from atoll.gateway.ends_keeper import EndsKeeper
 from atoll.gateway.fleet import Fleet
 from atoll.gateway.formation import Formation
@@ -109,8 +109,8 @@ class Conductor:
         self.became_ready = asyncio.Event()
         self._link_port = 0
         self._transport: Transport | None = None
-        self.times: Callable[[], Times | None] = lambda: None
-        """What was measured of the ends and the nodes, as far as anything was."""
+        self.times: Callable[[], Awaitable[Times | None]] = nothing_known
+        """Tells what was measured of the ends and the nodes, as far as anything was."""
         fleet.on_rearranged = self._rearranging.set
         fleet.on_lost = self._lost
         fleet.on_session_failed = self._session_failed
@@ -296,7 +296,7 @@ class Conductor:
         left = RingDown("a node left before the ring was formed")
         if fleet.missing:
             raise left
-        cast = await self._caster.cast(fleet.members, fleet.everybody, self.times())
+        cast = await self._caster.cast(fleet.members, fleet.everybody, await self.times())
         members = cast.members
         if not all(fleet.has(member.link.peer) for member in members):
             raise left

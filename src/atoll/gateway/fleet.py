@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from atoll.domain.control import (
     ControlMessage,
+    EchoBack,
     Fetching,
     Join,
     Leave,
@@ -240,7 +241,7 @@ class Fleet:
                     self.on_fetched()
             case StageReport():
                 member.report = message
-            case Measured() | NotMeasured():
+            case Measured() | NotMeasured() | EchoBack():
                 self.measuring.heard(member, message)
             case SessionFailed():
                 self.on_session_failed(message)

@@ -1,4 +1,4 @@
-"""Has every node measured once it is in, one of a host at a time, and keeps what it says.
+"""Has every node measured once it is in, one of a host at a time, and the way to it timed.
 
 What comes is checked (`domain.measure.answer_problem`); nonsense is logged and
 counts as no answer. A ring that forms waits until nobody measures, within a limit.
@@ -12,8 +12,10 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from atoll.domain.control import EchoBack
 from atoll.domain.ids import NodeId
 from atoll.domain.measure import Measure, Measured, NotMeasured, answer_problem, rows_for
+from atoll.gateway.distances import Distances
 from atoll.gateway.leases import Ask, Came, Done, Effect, Late, Leases, Tick, WakeAt
 from atoll.gateway.member import Member
 from atoll.net.link import peer_text
@@ -43,6 +45,7 @@ class Measuring:
         self._timers: set[asyncio.TimerHandle] = set()
         self._settled = asyncio.Event()
         self._settled.set()
+        self.distances = Distances()
         self.is_serving: Callable[[], bool] = lambda: False
         """Whether the ring serves, and its stages use their machines."""
 
@@ -51,16 +54,21 @@ class Measuring:
         if self._order is None:
             return
         self._members[member.link.peer] = member
+        self.distances.came(member)
         self._handle(Came(member.link.peer, member.join.host_id))
 
     def left(self, member: Member) -> None:
         """A node is gone."""
         if self._members.pop(member.link.peer, None) is not None:
             self._asked.pop(member.link.peer, None)
+            self.distances.left(member.link.peer)
             self._handle(Done(member.link.peer))
 
-    def heard(self, member: Member, message: Measured | NotMeasured) -> None:
+    def heard(self, member: Member, message: Measured | NotMeasured | EchoBack) -> None:
         """A node's answer, maybe late; without being asked nobody is heard."""
+        if isinstance(message, EchoBack):
+            self.distances.heard(member.link.peer, message)
+            return
         busy = self._asked.pop(member.link.peer, None)
         if busy is None or self._order is None:
             log.warning("measuring.unasked node=%s", member.name)
@@ -85,10 +93,12 @@ class Measuring:
                 await self._settled.wait()
         except TimeoutError:
             log.warning("measuring.not_settled waited_s=%g", WAIT_S)
+        await self.distances.wait_known()
 
     def close(self) -> None:
         """Ask nobody any more."""
         self._order = None
+        self.distances.close()
         for timer in self._timers:
             timer.cancel()
 

@@ -22,6 +22,8 @@ from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
 from atoll.domain.bulk import ShardRange
 from atoll.domain.control import (
     ControlMessage,
+    Echo,
+    EchoBack,
     Fetching,
     Join,
     Leave,
@@ -256,6 +258,8 @@ class NodeDaemon:
                 if self._plans.full():
                     self._plans.get_nowait()  # only the newest counts
                 self._plans.put_nowait(plan)
+            case Echo(number):
+                self._send(EchoBack(number))
             case Lend():
                 self._lends.append(message)
             case Measure():
