@@ -273,8 +273,8 @@ class Conductor:
                 return
 
     async def _form(self) -> RingDriver:
-        ends = await self._ends.ready()
         await self._fleet.measuring.wait_settled()
+        ends = await self._ends.ready()
         members = self._fleet.members
         if self._fleet.missing:
             raise RingDown("a node left before the ring was formed")
