@@ -12,7 +12,7 @@ import statistics
 import time
 from typing import Any
 
-from atoll.domain.measure import LayerTime
+from atoll.domain.measure import WindowTime
 from atoll.plan.fleet import Demand, Fleet, Gateway, LinkEntry, Machine, ModelCosts
 from atoll.plan.planner import plan_ring
 
@@ -27,14 +27,14 @@ def some_fleet(n: int, seed: int) -> Fleet:
     machines = []
     for i in range(n):
         layer_s = 10 ** rng.uniform(-3.3, -1.7)
-        times = tuple(LayerTime(rows, layer_s * rows**0.7) for rows in (1, 4, 16, 64, 256))
+        times = tuple(WindowTime(rows, layer_s * rows**0.7) for rows in (1, 4, 16, 64, 256))
         memory = int(rng.uniform(8, 24) * GIB)
         machines.append(Machine(f"m{i}", memory, times, 0.001))
     links = tuple(
         LinkEntry("gateway", m.name, rng.uniform(0.001, 0.06), 10 ** rng.uniform(6, 8))
         for m in machines
     )
-    ends = tuple(LayerTime(rows, 0.01 * rows**0.7) for rows in (1, 4, 16, 64, 256))
+    ends = tuple(WindowTime(rows, 0.01 * rows**0.7) for rows in (1, 4, 16, 64, 256))
     return Fleet(Gateway(ends), tuple(machines), links)
 
 

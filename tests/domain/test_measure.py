@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from atoll.domain.ids import ModelId, ShardId
 from atoll.domain.measure import (
     PROBE_ROWS,
-    LayerTime,
     Measure,
     Measured,
     ProbeRange,
     TierMemory,
+    WindowTime,
     answer_problem,
     order_problem,
     rows_for,
@@ -25,7 +25,7 @@ from atoll.domain.measure import (
 )
 
 MODEL, SHARD = ModelId("a" * 64), ShardId("b" * 64)
-TIMES = tuple(LayerTime(rows, 0.001 * rows) for rows in PROBE_ROWS)
+TIMES = tuple(WindowTime(rows, 0.001 * rows) for rows in PROBE_ROWS)
 ORDER = Measure(MODEL, 6, 0, 512, ProbeRange(2, 3, SHARD), ProbeRange(2, 5, SHARD))
 ANSWER = Measured(
     model=MODEL,
@@ -43,7 +43,7 @@ NAN, INF = math.nan, math.inf
 
 def with_times(*seconds: float) -> dict[str, Any]:
     return {
-        "layer_s": tuple(LayerTime(r, s) for r, s in zip(PROBE_ROWS, seconds, strict=False)),
+        "layer_s": tuple(WindowTime(r, s) for r, s in zip(PROBE_ROWS, seconds, strict=False)),
     }
 
 
@@ -60,7 +60,7 @@ def test_a_sound_answer_and_order_have_no_problem() -> None:
         {"layer_s": ()},
         {"layer_s": TIMES[:-1]},
         {"layer_s": TIMES[::-1]},
-        {"layer_s": (*TIMES, LayerTime(512, 1.0))},
+        {"layer_s": (*TIMES, WindowTime(512, 1.0))},
         with_times(-1.0, 1.0, 1.0, 1.0, 1.0),
         with_times(0.0, 1.0, 1.0, 1.0, 1.0),
         with_times(NAN, 1.0, 1.0, 1.0, 1.0),
@@ -112,7 +112,7 @@ def test_small_calls_have_fewer_sizes() -> None:
 
 
 def test_a_step_between_and_beyond_the_sizes() -> None:
-    times = (LayerTime(1, 1.0), LayerTime(3, 2.0))
+    times = (WindowTime(1, 1.0), WindowTime(3, 2.0))
     assert step_s(times, 0.5, 2, 1) == 2.5
     assert step_s(times, 0.5, 2, 2) == 3.5
     assert step_s(times, 0.5, 2, 6) == 8.5

@@ -11,7 +11,7 @@ from tests.conftest import MakeModel
 from tests.gateway.test_ring_plan import member
 
 from atoll.domain.errors import AtollError
-from atoll.domain.measure import LayerTime
+from atoll.domain.measure import WindowTime
 from atoll.gateway.casting import Caster, Times
 from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
@@ -36,12 +36,12 @@ def players(*names: str, memory: int = GIB) -> list[Member]:
 
 
 def machine(name: str, layer_ms: float, memory: int = GIB) -> Machine:
-    times = tuple(LayerTime(rows, layer_ms / 1e3 * rows) for rows in (1, 64))
+    times = tuple(WindowTime(rows, layer_ms / 1e3 * rows) for rows in (1, 64))
     return Machine(name, memory, times, host=name)
 
 
 def times(*machines: Machine, links: tuple[LinkEntry, ...] = ()) -> Times:
-    return Times((LayerTime(1, 0.001),), {m.name: m for m in machines}, links)
+    return Times((WindowTime(1, 0.001),), {m.name: m for m in machines}, links)
 
 
 @pytest.fixture

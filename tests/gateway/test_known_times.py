@@ -6,7 +6,7 @@ import msgspec
 from tests.gateway.test_ring_plan import member
 
 from atoll.domain.ids import ModelId
-from atoll.domain.measure import LayerTime, Measured, TierMemory
+from atoll.domain.measure import Measured, TierMemory, WindowTime
 from atoll.engine.devices import PROCESSOR
 from atoll.gateway.known_times import free_bytes, known_times
 from atoll.plan.fleet import LinkEntry
@@ -17,7 +17,7 @@ MEASURED = Measured(
     device=PROCESSOR,
     threads=1,
     threads_large=1,
-    layer_s=(LayerTime(1, 0.001),),
+    layer_s=(WindowTime(1, 0.001),),
     overhead_s=0.0002,
     memory=(TierMemory("RAM", "ram", 7, 9), TierMemory("GPU", "gpu", 5, 6)),
     measured_at_s=1.0,
@@ -28,7 +28,7 @@ def test_members_that_were_measured() -> None:
     one, other = member(0), member(1)
     one.measured = MEASURED
     links = (LinkEntry("gateway", "n0", 0.01),)
-    found = known_times((LayerTime(1, 0.002),), [one, other], links)
+    found = known_times((WindowTime(1, 0.002),), [one, other], links)
     assert found is not None
     assert list(found.machines) == ["n0"]
     machine = found.machines["n0"]

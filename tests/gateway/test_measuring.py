@@ -16,7 +16,7 @@ from tests.support.rings import wait_until
 
 from atoll.domain.control import Refusal, Welcome
 from atoll.domain.ids import ModelId
-from atoll.domain.measure import LayerTime, Measure, Measured, NotMeasured, TierMemory, rows_for
+from atoll.domain.measure import Measure, Measured, NotMeasured, TierMemory, WindowTime, rows_for
 from atoll.gateway import measuring
 from atoll.gateway.fleet import Fleet
 from atoll.gateway.measuring import Measuring
@@ -34,7 +34,7 @@ def answer(order: Measure, **changes: Any) -> Measured:
         device="Great GPU",
         threads=1,
         threads_large=2,
-        layer_s=tuple(LayerTime(rows, 0.001 * rows) for rows in rows_for(order.rows_max)),
+        layer_s=tuple(WindowTime(rows, 0.001 * rows) for rows in rows_for(order.rows_max)),
         overhead_s=0.002,
         memory=(TierMemory("RAM", "ram", 1, 2),),
         measured_at_s=1.0,
@@ -81,10 +81,10 @@ async def test_the_ring_is_formed_of_measured_nodes(
     [
         {"model": ModelId("f" * 64)},
         {"layer_s": ()},
-        {"layer_s": tuple(LayerTime(rows, -1.0) for rows in rows_for(64))},
-        {"layer_s": tuple(LayerTime(rows, math.nan) for rows in rows_for(64))},
-        {"layer_s": tuple(LayerTime(rows, 1e12) for rows in rows_for(64))},
-        {"layer_s": tuple(LayerTime(rows, 1.0) for rows in (1, 2, 3, 4))},
+        {"layer_s": tuple(WindowTime(rows, -1.0) for rows in rows_for(64))},
+        {"layer_s": tuple(WindowTime(rows, math.nan) for rows in rows_for(64))},
+        {"layer_s": tuple(WindowTime(rows, 1e12) for rows in rows_for(64))},
+        {"layer_s": tuple(WindowTime(rows, 1.0) for rows in (1, 2, 3, 4))},
         {"overhead_s": math.inf},
     ],
 )

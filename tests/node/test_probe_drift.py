@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.domain.test_measure import ANSWER
 
-from atoll.domain.measure import LayerTime
+from atoll.domain.measure import WindowTime
 from atoll.node.probe_drift import STEPS_MIN, Drift, Work, is_stale
 
-MEASURED = replace(ANSWER, layer_s=(LayerTime(1, 0.001), LayerTime(4, 0.002)), overhead_s=0.001)
+MEASURED = replace(ANSWER, layer_s=(WindowTime(1, 0.001), WindowTime(4, 0.002)), overhead_s=0.001)
 LAYERS = 9
 STEP_S = 0.01
 """Overhead and nine layers of one row."""

@@ -39,8 +39,8 @@ class TierMemory(msgspec.Struct, frozen=True):
     total_bytes: int
 
 
-class LayerTime(msgspec.Struct, frozen=True):
-    """What one layer takes for a window of `rows` rows."""
+class WindowTime(msgspec.Struct, frozen=True):
+    """What a layer, or both ends together, take for a window of `rows` rows."""
 
     rows: int
     seconds: float
@@ -94,7 +94,7 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
     device: str
     threads: int
     threads_large: int
-    layer_s: tuple[LayerTime, ...]
+    layer_s: tuple[WindowTime, ...]
     overhead_s: float
     memory: tuple[TierMemory, ...]
     measured_at_s: float
@@ -112,7 +112,7 @@ def rows_for(rows_max: int) -> tuple[int, ...]:
     return tuple(rows for rows in PROBE_ROWS if rows <= rows_max)
 
 
-def interpolated(times: Sequence[LayerTime], rows: float) -> float:
+def interpolated(times: Sequence[WindowTime], rows: float) -> float:
     """Seconds for `rows` rows, maybe a mean, from times at rising numbers of rows, one at least.
 
     Between two measured sizes it is a straight line; below the first one that one's
@@ -127,7 +127,7 @@ def interpolated(times: Sequence[LayerTime], rows: float) -> float:
     return times[-1].seconds * rows / times[-1].rows
 
 
-def step_s(layer_s: Sequence[LayerTime], overhead_s: float, layers: int, rows: float) -> float:
+def step_s(layer_s: Sequence[WindowTime], overhead_s: float, layers: int, rows: float) -> float:
     """What a stage is predicted to take for a call, seconds, from handing it over to its answer.
 
     Args:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from atoll.domain.errors import AtollError
-from atoll.domain.measure import LayerTime
+from atoll.domain.measure import WindowTime
 from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
 from atoll.gateway.shard_book import ShardBook
@@ -34,14 +34,9 @@ class Cast:
 class Times:
     """What was measured: the gateway's ends, nodes by their names, and links."""
 
-    ends_s: tuple[LayerTime, ...]
+    ends_s: tuple[WindowTime, ...]
     machines: dict[str, Machine]
     links: tuple[LinkEntry, ...] = ()
-
-
-async def nothing_known() -> Times | None:
-    """Where nobody measures."""
-    return None
 
 
 class Caster:

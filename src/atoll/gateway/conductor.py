@@ -13,7 +13,7 @@ import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from atoll.domain.control import Plan, SessionFailed
 from atoll.domain.errors import AtollError, EngineFault, LinkFault, RingDown
@@ -21,10 +21,11 @@ from atoll.domain.generation import GenerateRequest, Sampled
 from atoll.domain.ids import NO_SESSION, Epoch, NodeId, SessionId
 from atoll.engine.ends_messages import EndsOptions, ItemsDone
 from atoll.gateway.backend import Health, ModelCard
-from atoll.gateway.casting import Cast, Caster, Times, nothing_known
+from atoll.gateway.casting import Cast, Caster
 from atoll.gateway.ends_keeper import EndsKeeper
 from atoll.gateway.fleet import Fleet
 from atoll.gateway.formation import Formation
+from atoll.gateway.known_times import known_times
 from atoll.gateway.mailbox import Mailbox
 from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
@@ -109,8 +110,6 @@ class Conductor:
         self.became_ready = asyncio.Event()
         self._link_port = 0
         self._transport: Transport | None = None
-        self.times: Callable[[], Awaitable[Times | None]] = nothing_known
-        """Tells what was measured of the ends and the nodes, as far as anything was."""
         fleet.on_rearranged = self._rearranging.set
         fleet.on_lost = self._lost
         fleet.on_session_failed = self._session_failed
@@ -290,13 +289,15 @@ class Conductor:
                 return
 
     async def _form(self) -> RingDriver:
-        ends = await self._ends.ready()
         await self._fleet.measuring.wait_settled()
+        ends = await self._ends.ready()
         fleet = self._fleet
         left = RingDown("a node left before the ring was formed")
         if fleet.missing:
             raise left
-        cast = await self._caster.cast(fleet.members, fleet.everybody, await self.times())
+        links = fleet.measuring.distances.links()
+        times = known_times(self._ends.window_s, fleet.everybody, links)
+        cast = await self._caster.cast(fleet.members, fleet.everybody, times)
         members = cast.members
         if not all(fleet.has(member.link.peer) for member in members):
             raise left

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from atoll.domain.measure import RAM, Measured, WindowTime
 from atoll.engine.devices import PROCESSOR
 from atoll.gateway.casting import Times
-from atoll.gateway.ends_keeper import EndsKeeper
-from atoll.gateway.fleet import Fleet
 from atoll.gateway.member import Member
-from atoll.gateway.options import RingOptions
 from atoll.plan.fleet import LinkEntry, Machine
 
 NODE_S = 0.0005
 """What a window takes in a node's own handlers, which no measurement of its stage sees:
 0.49 to 0.66 ms in `python -m bench local`. The stages' reports say it for a ring that runs."""
-
-
-def times_source(
-    ends: EndsKeeper, fleet: Fleet, ring: RingOptions
-) -> Callable[[], Awaitable[Times | None]]:
-    """What tells a conductor the newest times; the ends are timed when it first asks."""
-
-    async def times() -> Times | None:
-        if ring.plan != "auto":
-            return None
-        return known_times(ends.window_s, fleet.everybody, fleet.measuring.distances.links())
-
-    return times
 
 
 def known_times(

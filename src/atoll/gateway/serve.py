@@ -21,7 +21,6 @@ from atoll.gateway.conductor import Conductor
 from atoll.gateway.fleet import Fleet
 from atoll.gateway.join_files import JoinFiles, MakeTicket
 from atoll.gateway.keys import KEYS_FILE, KeyStore
-from atoll.gateway.known_times import times_source
 from atoll.gateway.lan import Lan
 from atoll.gateway.lending import Lending
 from atoll.gateway.measuring import Measuring
@@ -113,7 +112,6 @@ async def open_gateway(
     def status() -> RingStatus:
         return ring_status(conductor, fleet, prepared.manifest, ring.streams)
 
-    conductor.times = times_source(conductor.ends, fleet, ring)
     text = await TextProcess.start(model.path)
     try:
         with _lone_error():

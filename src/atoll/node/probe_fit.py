@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from atoll.domain.measure import LayerTime
+from atoll.domain.measure import WindowTime
 
 SECONDS_MIN = 1e-9
 """No layer is faster: clocks do not resolve more."""
@@ -37,7 +37,7 @@ class CallTime:
 class Fit:
     """A stage of n layers takes overhead_s + n · seconds(rows)."""
 
-    layer_s: tuple[LayerTime, ...]
+    layer_s: tuple[WindowTime, ...]
     overhead_s: float
 
 
@@ -70,7 +70,7 @@ def fit(
         if long:
             left.append(long[i].call_s - long_layers * layer_s)
         overheads.append(max(0.0, statistics.fmean(left)))
-    times = tuple(LayerTime(c.rows, s) for c, s in zip(short, seconds, strict=True))
+    times = tuple(WindowTime(c.rows, s) for c, s in zip(short, seconds, strict=True))
     return Fit(times, statistics.median(overheads))
 
 
