@@ -82,3 +82,18 @@ class Chunk(msgspec.Struct, frozen=True):
     choices: tuple[ChunkChoice, ...] = ()
     usage: Usage | None = None
     error: ErrorBody | None = None
+
+
+class CompletionPart(msgspec.Struct, frozen=True):
+    """The text that an event adds to a completion."""
+
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class CompletionChunk(msgspec.Struct, frozen=True):
+    """One event of a streamed completion; `error` where it ended badly."""
+
+    choices: tuple[CompletionPart, ...] = ()
+    usage: Usage | None = None
+    error: ErrorBody | None = None
