@@ -35,6 +35,7 @@ COMMANDS = {
     "relay": "Run a relay: it passes packets between nodes that cannot reach each other.",
     "chat": "Talk with a served model, here or at any OpenAI-compatible address.",
     "status": "Show the running ring: its stages, their speed and memory.",
+    "bench": "Measure a running ring, or any OpenAI-compatible server, as a client sees it.",
     "pull": "Bring a model onto this machine.",
     "cache": "List what lies on this machine's disk, or make room.",
     "keys": "Make, list and revoke API keys.",

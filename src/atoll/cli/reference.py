@@ -39,7 +39,7 @@ json = true
 |---|---|
 | `ATOLL_HOME` | folder for models, keys and identities |
 | `ATOLL_STORE` | folder for models, where they lie elsewhere |
-| `ATOLL_API_KEY` | the key that `chat` and `status` present |
+| `ATOLL_API_KEY` | the key that `chat`, `status` and `bench` present |
 | `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_ENDPOINT` | token and address of the \
 Hugging Face Hub, as its own tools read them |
 | `ATOLL_LLAMA_LIBRARY` | an engine library of your own, of the same build of llama.cpp |

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
@@ -94,6 +95,29 @@ def progress_bar() -> Iterator[Advance]:
             bars.update(known[phase], completed=done, total=total)
 
         yield advance
+
+
+@contextmanager
+def steps_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar with steps done and time left; silent where nobody watches."""
+    console = talk_console()
+    if not console.is_terminal:
+        yield lambda _what, _done, _total: None
+        return
+    with Progress(
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+        # Drawing takes time from what is measured on the same machine.
+        refresh_per_second=2,
+    ) as bars:
+        task = bars.add_task("", total=None)
+        yield lambda what, done, total: bars.update(
+            task, description=what, completed=done, total=total
+        )
 
 
 def megabytes(n_bytes: int) -> str:

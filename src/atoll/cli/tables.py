@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from atoll.cli.screen import megabytes, printable
+from atoll.client.measure import Server
+from atoll.client.rates import Rate
 from atoll.gateway.status import LapStatus, RingStatus, StageStatus
 
 
@@ -96,3 +100,72 @@ def lap_line(lap: LapStatus) -> str:
 def layer_range(first: int, last: int) -> str:
     """A half-open range as people write it."""
     return f"{first}" if last - first == 1 else f"{first}-{last - 1}"
+
+
+def rate_lines(server: Server, rates: Sequence[Rate], version: str) -> list[str]:
+    """What was measured: a table in Markdown that reads well as text too, and what it is of.
+
+    Columns and names are those of llama-bench, where it has them.
+
+    Args:
+        server: What answered.
+        rates: The rows.
+        version: Ours.
+
+    Source: llama.cpp, tools/llama-bench/README.md, "Markdown".
+    """
+    ring = server.version is not None
+    heads = ["model", *(("quantisation", "nodes") if ring else ()), "test", "t/s"]
+    heads += ["first token ms", "token ms p50", "token ms p99"]
+    # llama.cpp's server names a model by its path, which is nobody else's business.
+    name = server.model.rpartition("/")[2] if server.model.startswith("/") else server.model
+    of = [name, *((str(server.quantisation), str(server.nodes)) if ring else ())]
+    rows = [
+        [
+            *of,
+            rate.test,
+            f"{rate.tokens_per_s:.2f} ± {rate.sd:.2f}",
+            f"{rate.first_ms_p50:.1f}",
+            _ms(rate.token_ms_p50),
+            _ms(rate.token_ms_p99),
+        ]
+        for rate in rates
+    ]
+    n_rounds = sorted({rate.rounds for rate in rates})
+    plural = "" if n_rounds == [1] else "s"
+    told = f"mean ± standard deviation of {' to '.join(map(str, n_rounds))} round{plural}"
+    if ring:
+        told = (
+            f"{server.architecture}, {server.layers} layers, context {server.context};"
+            f" {told}; atoll {server.version}, measured by {version}"
+        )
+    else:
+        told = f"{told}; measured by atoll {version}"
+    return [*markdown_table(heads, rows, n_texts=2 if ring else 1), "", printable(told)]
+
+
+def _ms(time_ms: float | None) -> str:
+    return "" if time_ms is None else f"{time_ms:.2f}"
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], n_texts: int) -> list[str]:
+    """Lines of a table whose columns after the first `n_texts` end on the right."""
+    clean = [[_cell(cell) for cell in row] for row in (heads, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*clean, strict=True)]
+    rules = [
+        "-" * width if place < n_texts else "-" * (width - 1) + ":"
+        for place, width in enumerate(widths)
+    ]
+    aligned = [
+        [
+            cell.ljust(width) if place < n_texts else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in clean
+    ]
+    return [f"| {' | '.join(cells)} |" for cells in (aligned[0], rules, *aligned[1:])]
+
+
+def _cell(text: str) -> str:
+    """On one line, and without what ends a cell."""
+    return printable(" ".join(text.split())).replace("|", "\\|")
