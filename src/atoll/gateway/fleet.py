@@ -54,6 +54,7 @@ class Fleet:
     Args:
         places: How many nodes the ring is to have.
         register: Who may come in.
+        measuring: Has them measure themselves.
         memory_bytes: What a node must have free for the largest stage.
         room: Where nodes wait that come without a ticket; None: they are not heard.
         tell: Takes one line at a time for the operator to read.
@@ -63,6 +64,7 @@ class Fleet:
         self,
         places: int,
         register: Register,
+        measuring: Measuring | None = None,
         *,
         memory_bytes: int = 0,
         room: WaitingRoom | None = None,
@@ -72,7 +74,7 @@ class Fleet:
         self._register = register
         self._memory_bytes = memory_bytes
         self._room = room
-        self.measuring = Measuring(None)
+        self.measuring = measuring or Measuring(None)
         self._tell = tell
         self._files: JoinFiles | None = None
         self._members: dict[NodeId, Member] = {}

@@ -93,12 +93,18 @@ async def open_gateway(
     prepared = await asyncio.to_thread(prepare, model, store, ring)
     identity = Identity.load_or_create(home / IDENTITY_FILE)
     register = Register(home / REGISTER_FILE)
-    needed = memory_needed(prepared.manifest, ring)
     lan = Lan(options, identity.node_id, register, home, tell=tell)
-    fleet = Fleet(ring.nodes, register, memory_bytes=needed, room=lan.room, tell=tell)
+    measuring = Measuring(prepared.order)
+    fleet = Fleet(
+        ring.nodes,
+        register,
+        measuring,
+        memory_bytes=memory_needed(prepared.manifest, ring),
+        room=lan.room,
+        tell=tell,
+    )
     book = ShardBook(model.path, model.model, prepared.manifest.shards)
     caster = Caster(prepared.manifest, prepared.boundaries, ring, book, host=host_id(), tell=tell)
-    fleet.measuring = Measuring(prepared.order)
     conductor = Conductor(
         *(model.name, prepared.manifest, fleet),
         caster=caster,
