@@ -27,17 +27,20 @@ async def test_with_the_model_and_without(small: FoundModel, tmp_path: Path) -> 
         # This one has nothing: what it times comes from the gateway too.
         ring.nodes.append(await start_node(second, home, log, store=own))
         await ring.wait_ready()
-        stages = ring.status.stages
-        assert [stage.measured for stage in stages] == [True, True]
-        assert all(0 < stage.layer_ms < 500 for stage in stages)
+        # Both are this machine, so one of them alone is the faster ring.
+        [stage] = ring.status.stages
+        assert stage.measured
+        assert 0 < stage.layer_ms < 500
+        assert ring.gateway.conductor.cast is not None
+        assert ring.gateway.conductor.cast.report is not None
         assert len(await ring.tokens((3, 4, 5), 8)) == 8
         [file] = (tmp_path / "node-1").glob(PROBE_FILE)
         before = msgspec.json.decode(file.read_bytes())
         ring.nodes[0].process.terminate()
         await ring.nodes[0].wait_ended()
-        await wait_until(lambda: len(ring.status.stages) < 2 or not ring.status.ready)
+        await wait_until(lambda: ring.status.nodes_missing == 1)
         await ring.add_node(None, home=tmp_path / "node-1")
         await ring.wait_ready()
-        assert [stage.measured for stage in ring.status.stages] == [True, True]
+        assert all(stage.measured for stage in ring.status.stages)
         assert msgspec.json.decode(file.read_bytes()) == before
-    assert len(list(own.shards_dir.rglob("*.gguf"))) >= 3
+    assert len(list(own.shards_dir.rglob("*.gguf"))) >= 2

@@ -24,8 +24,8 @@ from atoll.gateway.keys import KEYS_FILE, KeyStore
 from atoll.gateway.lan import Lan
 from atoll.gateway.lending import Lending
 from atoll.gateway.measuring import Measuring
-from atoll.gateway.options import ServeOptions
-from atoll.gateway.prepare import ends_options, memory_needed, prepare
+from atoll.gateway.options import RingOptions, ServeOptions
+from atoll.gateway.prepare import Prepared, ends_options, memory_needed, prepare
 from atoll.gateway.register import REGISTER_FILE, Invitation, Register
 from atoll.gateway.server import check_bind, open_server, open_socket
 from atoll.gateway.shard_book import ShardBook
@@ -104,16 +104,7 @@ async def open_gateway(
         tell=tell,
     )
     book = ShardBook(model.path, model.model, prepared.manifest.shards)
-    caster = Caster(prepared.manifest, prepared.boundaries, ring, book, host=host_id(), tell=tell)
-    conductor = Conductor(
-        *(model.name, prepared.manifest, fleet),
-        caster=caster,
-        identity=identity,
-        options=ring,
-        ends=ends_options(model, prepared, ring),
-        incarnation=next_incarnation(home / INCARNATION_FILE),
-        tell=tell,
-    )
+    conductor = _conductor(model, prepared, book=book, fleet=fleet, home=home, ring=ring, tell=tell)
 
     def status() -> RingStatus:
         return ring_status(conductor, fleet, prepared.manifest, ring.streams)
@@ -143,6 +134,28 @@ async def open_gateway(
     finally:
         await text.close()
         prepared.release()
+
+
+def _conductor(
+    model: FoundModel,
+    prepared: Prepared,
+    *,
+    book: ShardBook,
+    fleet: Fleet,
+    home: Path,
+    ring: RingOptions,
+    tell: Callable[[str], None],
+) -> Conductor:
+    caster = Caster(prepared.manifest, prepared.boundaries, ring, book, host=host_id(), tell=tell)
+    return Conductor(
+        *(model.name, prepared.manifest, fleet),
+        caster=caster,
+        identity=Identity.load_or_create(home / IDENTITY_FILE),
+        options=ring,
+        ends=ends_options(model, prepared, ring),
+        incarnation=next_incarnation(home / INCARNATION_FILE),
+        tell=tell,
+    )
 
 
 def _takers(conductor: Conductor, fleet: Fleet, lender: Lender) -> Takers:
