@@ -9,7 +9,7 @@ import pty
 import msgspec
 import pytest
 
-from atoll.cli.screen import megabytes, printable, progress_bar, say, show_json, write
+from atoll.cli.screen import megabytes, printable, progress_bar, say, show_json, steps_bar, write
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,8 @@ def test_structs_become_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_there_is_no_bar_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar() as advance:
         advance("download", 1, 2)
+    with steps_bar() as step:
+        step("tg128", 1, 2)
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "")
 
@@ -69,12 +71,16 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
                 advance("download", 1 << 20, 2 << 20)
                 advance("download", 2 << 20, 2 << 20)
                 advance("check", 5, None)
+            with steps_bar() as step:
+                step("tg128 @ d512", 3, 7)
         shown = read_all(screen).decode()
     finally:
         os.close(screen)
     assert "Downloading" in shown
     assert "2.0/2.0 MiB" in shown
     assert "Checking" in shown
+    assert "tg128 @ d512" in shown
+    assert "3/7" in shown
 
 
 def test_megabytes() -> None:

@@ -9,7 +9,17 @@ import pytest
 from rich.console import Console
 from tests.client.conftest import STATUS
 
-from atoll.cli.tables import lap_line, layer_range, ring_lines, stage_table, time_table
+from atoll.cli.tables import (
+    lap_line,
+    layer_range,
+    markdown_table,
+    rate_lines,
+    ring_lines,
+    stage_table,
+    time_table,
+)
+from atoll.client.measure import Server
+from atoll.client.rates import Rate
 
 
 def _text(table: object, width: int = 200) -> str:
@@ -73,3 +83,44 @@ def test_names_are_shown_as_they_are_but_harmless() -> None:
 def test_a_token_adds_up() -> None:
     assert STATUS.lap is not None
     assert lap_line(STATUS.lap).startswith("a token takes 4.0 ms (median of 9): stages 2.0")
+
+
+READ = Rate("pp512", "pp", 512, 0, 1, 3, 250.0, 1.25, (250.0,), 2048.0, None, None)
+SAID = Rate("tg128 @ d512", "tg", 128, 512, 1, 2, 12.345, 0.0, (12.345,), 1.0, 9.876, 123.456)
+
+
+def test_rates_of_a_ring() -> None:
+    server = Server("reef", "0.1.0", "llama", "Q4_1", 30, 3, 2048, 8, 0)
+    assert rate_lines(server, (READ, SAID), "0.2.0") == [
+        "| model | quantisation | nodes |         test |           t/s | first token ms |"
+        " token ms p50 | token ms p99 |",
+        "| ----- | ------------ | ----: | -----------: | ------------: | -------------: |"
+        " -----------: | -----------: |",
+        "| reef  | Q4_1         |     3 |        pp512 | 250.00 ± 1.25 |         2048.0 |"
+        "              |              |",
+        "| reef  | Q4_1         |     3 | tg128 @ d512 |  12.35 ± 0.00 |            1.0 |"
+        "         9.88 |       123.46 |",
+        "",
+        "llama, 30 layers, context 2048; mean ± standard deviation of 2 to 3 rounds;"
+        " atoll 0.1.0, measured by 0.2.0",
+    ]
+
+
+def test_rates_of_another_server() -> None:
+    lines = rate_lines(Server("org/shell"), (READ,), "0.2.0")
+    assert "quantisation" not in lines[0]
+    assert lines[2].startswith("| org/shell | pp512 |")
+    assert lines[-1] == "mean ± standard deviation of 3 rounds; measured by atoll 0.2.0"
+    once = rate_lines(
+        Server("/models/shell.gguf"), (msgspec.structs.replace(READ, rounds=1),), "0.2.0"
+    )
+    assert "of 1 round;" in once[-1]
+    assert once[2].startswith("| shell.gguf |")
+
+
+def test_a_strangers_words_stay_in_their_cell() -> None:
+    assert markdown_table(["a", "b"], [["x|y\n\x1b[2J", "1"]], 1) == [
+        "| a         |   b |",
+        "| --------- | --: |",
+        "| x\\|y \ufffd[2J |   1 |",
+    ]

@@ -97,6 +97,37 @@ async def test_refusals_come_with_what_to_do(gateway: Gateway) -> None:
     assert caught.value.status == 400
 
 
+async def test_a_completion_comes_as_bytes(gateway: Gateway) -> None:
+    gateway.backend.sampler = say(" the", " sea")
+    asked = {"model": MODEL, "prompt": [1, 2, 3], "max_tokens": 4}
+    begun: list[int] = []
+    stream = gateway.client.completion_bytes(asked, lambda: begun.append(gateway.backend.yielded))
+    async with aclosing(stream) as pieces:
+        body = b"".join([piece async for piece in pieces])
+    assert begun == [0]
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert b'"text":" sea"' in body
+    assert b'"prompt_tokens":3' in body
+    assert gateway.backend.requests[0].prompt == (1, 2, 3)
+
+
+async def test_leaving_a_completion_early_cancels_it(gateway: Gateway) -> None:
+    gateway.backend.sampler = flood
+    asked = {"model": MODEL, "prompt": "sea"}
+    async with aclosing(gateway.client.completion_bytes(asked, lambda: None)) as pieces:
+        async for _piece in pieces:
+            break
+    async with asyncio.timeout(10):
+        await gateway.backend.all_closed.wait()
+
+
+async def test_a_completion_that_is_refused(gateway: Gateway) -> None:
+    async with aclosing(gateway.client.completion_bytes({"model": MODEL}, lambda: None)) as pieces:
+        with pytest.raises(ApiFault, match="the field prompt is missing") as caught:
+            await anext(pieces)
+    assert caught.value.status == 400
+
+
 async def test_nobody_there() -> None:
     async with ApiClient(Endpoint.at("http://127.0.0.1:1")) as client:
         with pytest.raises(ApiFault, match="cannot reach") as caught:

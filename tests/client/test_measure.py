@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from tests.support.hand_completions import HandCompletions, hand_completions
 
 from atoll.client import measure
 from atoll.client.api import ApiClient, ApiFault
+from atoll.client.chat import choose_model
 from atoll.client.endpoint import Endpoint
 from atoll.client.measure import Measurement, Server, warm_up
 from atoll.client.workload import Room, Trial, Workload
@@ -202,6 +204,45 @@ async def test_a_gateway_in_trouble_is_not_taken_for_another_make() -> None:
     assert server.asked == []
 
 
+LLAMA_SERVER = """
+import sys, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.n_ctx, params.n_parallel = sys.argv[1], 1024, 2
+params.hostnames, params.port, params.cpuparams.n_threads = ["127.0.0.1"], 0, 1
+server = xllamacpp.Server(params)
+print(server.listening_address, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.engine
+async def test_the_server_of_llama_cpp(demo_model: Path) -> None:
+    llama = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-c", LLAMA_SERVER, str(demo_model)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert llama.stdin is not None
+    assert llama.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            url = (await llama.stdout.readline()).decode().strip()
+            async with ApiClient(Endpoint.at(url)) as client:
+                measurement = Measurement(SMALL)
+                model = await choose_model(client, None)
+                await measurement.run(client, model, ignore)
+            assert measurement.complete
+            assert measurement.server == Server(model)
+            assert [rate.test for rate in measurement.rates()] == ROWS
+            llama.stdin.close()
+            assert await llama.wait() == 0
+    finally:
+        if llama.returncode is None:
+            llama.kill()
+            await llama.wait()
+
+
 BAD: list[tuple[hand.Answer, type[AtollError], str]] = [
     (hand.says(hand.refusal("503 Busy", "no place is free")), ApiFault, "no place is free"),
     (hand.says(hand.refusal("400 No", "ignore_eos is not known")), ApiFault, "not known"),
@@ -279,7 +320,7 @@ def test_what_was_not_begun_is_not_complete() -> None:
     assert measurement.rates() == ()
 
 
-def test_warm_up_is_short_and_opens_all_connections() -> None:
+def test_warm_up_is_short_and_of_each_kind() -> None:
     trials = Workload(prompt=512, generate=128, streams=(1, 4)).trials(Room())
     assert warm_up(trials) == [Trial("pp", 512), Trial("tg", 8, 0, 4)]
     assert warm_up([Trial("tg", 3)]) == [Trial("tg", 3)]

@@ -8,10 +8,12 @@ import pytest
 from tests.support.children import new_children
 from tests.support.rings import open_ring, wait_until
 
+from atoll.domain.measure import WindowTime
 from atoll.engine.whole import WholeModel
+from atoll.gateway import conductor as conductor_module
 from atoll.gateway.casting import Times
 from atoll.gateway.options import RingOptions
-from atoll.plan.fleet import LayerTime, Machine
+from atoll.plan.fleet import Machine
 from atoll.store.layout import FoundModel, Store
 
 pytestmark = [
@@ -33,14 +35,19 @@ OPTIONS = RingOptions(
 
 def measured(**layer_ms: float) -> Times:
     def machine(name: str, ms: float) -> Machine:
-        times = tuple(LayerTime(rows, ms / 1e3 * rows) for rows in (1, 64))
+        times = tuple(WindowTime(rows, ms / 1e3 * rows) for rows in (1, 64))
         return Machine(name.replace("_", "-"), 1 << 30, times, host=name)
 
     machines = [machine(name, ms) for name, ms in layer_ms.items()]
-    return Times((LayerTime(1, 0.0001),), {m.name: m for m in machines})
+    return Times((WindowTime(1, 0.0001),), {m.name: m for m in machines})
 
 
-async def test_unequal_nodes_get_unequal_parts(small: FoundModel, tmp_path: Path) -> None:
+async def test_unequal_nodes_get_unequal_parts(
+    small: FoundModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measured are they all alike, being one machine, so what is known of them is made up."""
+    made_up = measured(node_1=2.0, node_2=1.0, node_3=900.0)
+    monkeypatch.setattr(conductor_module, "known_times", lambda *_args: made_up)
     prompt = tuple(range(3, 60))
     whole = WholeModel(small.path, n_slots=1, context=256, threads=1)
     wanted = whole.greedy([prompt], 12, exact=True, stop_at_end=False).tokens[0]
@@ -48,7 +55,6 @@ async def test_unequal_nodes_get_unequal_parts(small: FoundModel, tmp_path: Path
     store = Store(tmp_path / "store")
     async with open_ring(small, store, tmp_path, OPTIONS, join=False) as ring:
         conductor = ring.gateway.conductor
-        conductor.times = lambda: measured(node_1=2.0, node_2=1.0, node_3=900.0)
         for path in ring.gateway.join_files:
             await ring.add_node(path)
         await ring.wait_ready()

@@ -11,6 +11,7 @@ from tests.conftest import MakeModel
 from tests.gateway.test_ring_plan import member
 
 from atoll.domain.errors import AtollError
+from atoll.domain.measure import WindowTime
 from atoll.gateway.casting import Caster, Times
 from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
@@ -18,7 +19,7 @@ from atoll.gateway.shard_book import ShardBook
 from atoll.model.architectures import boundaries
 from atoll.model.gguf import open_gguf
 from atoll.model.manifest import describe
-from atoll.plan.fleet import LayerTime, LinkEntry, Machine
+from atoll.plan.fleet import LinkEntry, Machine
 from atoll.store.layout import Store
 
 GIB = 1024**3
@@ -35,12 +36,12 @@ def players(*names: str, memory: int = GIB) -> list[Member]:
 
 
 def machine(name: str, layer_ms: float, memory: int = GIB) -> Machine:
-    times = tuple(LayerTime(rows, layer_ms / 1e3 * rows) for rows in (1, 64))
+    times = tuple(WindowTime(rows, layer_ms / 1e3 * rows) for rows in (1, 64))
     return Machine(name, memory, times, host=name)
 
 
 def times(*machines: Machine, links: tuple[LinkEntry, ...] = ()) -> Times:
-    return Times((LayerTime(1, 0.001),), {m.name: m for m in machines}, links)
+    return Times((WindowTime(1, 0.001),), {m.name: m for m in machines}, links)
 
 
 @pytest.fixture

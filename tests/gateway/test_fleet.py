@@ -31,6 +31,7 @@ from atoll.domain.control import (
 from atoll.domain.errors import AtollError
 from atoll.domain.ids import Epoch, SessionId
 from atoll.gateway import fleet as fleet_module
+from atoll.gateway import strangers as strangers_module
 from atoll.gateway.fleet import Fleet
 from atoll.gateway.join_files import JoinFiles
 from atoll.gateway.register import Invitation, Register
@@ -324,12 +325,12 @@ async def test_strangers_introduce_themselves_first(port: Port, message: Control
 
 
 async def test_a_silent_stranger_is_sent_away(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_module, "INTRODUCTION_S", 0.1)
+    monkeypatch.setattr(strangers_module, "INTRODUCTION_S", 0.1)
     assert "no introduction came in time" in (await refusal(await port.dial())).problem
 
 
 async def test_strangers_are_few(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_module, "STRANGERS_MAX", 2)
+    monkeypatch.setattr(strangers_module, "STRANGERS_MAX", 2)
     strangers = [await port.dial() for _ in range(2)]
     assert "too many wait" in (await refusal(await port.dial())).problem
     strangers[0].link.close()
@@ -438,7 +439,7 @@ async def test_a_shard_on_its_way_is_known(tmp_path: Path) -> None:
 async def test_one_host_cannot_take_all_places_of_strangers(
     port: Port, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet_module, "STRANGERS_PER_HOST_MAX", 1)
+    monkeypatch.setattr(strangers_module, "STRANGERS_PER_HOST_MAX", 1)
     await port.dial()
     assert "too many wait" in (await refusal(await port.dial())).problem
 

@@ -10,6 +10,7 @@ from tests.conftest import MakeModel
 from atoll.domain.bulk import ShardRange
 from atoll.domain.errors import BadRequest
 from atoll.domain.ids import ModelId, NodeId
+from atoll.domain.measure import Measure, ProbeRange
 from atoll.gateway.lending import Lending
 from atoll.gateway.shard_book import ShardBook
 from atoll.model.manifest import make_manifest
@@ -33,3 +34,17 @@ def test_stages_of_the_ring_and_nothing_else(random_model: MakeModel, tmp_path: 
     ):
         with pytest.raises(BadRequest, match="no stage of this ring"):
             lending.open(SOMEBODY, wrong)
+
+
+def test_what_nodes_are_to_time_is_lent_too(random_model: MakeModel, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    model = store.resolve(str(random_model()))
+    manifest = make_manifest(model.path, model.model, [(1, 5)])
+    order = Measure(model.model, 6, 0, 64, ProbeRange(1, 2), ProbeRange(1, 4))
+    book = ShardBook(model.path, model.model, manifest.shards)
+    lending = Lending(model, store, book, order)
+    for layers in ((1, 2), (1, 4), (1, 5)):
+        with lending.open(SOMEBODY, ShardRange(model.model, *layers)) as source:
+            assert source.size_bytes > 0
+    with pytest.raises(BadRequest, match="no stage of this ring"):
+        lending.open(SOMEBODY, ShardRange(model.model, 1, 3))

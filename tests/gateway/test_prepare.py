@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from atoll.domain.errors import BadRequest
+from atoll.domain.measure import order_problem
 from atoll.gateway.options import RingOptions
 from atoll.gateway.prepare import (
     MEMORY_SPARE,
@@ -16,6 +18,7 @@ from atoll.gateway.prepare import (
     prepare,
 )
 from atoll.model.manifest import kv_bytes
+from atoll.model.shard import hash_shard
 from atoll.store.cache import prune
 from atoll.store.layout import FoundModel, Store
 
@@ -80,3 +83,19 @@ def test_a_context_that_the_model_was_not_made_for_is_refused(
     with pytest.raises(BadRequest, match=f"a context of {context} tokens") as caught:
         check_context(RingOptions(nodes=2, context=context), prepared.manifest)
     assert "--context" in caught.value.hint
+
+
+def test_nodes_are_asked_to_time_layers_only_where_that_is_wanted(
+    small_model: FoundModel, small_store: Store
+) -> None:
+    prepared = prepare(small_model, small_store, RING)
+    prepared.release()
+    assert prepared.order is None
+    prepared = prepare(small_model, small_store, replace(RING, plan="auto"))
+    prepared.release()
+    assert prepared.order is not None
+    assert order_problem(prepared.order) == ""
+    assert prepared.order.rows_max == RING.rows_max
+    for asked in prepared.order.ranges:
+        digest = hash_shard(small_model.path, asked.first, asked.last)
+        assert asked.shard == digest.shard

@@ -18,7 +18,7 @@ from atoll.domain.errors import AtollError, BadModel, PullFailed
 from atoll.domain.ids import Epoch, NodeId, ShardId
 from atoll.model.manifest import make_manifest
 from atoll.node.options import NodeOptions
-from atoll.node.shard_seeker import ShardSeeker
+from atoll.node.shard_seeker import ShardSeeker, wanted_of
 from atoll.store.cache import prune
 from atoll.store.layout import FoundModel, Store, UnknownModel
 from atoll.store.shards import shard_path
@@ -47,8 +47,9 @@ def plan(model: FoundModel) -> Plan:
 
 def seeker(plan: Plan, store: Store, model: str, *posts: Post, **changes: Any) -> ShardSeeker:
     options = NodeOptions("node", model, threads=1, threads_large=1)
+    mine = msgspec.structs.replace(plan.stages[0], **changes)
     return ShardSeeker(
-        *(plan, msgspec.structs.replace(plan.stages[0], **changes), store, options),
+        *(wanted_of(plan, mine), store, options),
         holders=[post.holder() for post in posts],
         progress=lambda _here, _all: None,
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from atoll.domain.measure import WindowTime
 from atoll.plan.capacity import WORK_BYTES, layer_need, layers_max, usable_bytes
-from atoll.plan.fleet import Demand, LayerTime, Machine, ModelCosts
+from atoll.plan.fleet import Demand, Machine, ModelCosts
 
 MODEL = ModelCosts((100, 300), (2, 4), (0, 1, 2), 8)
 
 
 def machine(memory: int) -> Machine:
-    return Machine("a", memory, (LayerTime(1, 1.0),))
+    return Machine("a", memory, (WindowTime(1, 1.0),))
 
 
 def test_weights_and_the_caches_of_all_streams() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from atoll.domain.errors import BadRequest
-from atoll.plan.fleet import Fleet, Gateway, LayerTime, Link, Machine, check_fleet, interpolated
+from atoll.domain.measure import WindowTime, interpolated
+from atoll.plan.fleet import Fleet, Gateway, Link, Machine, check_fleet
 
-TIMES = (LayerTime(1, 0.001), LayerTime(4, 0.004), LayerTime(64, 0.008))
+TIMES = (WindowTime(1, 0.001), WindowTime(4, 0.004), WindowTime(64, 0.008))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from atoll.domain.errors import BadRequest
-from atoll.plan.fleet import LayerTime, Link, LinkEntry
+from atoll.domain.measure import WindowTime
+from atoll.plan.fleet import Link, LinkEntry
 from atoll.plan.fleet_file import parse_fleet
 
 TEXT = """
@@ -43,9 +44,9 @@ def test_what_it_says() -> None:
     fleet = parse_fleet(TEXT)
     reef, one, two = fleet.machines
     assert (reef.memory_bytes, reef.overhead_s, reef.host) == (16 * 1024**3, 0.0005, "rock")
-    assert reef.layer_s == (LayerTime(1, 0.0004), LayerTime(16, 0.001))
+    assert reef.layer_s == (WindowTime(1, 0.0004), WindowTime(16, 0.001))
     assert [one.name, two.name, one.memory_bytes] == ["old-1", "old-2", 1_500_000_000]
-    assert fleet.gateway.ends_s == (LayerTime(1, 0.002), LayerTime(64, 0.009))
+    assert fleet.gateway.ends_s == (WindowTime(1, 0.002), WindowTime(64, 0.009))
     assert LinkEntry("gateway", "old-2", 0.01, 1e7) in fleet.links
     assert LinkEntry("old-2", "gateway", 0.01, 1e7) in fleet.links
     assert LinkEntry("old-1", "reef", 0.005, 125e6) in fleet.links

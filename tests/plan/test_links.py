@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from atoll.plan.fleet import Fleet, Gateway, LayerTime, Link, LinkEntry, Machine
+from atoll.domain.measure import WindowTime
+from atoll.plan.fleet import Fleet, Gateway, Link, LinkEntry, Machine
 from atoll.plan.links import GATEWAY, LinkTable
 
-TIMES = (LayerTime(1, 0.001),)
+TIMES = (WindowTime(1, 0.001),)
 
 
 def table(*links: LinkEntry) -> LinkTable:

@@ -11,17 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll.domain.errors import BadRequest, CannotCut
+from atoll.domain.measure import WindowTime
 from atoll.plan.capacity import NothingFits
-from atoll.plan.fleet import (
-    Demand,
-    Fleet,
-    Gateway,
-    LayerTime,
-    Link,
-    LinkEntry,
-    Machine,
-    ModelCosts,
-)
+from atoll.plan.fleet import Demand, Fleet, Gateway, Link, LinkEntry, Machine, ModelCosts
 from atoll.plan.planner import plan_ring
 from atoll.plan.predict import Placed, Predictor
 
@@ -32,7 +24,7 @@ LAYER = 100 * 1024**2
 def machine(name: str, layer_ms: float, layers: int = 99, **more: object) -> Machine:
     """A node with room for so many layers of `model`, and a little."""
     memory = int((layers * LAYER * 1.01 + (160 << 20)) / 0.8) + 4096
-    times = (LayerTime(1, layer_ms / 1e3), LayerTime(64, layer_ms / 1e3 * 8))
+    times = (WindowTime(1, layer_ms / 1e3), WindowTime(64, layer_ms / 1e3 * 8))
     return Machine(name, memory, times, **more)  # type: ignore[arg-type]
 
 
@@ -49,7 +41,7 @@ def model(n_layers: int, **more: object) -> ModelCosts:
 def fleet(
     machines: list[Machine], links: list[LinkEntry] | None = None, ends_ms: float = 1
 ) -> Fleet:
-    ends = (LayerTime(1, ends_ms / 1e3), LayerTime(64, ends_ms / 1e3 * 4))
+    ends = (WindowTime(1, ends_ms / 1e3), WindowTime(64, ends_ms / 1e3 * 4))
     return Fleet(Gateway(ends), tuple(machines), tuple(links or ()))
 
 
@@ -137,7 +129,7 @@ def test_one_node_that_could_hold_everything_does_not_have_to() -> None:
 
 
 def test_nodes_of_one_host_share_its_cores() -> None:
-    times = (LayerTime(1, 0.005), LayerTime(64, 0.32))
+    times = (WindowTime(1, 0.005), WindowTime(64, 0.32))
     a, b = (msgspec.structs.replace(machine(n, 5, 5), layer_s=times, host="x") for n in "ab")
     shared, apart = fleet([a, b]), fleet([a, msgspec.structs.replace(b, host="y")])
     demand = Demand(streams=9)
@@ -202,8 +194,8 @@ class TestNothingFits:
         fleet([machine("a", -1)]),
         fleet([machine("a", float("nan"))]),
         fleet([Machine("a", GIB, ())]),
-        fleet([Machine("a", GIB, (LayerTime(4, 1.0), LayerTime(1, 1.0)))]),
-        fleet([Machine("a", -5, (LayerTime(1, 1.0),))]),
+        fleet([Machine("a", GIB, (WindowTime(4, 1.0), WindowTime(1, 1.0)))]),
+        fleet([Machine("a", -5, (WindowTime(1, 1.0),))]),
         fleet([machine("a", 1)], [LinkEntry("a", "b", 0.1)]),
         fleet([machine("a", 1)], [LinkEntry("a", "gateway", -0.1)]),
         fleet([machine("a", 1)], [LinkEntry("a", "gateway", 0.1, 0.0)]),

@@ -5,15 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from atoll.plan.fleet import Demand, Fleet, Gateway, LayerTime, LinkEntry, Machine, ModelCosts
+from atoll.domain.measure import WindowTime
+from atoll.plan.fleet import Demand, Fleet, Gateway, LinkEntry, Machine, ModelCosts
 from atoll.plan.predict import Placed, Predictor
 
 MODEL = ModelCosts((100,) * 10, (0,) * 10, tuple(range(11)), 1000)
 FLEET = Fleet(
-    Gateway((LayerTime(1, 0.002), LayerTime(100, 0.2))),
+    Gateway((WindowTime(1, 0.002), WindowTime(100, 0.2))),
     (
-        Machine("a", 1, (LayerTime(1, 0.001), LayerTime(100, 0.1)), 0.0005),
-        Machine("b", 1, (LayerTime(1, 0.003), LayerTime(100, 0.3))),
+        Machine("a", 1, (WindowTime(1, 0.001), WindowTime(100, 0.1)), 0.0005),
+        Machine("b", 1, (WindowTime(1, 0.003), WindowTime(100, 0.3))),
     ),
     (
         LinkEntry("gateway", "a", 0.010, 1e6),

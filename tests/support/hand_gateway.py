@@ -38,6 +38,7 @@ from atoll.net.tls import dial_data
 from atoll.node.daemon import NodeDaemon
 from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions
+from atoll.node.probe_cache import ProbeCache
 from atoll.store.layout import FoundModel, Store
 
 N_EMBD = 64
@@ -228,6 +229,7 @@ async def open_hand_gateway(
     settings: LinkSettings | None = None,
     path: str = "",
     cache_bytes_max: int | None = None,
+    probes: ProbeCache | None = None,
 ) -> AsyncIterator[HandGateway]:
     """A node that has joined; its plan is the test's to give."""
     identity, node = Identity.generate(), Identity.generate()
@@ -241,7 +243,7 @@ async def open_hand_gateway(
         spin=1000,
         cache_bytes_max=cache_bytes_max,
     )
-    daemon = NodeDaemon(node, store, options, tell=said.append, settings=settings)
+    daemon = NodeDaemon(*(node, store, options), tell=said.append, settings=settings, probes=probes)
     running: asyncio.Task[None] | None = None
     async with listen(
         "127.0.0.1",

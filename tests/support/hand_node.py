@@ -18,7 +18,17 @@ import msgspec
 from tests.support.hand_gateway import WAIT_S, Heard, at
 
 from atoll import __version__
-from atoll.domain.control import Join, Plan, PlanNotice, Ready, Welcome
+from atoll.domain.bulk import BulkMessage
+from atoll.domain.control import (
+    ControlMessage,
+    Echo,
+    EchoBack,
+    Join,
+    Plan,
+    PlanNotice,
+    Ready,
+    Welcome,
+)
 from atoll.domain.errors import LinkFault
 from atoll.domain.generation import GenerateRequest, Sampled, SamplingParams
 from atoll.domain.ids import NodeId
@@ -61,7 +71,7 @@ class HandNode:
         self.control = await dial_control(
             address.host, address.port, expected=ticket.gateway, identity=self.identity
         )
-        self.heard = Heard()
+        self.heard = _Answering(self.control)
         self.control.start(self.heard)
 
     async def join(self, path: Path, **changes: Any) -> None:
@@ -123,6 +133,20 @@ class HandNode:
                 self.up.send(Grant(1))
             if isinstance(message, Window | Cancel | Release):
                 self.down.send(message, payload)
+
+
+class _Answering(Heard):
+    """Sends echoes back, as every node does; the test hears the rest."""
+
+    def __init__(self, control: ControlLink) -> None:
+        super().__init__()
+        self._control = control
+
+    def on_message(self, message: ControlMessage | BulkMessage) -> None:
+        if isinstance(message, Echo):
+            self._control.send(EchoBack(message.number))
+        else:
+            super().on_message(message)
 
 
 @asynccontextmanager

@@ -37,6 +37,7 @@ COMMANDS = {
     "plan": "Plan a ring: which layers on which machine, and what will come of it.",
     "status": "Show the running ring: its stages, their speed and memory.",
     "bench": "Measure a running ring, or any OpenAI-compatible server, as a client sees it.",
+    "probe": "Measure this machine: its memory, and how fast it computes a model's layers.",
     "pull": "Bring a model onto this machine.",
     "cache": "List what lies on this machine's disk, or make room.",
     "keys": "Make, list and revoke API keys.",

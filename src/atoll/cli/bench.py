@@ -6,8 +6,6 @@ from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
-from cyclopts.types import PositiveInt
-from cyclopts.validators import Number
 
 from atoll import __version__
 from atoll.cli.running import hear_interrupts, run
@@ -20,12 +18,7 @@ from atoll.client.chat import choose_model
 from atoll.client.endpoint import Endpoint
 from atoll.client.measure import SILENCE_S, Measurement, Progress, Server
 from atoll.client.rates import Rate
-from atoll.client.workload import (
-    ROUNDS_MAX,
-    TOKENS_MAX,
-    Workload,
-    numbers_of,
-)
+from atoll.client.workload import Workload, numbers_of
 from atoll.domain.errors import AtollError
 
 
@@ -40,7 +33,6 @@ def check_numbers(_type: type, value: str | None) -> None:
 
 
 Numbers = Annotated[str | None, Parameter(validator=check_numbers)]
-TokenCount = Annotated[int, Parameter(validator=Number(gte=0, lte=TOKENS_MAX))]
 
 
 @flags
@@ -50,20 +42,19 @@ class BenchFlags(TargetFlags):
     model: str | None = None
     """The model to measure. Default: the first that is served."""
 
-    prompt: TokenCount = 512
+    prompt: int = 512
     """Tokens of the prompts that are read; 0 leaves that out."""
 
-    generate: TokenCount = 128
+    generate: int = 128
     """Tokens that are generated; 0 leaves that out."""
 
     depths: Numbers = None
-    """Tokens in the context before those that are generated, with commas between several.
-    Default: 0,512 as far as the context allows."""
+    """Tokens in the context before an answer, with commas between several. Default: 0,512."""
 
     streams: Numbers = None
-    """Answers at once, with commas between several. Default: 1,4 as far as the ring has room."""
+    """Answers at once, with commas between several. Default: 1,4, as far as there is room."""
 
-    rounds: Annotated[PositiveInt, Parameter(validator=Number(lte=ROUNDS_MAX))] = 3
+    rounds: int = 3
     """How often each is measured."""
 
     json: bool = False

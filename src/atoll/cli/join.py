@@ -27,6 +27,7 @@ from atoll.node.daemon import NodeDaemon
 from atoll.node.knock import Confirm, knock_at
 from atoll.node.membership import Membership, has_joined
 from atoll.node.options import NodeOptions
+from atoll.node.probe_cache import PROBE_FILE, ProbeCache
 from atoll.store.cache import size_bytes_of
 
 IDENTITY_FILE = "node.pem"
@@ -164,6 +165,7 @@ def join(
                 options.node_options(),
                 tell=say,
                 welcomed=lambda: membership.save(home),
+                probes=ProbeCache(home / PROBE_FILE),
             )
             await daemon.run(membership)
 

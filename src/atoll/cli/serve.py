@@ -54,8 +54,8 @@ class ServeFlags(HomeFlags, StoreFlags):
     """Layers at each end of the model that stay on this machine."""
 
     plan: Literal["auto", "equal"] = "auto"
-    """Who computes which layers: `auto` plans by what was measured, and leaves out nodes that
-    would slow the ring; `equal` gives all the same share."""
+    """Who computes which layers: `auto` has nodes measure themselves when they join, plans by
+    that, and leaves out those that would slow the ring; `equal` gives all the same share."""
 
     plan_streams: PositiveInt = 1
     """Streams at once that the plan is made for: with one it has the least time per token, with

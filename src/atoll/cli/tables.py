@@ -117,7 +117,9 @@ def rate_lines(server: Server, rates: Sequence[Rate], version: str) -> list[str]
     ring = server.version is not None
     heads = ["model", *(("quantisation", "nodes") if ring else ()), "test", "t/s"]
     heads += ["first token ms", "token ms p50", "token ms p99"]
-    of = [server.model, *((str(server.quantisation), str(server.nodes)) if ring else ())]
+    # llama.cpp's server names a model by its path, which is nobody else's business.
+    name = server.model.rpartition("/")[2] if server.model.startswith("/") else server.model
+    of = [name, *((str(server.quantisation), str(server.nodes)) if ring else ())]
     rows = [
         [
             *of,
@@ -130,7 +132,8 @@ def rate_lines(server: Server, rates: Sequence[Rate], version: str) -> list[str]
         for rate in rates
     ]
     n_rounds = sorted({rate.rounds for rate in rates})
-    told = f"mean ± standard deviation of {' to '.join(map(str, n_rounds))} rounds"
+    plural = "" if n_rounds == [1] else "s"
+    told = f"mean ± standard deviation of {' to '.join(map(str, n_rounds))} round{plural}"
     if ring:
         told = (
             f"{server.architecture}, {server.layers} layers, context {server.context};"
@@ -148,7 +151,7 @@ def _ms(time_ms: float | None) -> str:
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], n_texts: int) -> list[str]:
     """Lines of a table whose columns after the first `n_texts` end on the right."""
     clean = [[_cell(cell) for cell in row] for row in (heads, *rows)]
-    widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
+    widths = [max(3, *map(len, column)) for column in zip(*clean, strict=True)]
     rules = [
         "-" * width if place < n_texts else "-" * (width - 1) + ":"
         for place, width in enumerate(widths)

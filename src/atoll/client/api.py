@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -91,6 +91,8 @@ class ApiClient:
                 base_url=endpoint.url,
                 headers=headers,
                 timeout=httpx.Timeout(silence_s, connect=CONNECT_S),
+                # No bound: that of the default, 100, would hold back requests unnoticed.
+                limits=httpx.Limits(),
                 verify=endpoint.tls(),
                 trust_env=not endpoint.is_local,
             )
@@ -169,20 +171,35 @@ class ApiClient:
                 yield _part(chunk)
         raise ApiFault("the answer broke off: the server closed the connection", hint="ask again")
 
-    async def completion_bytes(self, body: Mapping[str, object]) -> AsyncGenerator[bytes, None]:
+    async def completion_bytes(
+        self, body: Mapping[str, object], begun: Callable[[], None]
+    ) -> AsyncGenerator[bytes, None]:
         """The events of a streamed text completion, as they come and not decoded.
 
-        For those who note when each came. Leaving the iteration early cancels
-        the answer at the server.
+        For those who note when each came. Every request has a connection of its
+        own, since llama.cpp's server closes one after a stream without saying
+        so. Leaving the iteration early cancels the answer at the server.
 
         Args:
             body: Fields of the request, except for those about streaming.
+            begun: Called when the connection stands and the request goes out.
 
         Raises:
             ApiFault: The request was refused, or the connection broke.
         """
+
+        async def trace(event: str, _details: object) -> None:
+            if event == "http11.send_request_headers.started":
+                begun()
+
         asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
-        async with self._send("POST", "/v1/completions", json=asked) as response:
+        async with self._send(
+            "POST",
+            "/v1/completions",
+            json=asked,
+            headers={"connection": "close"},
+            extensions={"trace": trace},
+        ) as response:
             if response.status_code != httpx.codes.OK:
                 raise _refusal(response, await _body(response))
             async for piece in response.aiter_bytes():
@@ -196,11 +213,9 @@ class ApiClient:
             return _decode(body, kind, self.endpoint.url)
 
     @asynccontextmanager
-    async def _send(
-        self, method: str, path: str, *, json: Any = None
-    ) -> AsyncIterator[httpx.Response]:
+    async def _send(self, method: str, path: str, **request: Any) -> AsyncIterator[httpx.Response]:
         try:
-            async with self._http.stream(method, path, json=json) as response:
+            async with self._http.stream(method, path, **request) as response:
                 yield response
         except httpx.ConnectError as error:
             raise ApiFault(

@@ -147,8 +147,8 @@ class Measurement:
 def warm_up(trials: Sequence[Trial]) -> list[Trial]:
     """Short trials before those that count: of each kind, with as many streams as ever.
 
-    They load what is loaded at first use, open the connections, and show
-    whether the server does what is asked at all.
+    They load what is loaded at first use, and show whether the server does what
+    is asked at all.
     """
     streams = max(trial.streams for trial in trials)
     read = next((trial for trial in trials if trial.kind == "pp"), None)
@@ -179,7 +179,12 @@ async def record(client: ApiClient, body: dict[str, object]) -> tuple[float, lis
     pieces: list[Piece] = []
     n_bytes = 0
     asked_s = time.perf_counter()
-    async with aclosing(client.completion_bytes(body)) as answer:
+
+    def begun() -> None:
+        nonlocal asked_s
+        asked_s = time.perf_counter()
+
+    async with aclosing(client.completion_bytes(body, begun)) as answer:
         async for piece in answer:
             pieces.append((time.perf_counter(), piece))
             n_bytes += len(piece)

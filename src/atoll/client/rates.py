@@ -59,8 +59,8 @@ class Round:
 def prompt_speed(trial: Trial, answers: Sequence[Timed]) -> float:
     """Prompt tokens a second, from the first request to the last stream's first token.
 
-    So it contains the way to the server and the choice of one token, which
-    llama-bench's number of the same name does not.
+    So it contains the way to the server and the choice of one token. llama-bench's
+    number of the same name contains neither, as its README says.
 
     Source: llama.cpp, tools/batched-bench/README.md: S_PP = B * PP / T_PP.
     """
@@ -104,8 +104,8 @@ def rate_of(trial: Trial, rounds: Sequence[Round]) -> Rate:
     them; percentiles of the times between arrivals, which vLLM's benchmark
     calls inter-token latency.
 
-    Source: llama.cpp, tools/llama-bench/README.md (average and standard deviation, with
-    Bessel's correction); vLLM, docs/contributing/benchmarks.md (TTFT, ITL).
+    Source: llama.cpp, tools/llama-bench/README.md (average and standard deviation; with
+    Bessel's correction, llama.cpp #2626); vLLM, vllm/benchmarks/serve.py (TTFT, ITL).
     """
     samples = tuple(one.tokens_per_s for one in rounds)
     answers = [answer for one in rounds for answer in one.answers]

@@ -13,7 +13,8 @@ from typing import Literal
 from atoll.domain.errors import BadRequest
 
 TOKENS_MAX = 1 << 20
-"""Most tokens of a prompt, an answer or a depth. Larger contexts do not exist."""
+"""Most tokens of a prompt, an answer or a depth; a request of more would exceed a gateway's
+4 MiB."""
 STREAMS_MAX = 256
 ROUNDS_MAX = 1000
 
@@ -39,7 +40,7 @@ class Trial:
     def name(self) -> str:
         """As llama-bench writes it, with the number of streams behind where there are several.
 
-        Source: llama.cpp, tools/llama-bench/README.md, "Prompt processing", "depth".
+        Source: llama.cpp, tools/llama-bench/README.md, "Different prefilled context".
         """
         depth = f" @ d{self.depth}" if self.depth else ""
         return f"{self.kind}{self.tokens}{depth}{f' x{self.streams}' if self.streams > 1 else ''}"

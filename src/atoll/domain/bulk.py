@@ -21,6 +21,7 @@ PIECE_BYTES_MIN: Final = 1024 * 1024
 PIECES_MAX: Final = 4096
 """An outline with more hashes would not fit into a message."""
 HASH_BYTES: Final = 32
+NUMBER_LIMIT: Final = 1 << 63
 BULK_BYTES_MAX: Final = BLOCK_BYTES_MAX + 1024
 
 
@@ -90,6 +91,29 @@ def piece_bytes_for(size_bytes: int) -> int:
     while piece_bytes * PIECES_MAX < size_bytes:
         piece_bytes *= 2
     return piece_bytes
+
+
+def bulk_problem(message: BulkMessage) -> str:
+    """What is wrong with a message; empty if nothing is."""
+    match message:
+        case Outline():
+            return outline_problem(message)
+        case AskOutline(shard):
+            return _range_problem(shard.first, shard.last)
+        case AskBlock(shard, offset, size):
+            if not 0 < size <= BLOCK_BYTES_MAX:
+                return f"a block of {size} bytes"
+            return _range_problem(shard.first, shard.last, offset)
+        case Block(offset, _):
+            return _range_problem(offset)
+        case BulkBeat(count):
+            return _range_problem(count)
+        case _:
+            return ""
+
+
+def _range_problem(*numbers: int) -> str:
+    return "" if all(0 <= n < NUMBER_LIMIT for n in numbers) else "a number is out of range"
 
 
 def outline_problem(outline: Outline) -> str:

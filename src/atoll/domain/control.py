@@ -10,6 +10,7 @@ import msgspec
 
 from atoll.domain.address import Address, HostPort
 from atoll.domain.ids import Epoch, ModelId, NodeId, SessionId, ShardId
+from atoll.domain.measure import Measure, Measured, NotMeasured
 
 CONTROL_BYTES_MAX = 256 * 1024
 
@@ -123,6 +124,19 @@ class Fetching(msgspec.Struct, frozen=True, tag="fetching"):
     size_bytes: int
 
 
+class Echo(msgspec.Struct, frozen=True, tag="echo"):
+    """The gateway times the way to a node, which answers at once; `padding` makes it long."""
+
+    number: int
+    padding: bytes = b""
+
+
+class EchoBack(msgspec.Struct, frozen=True, tag="echo_back"):
+    """The answer to the echo of this number."""
+
+    number: int
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The stage of `epoch` is loaded, on `device`, and both its links stand."""
 
@@ -225,6 +239,11 @@ ControlMessage = (
     | Welcome
     | Refusal
     | Lend
+    | Echo
+    | EchoBack
+    | Measure
+    | Measured
+    | NotMeasured
     | Fetching
     | Ready
     | StageReport

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from atoll.domain.errors import AtollError
+from atoll.domain.measure import WindowTime
 from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
 from atoll.gateway.shard_book import ShardBook
 from atoll.model.manifest import Manifest, ShardEntry
 from atoll.plan.equal import equal_cut
-from atoll.plan.fleet import Demand, Fleet, Gateway, LayerTime, LinkEntry, Machine
+from atoll.plan.fleet import Demand, Fleet, Gateway, LinkEntry, Machine
 from atoll.plan.report import PlanReport, model_costs, report
 
 
@@ -33,7 +34,7 @@ class Cast:
 class Times:
     """What was measured: the gateway's ends, nodes by their names, and links."""
 
-    ends_s: tuple[LayerTime, ...]
+    ends_s: tuple[WindowTime, ...]
     machines: dict[str, Machine]
     links: tuple[LinkEntry, ...] = ()
 

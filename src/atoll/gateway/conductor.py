@@ -21,10 +21,11 @@ from atoll.domain.generation import GenerateRequest, Sampled
 from atoll.domain.ids import NO_SESSION, Epoch, NodeId, SessionId
 from atoll.engine.ends_messages import EndsOptions, ItemsDone
 from atoll.gateway.backend import Health, ModelCard
-from atoll.gateway.casting import Cast, Caster, Times
+from atoll.gateway.casting import Cast, Caster
 from atoll.gateway.ends_keeper import EndsKeeper
 from atoll.gateway.fleet import Fleet
 from atoll.gateway.formation import Formation
+from atoll.gateway.known_times import known_times
 from atoll.gateway.mailbox import Mailbox
 from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
@@ -109,12 +110,11 @@ class Conductor:
         self.became_ready = asyncio.Event()
         self._link_port = 0
         self._transport: Transport | None = None
-        self.times: Callable[[], Times | None] = lambda: None
-        """What was measured of the ends and the nodes, as far as anything was."""
         fleet.on_rearranged = self._rearranging.set
         fleet.on_lost = self._lost
         fleet.on_session_failed = self._session_failed
         fleet.on_fetched = self._fetched
+        fleet.measuring.is_serving = lambda: self._serving
 
     def open(self, transport: Transport, link_port: int) -> None:
         """Nodes are dialled over this, and reach us at this TCP port; before `run`."""
@@ -289,12 +289,15 @@ class Conductor:
                 return
 
     async def _form(self) -> RingDriver:
+        await self._fleet.measuring.wait_settled()
         ends = await self._ends.ready()
         fleet = self._fleet
         left = RingDown("a node left before the ring was formed")
         if fleet.missing:
             raise left
-        cast = await self._caster.cast(fleet.members, fleet.everybody, self.times())
+        links = fleet.measuring.distances.links()
+        times = known_times(self._ends.window_s, fleet.everybody, links)
+        cast = await self._caster.cast(fleet.members, fleet.everybody, times)
         members = cast.members
         if not all(fleet.has(member.link.peer) for member in members):
             raise left

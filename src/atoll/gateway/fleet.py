@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from atoll.domain.control import (
     ControlMessage,
+    EchoBack,
     Fetching,
     Join,
     Leave,
@@ -27,21 +28,18 @@ from atoll.domain.control import (
 )
 from atoll.domain.errors import AtollError, LinkFault, RingDown
 from atoll.domain.ids import Epoch, NodeId
+from atoll.domain.measure import Measured, NotMeasured
 from atoll.gateway.join_files import JoinFiles
+from atoll.gateway.measuring import Measuring
 from atoll.gateway.member import Member, outside_of
 from atoll.gateway.misfit import misfit
 from atoll.gateway.register import NAME_CHARS_MAX, EnrolledNode, NotInvited, Register
+from atoll.gateway.strangers import Strangers
 from atoll.gateway.waiting_room import WaitingRoom
 from atoll.net.link import ControlLink, peer_text
 
 log = logging.getLogger(__name__)
 
-STRANGERS_MAX = 64
-"""Control links that may stand without having introduced themselves."""
-STRANGERS_PER_HOST_MAX = 16
-"""Of these, how many from one address, so that one host cannot take all places."""
-INTRODUCTION_S = 10.0
-"""How long a stranger may take to introduce itself."""
 MEMBERS_MAX = 1024
 TEXT_CHARS_MAX = 500
 """What is kept of a node's words about itself."""
@@ -56,6 +54,7 @@ class Fleet:
     Args:
         places: How many nodes the ring is to have.
         register: Who may come in.
+        measuring: Has them measure themselves.
         memory_bytes: What a node must have free for the largest stage.
         room: Where nodes wait that come without a ticket; None: they are not heard.
         tell: Takes one line at a time for the operator to read.
@@ -65,6 +64,7 @@ class Fleet:
         self,
         places: int,
         register: Register,
+        measuring: Measuring | None = None,
         *,
         memory_bytes: int = 0,
         room: WaitingRoom | None = None,
@@ -74,10 +74,11 @@ class Fleet:
         self._register = register
         self._memory_bytes = memory_bytes
         self._room = room
+        self.measuring = measuring or Measuring(None)
         self._tell = tell
         self._files: JoinFiles | None = None
         self._members: dict[NodeId, Member] = {}
-        self._strangers: dict[ControlLink, asyncio.TimerHandle] = {}
+        self._strangers = Strangers()
         self._epoch: Epoch | None = None
         self._closed = False
         self._changes = 0
@@ -125,12 +126,11 @@ class Fleet:
     def close(self) -> None:
         """Say goodbye to all and take the unused join files away."""
         self._closed = True
+        self.measuring.close()
         for member in self._members.values():
             member.link.send(Leave("the gateway is shutting down"))
             member.link.close()
-        for link in list(self._strangers):
-            self._forget_stranger(link)
-            link.close(LinkFault("the gateway is shutting down"))
+        self._strangers.close(LinkFault("the gateway is shutting down"))
         if self._room is not None:
             self._room.close()
         if self._files is not None:
@@ -212,34 +212,21 @@ class Fleet:
 
     def on_control(self, link: ControlLink) -> None:
         """A node has opened a control link; it has to introduce itself."""
-        problem = self._crowded(link)
+        problem = ""
+        if self._closed or self._files is None:
+            problem = "the gateway is starting or shutting down"
+        elif not self._strangers.add(link):
+            problem = "too many wait to be let in"
         if problem:
             link.close(LinkFault(problem, hint="try again shortly"))
             return
-        self._strangers[link] = asyncio.get_running_loop().call_later(
-            INTRODUCTION_S, link.close, LinkFault("no introduction came in time")
-        )
         link.start(_MemberLink(self, link))
-
-    def _crowded(self, link: ControlLink) -> str:
-        """Why a stranger cannot even be heard now; empty if it can."""
-        if self._closed or self._files is None:
-            return "the gateway is starting or shutting down"
-        same_host = sum(other.peer_host == link.peer_host for other in self._strangers)
-        if same_host >= STRANGERS_PER_HOST_MAX or len(self._strangers) >= STRANGERS_MAX:
-            return "too many wait to be let in"
-        return ""
-
-    def _forget_stranger(self, link: ControlLink) -> None:
-        timer = self._strangers.pop(link, None)
-        if timer is not None:
-            timer.cancel()
 
     def heard(self, link: ControlLink, message: ControlMessage) -> None:
         """A message on a control link."""
         member = self._members.get(link.peer)
         if member is None or member.link is not link:
-            self._forget_stranger(link)
+            self._strangers.forget(link)
             if self._room is None or not self._room.heard(link, message):
                 self._admit(link, message)
             return
@@ -256,6 +243,8 @@ class Fleet:
                     self.on_fetched()
             case StageReport():
                 member.report = message
+            case Measured() | NotMeasured() | EchoBack():
+                self.measuring.heard(member, message)
             case SessionFailed():
                 self.on_session_failed(message)
             case StageFailed(_, problem):
@@ -296,6 +285,7 @@ class Fleet:
         member = Member(None, name, enrolled.owner, message, link, resting=enrolled.resting)
         self._members[link.peer] = member
         link.send(Welcome(name, outside_of(link)))
+        self.measuring.came(member)
         if self.missing and not enrolled.resting:
             self._settle(member, invitation)
         else:
@@ -335,7 +325,7 @@ class Fleet:
 
     def lost(self, link: ControlLink, reason: LinkFault | None) -> None:
         """A control link is gone."""
-        self._forget_stranger(link)
+        self._strangers.forget(link)
         if self._room is not None:
             self._room.lost(link)
         member = self._members.get(link.peer)
@@ -343,6 +333,7 @@ class Fleet:
             return
         place = member.place
         del self._members[link.peer]
+        self.measuring.left(member)
         said = f"{member.name} is gone ({reason.problem if reason else 'left'})"
         if place is not None and not self._closed:
             self._full.clear()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
 from atoll.domain.control import Fetching, Join, Ready, StageReport
+from atoll.domain.measure import Measured
 from atoll.net.link import ControlLink
 
 
@@ -21,6 +22,8 @@ class Member:
     ready: Ready | None = None
     report: StageReport | None = None
     fetching: Fetching | None = None
+    measured: Measured | None = None
+    """What it measured of itself; None: it has not answered, or could not."""
     holds: set[tuple[int, int]] = field(default_factory=set)
     """Layer ranges whose shards it had in this gateway's time."""
     resting: bool = False

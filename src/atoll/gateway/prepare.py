@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atoll.domain.errors import BadRequest
+from atoll.domain.measure import Measure, ProbeRange
 from atoll.engine.ends_messages import EndsOptions
 from atoll.gateway.options import RingOptions
 from atoll.model.architectures import boundaries
 from atoll.model.manifest import Manifest, describe, kv_bytes, make_manifest
 from atoll.model.parts import open_model
+from atoll.model.probe_ranges import probe_ranges
+from atoll.model.shard import hash_shard
 from atoll.plan.equal import equal_cut
 from atoll.store.layout import FoundModel, Store
 from atoll.store.shards import ShardFile, ensure_shard, shard_path
@@ -21,13 +25,17 @@ MEMORY_SPARE = 1.2
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A model made ready: its numbers, and the ends' files, in use until `holds` are released."""
+    """A model made ready: its numbers, and the ends' files, in use until `holds` are released.
+
+    `order` is what nodes are to measure; None: nothing.
+    """
 
     manifest: Manifest
     boundaries: tuple[int, ...]
     head: ShardFile
     tail: ShardFile
     holds: tuple[Hold, ...]
+    order: Measure | None = None
 
     def release(self) -> None:
         """The ends' files are no longer in use."""
@@ -75,7 +83,34 @@ def prepare(model: FoundModel, store: Store, ring: RingOptions) -> Prepared:
     ends = ((0, ring.ends), (n_layers - ring.ends, n_layers))
     holds = tuple(hold(shard_path(store, model.model, *layers)) for layers in ends)
     head, tail = (ensure_shard(store, model, *layers) for layers in ends)
-    return Prepared(manifest, cuts, head, tail, holds)
+    order = measure_order(model, described, cuts, ring) if ring.plan == "auto" else None
+    return Prepared(manifest, cuts, head, tail, holds, order)
+
+
+def measure_order(
+    model: FoundModel, manifest: Manifest, cuts: Sequence[int], ring: RingOptions
+) -> Measure:
+    """What nodes are asked to time; hashes the shards, which are few layers.
+
+    Args:
+        model: The whole model.
+        manifest: It in numbers.
+        cuts: Where it may be cut, with 0 and the number of layers.
+        ring: The ring's shape.
+    """
+
+    def hashed(layers: tuple[int, int]) -> ProbeRange:
+        return ProbeRange(*layers, hash_shard(model.path, *layers).shard)
+
+    short, long = probe_ranges(manifest, cuts)
+    return Measure(
+        model=manifest.model,
+        n_layers=manifest.n_layers,
+        data_offset=manifest.data_offset,
+        rows_max=ring.rows_max,
+        short=hashed(short),
+        long=hashed(long) if long is not None else None,
+    )
 
 
 def ends_options(model: FoundModel, prepared: Prepared, ring: RingOptions) -> EndsOptions:

@@ -23,8 +23,9 @@ from atoll.gateway.join_files import JoinFiles, MakeTicket
 from atoll.gateway.keys import KEYS_FILE, KeyStore
 from atoll.gateway.lan import Lan
 from atoll.gateway.lending import Lending
-from atoll.gateway.options import ServeOptions
-from atoll.gateway.prepare import ends_options, memory_needed, prepare
+from atoll.gateway.measuring import Measuring
+from atoll.gateway.options import RingOptions, ServeOptions
+from atoll.gateway.prepare import Prepared, ends_options, memory_needed, prepare
 from atoll.gateway.register import REGISTER_FILE, Invitation, Register
 from atoll.gateway.server import check_bind, open_server, open_socket
 from atoll.gateway.shard_book import ShardBook
@@ -92,20 +93,18 @@ async def open_gateway(
     prepared = await asyncio.to_thread(prepare, model, store, ring)
     identity = Identity.load_or_create(home / IDENTITY_FILE)
     register = Register(home / REGISTER_FILE)
-    needed = memory_needed(prepared.manifest, ring)
     lan = Lan(options, identity.node_id, register, home, tell=tell)
-    fleet = Fleet(ring.nodes, register, memory_bytes=needed, room=lan.room, tell=tell)
-    book = ShardBook(model.path, model.model, prepared.manifest.shards)
-    caster = Caster(prepared.manifest, prepared.boundaries, ring, book, host=host_id(), tell=tell)
-    conductor = Conductor(
-        *(model.name, prepared.manifest, fleet),
-        caster=caster,
-        identity=identity,
-        options=ring,
-        ends=ends_options(model, prepared, ring),
-        incarnation=next_incarnation(home / INCARNATION_FILE),
+    measuring = Measuring(prepared.order)
+    fleet = Fleet(
+        ring.nodes,
+        register,
+        measuring,
+        memory_bytes=memory_needed(prepared.manifest, ring),
+        room=lan.room,
         tell=tell,
     )
+    book = ShardBook(model.path, model.model, prepared.manifest.shards)
+    conductor = _conductor(model, prepared, book=book, fleet=fleet, home=home, ring=ring, tell=tell)
 
     def status() -> RingStatus:
         return ring_status(conductor, fleet, prepared.manifest, ring.streams)
@@ -114,7 +113,7 @@ async def open_gateway(
     try:
         with _lone_error():
             async with (
-                open_lender(Lending(model, store, book).open) as lender,
+                open_lender(Lending(model, store, book, prepared.order).open) as lender,
                 _open_links(identity, options) as transport,
                 transport.listen(
                     options.link_host, options.link_port, _takers(conductor, fleet, lender)
@@ -135,6 +134,28 @@ async def open_gateway(
     finally:
         await text.close()
         prepared.release()
+
+
+def _conductor(
+    model: FoundModel,
+    prepared: Prepared,
+    *,
+    book: ShardBook,
+    fleet: Fleet,
+    home: Path,
+    ring: RingOptions,
+    tell: Callable[[str], None],
+) -> Conductor:
+    caster = Caster(prepared.manifest, prepared.boundaries, ring, book, host=host_id(), tell=tell)
+    return Conductor(
+        *(model.name, prepared.manifest, fleet),
+        caster=caster,
+        identity=Identity.load_or_create(home / IDENTITY_FILE),
+        options=ring,
+        ends=ends_options(model, prepared, ring),
+        incarnation=next_incarnation(home / INCARNATION_FILE),
+        tell=tell,
+    )
 
 
 def _takers(conductor: Conductor, fleet: Fleet, lender: Lender) -> Takers:

@@ -30,7 +30,8 @@ class StageStatus(msgspec.Struct, frozen=True):
     Of a step's time `engine_ms` is spent inside llama.cpp, `convert_ms` in the
     rest of the stage process, `pipe_ms` between node and stage process, and
     `node_ms` in the node's handlers. While the shard is on its way to the node,
-    `fetched_bytes` of `fetch_bytes` are there.
+    `fetched_bytes` of `fetch_bytes` are there. If the node has measured itself,
+    `layer_ms` is what one layer takes it for one row.
     """
 
     name: str
@@ -56,6 +57,8 @@ class StageStatus(msgspec.Struct, frozen=True):
     device: str = ""
     fetched_bytes: int = 0
     fetch_bytes: int = 0
+    measured: bool = False
+    layer_ms: float = 0.0
 
 
 class LapStatus(msgspec.Struct, frozen=True):
@@ -166,6 +169,8 @@ def _stage(member: Member, first: int, last: int) -> StageStatus:
         sessions=report.sessions if report else 0,
         isolation_missing=missing(report.isolation) if report else (),
         device=ready.device if ready else "",
+        measured=member.measured is not None,
+        layer_ms=round(1e3 * member.measured.layer_s[0].seconds, 4) if member.measured else 0.0,
     )
 
 

@@ -17,21 +17,13 @@ from typing import Generic, NoReturn, TypeVar
 import msgspec
 
 from atoll.domain.address import check
-from atoll.domain.bulk import (
-    BLOCK_BYTES_MAX,
-    BULK_BYTES_MAX,
-    AskBlock,
-    AskOutline,
-    Block,
-    BulkBeat,
-    BulkMessage,
-    Outline,
-    outline_problem,
-)
+from atoll.domain.bulk import BULK_BYTES_MAX, BulkMessage, bulk_problem
 from atoll.domain.control import (
     CONTROL_BYTES_MAX,
     Beat,
     ControlMessage,
+    Echo,
+    EchoBack,
     Fetching,
     Join,
     Lend,
@@ -290,7 +282,7 @@ def control_decoder() -> MessageDecoder[ControlMessage]:
 
 def bulk_decoder() -> MessageDecoder[BulkMessage]:
     """For one bulk link."""
-    return MessageDecoder(_decode_bulk, _problem_with_bulk, BULK_BYTES_MAX)
+    return MessageDecoder(_decode_bulk, bulk_problem, BULK_BYTES_MAX)
 
 
 def _numbers_ok(window: Window) -> bool:
@@ -353,6 +345,8 @@ def _problem_with_control(message: ControlMessage) -> str:
             return _range_problem((message.first, message.last))
         case Fetching() | Ready() | StageReport() | SessionFailed():
             return _measure_problem(message)
+        case Echo() | EchoBack():
+            return _range_problem((message.number,))
         case Beat():
             return _range_problem((message.count,))
         case _:
@@ -371,26 +365,6 @@ def _measure_problem(message: Fetching | Ready | StageReport | SessionFailed) ->
     if isinstance(message, Ready) and len(message.device) > 255:
         return "a text is longer than 255 characters"
     return ""
-
-
-def _problem_with_bulk(message: BulkMessage) -> str:
-    """What is wrong with a bulk message; empty if nothing is."""
-    match message:
-        case Outline():
-            return outline_problem(message)
-        case AskOutline() | AskBlock():
-            numbers = [message.shard.first, message.shard.last]
-            if isinstance(message, AskBlock):
-                numbers.append(message.offset)
-                if not 0 < message.size <= BLOCK_BYTES_MAX:
-                    return f"a block of {message.size} bytes"
-            return _range_problem(tuple(numbers))
-        case Block():
-            return _range_problem((message.offset,))
-        case BulkBeat():
-            return _range_problem((message.count,))
-        case _:
-            return ""
 
 
 def _range_problem(numbers: tuple[int, ...]) -> str:

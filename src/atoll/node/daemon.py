@@ -22,6 +22,8 @@ from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
 from atoll.domain.bulk import ShardRange
 from atoll.domain.control import (
     ControlMessage,
+    Echo,
+    EchoBack,
     Fetching,
     Join,
     Leave,
@@ -30,14 +32,13 @@ from atoll.domain.control import (
     PlanNotice,
     Ready,
     Refusal,
-    SessionFailed,
     StageFailed,
-    StageReport,
     Welcome,
     plan_signed_part,
 )
 from atoll.domain.errors import AtollError, LinkFault, NotLetIn, ProtocolFault
 from atoll.domain.ids import Epoch, NodeId
+from atoll.domain.measure import Measure
 from atoll.engine.library import ENGINE_BUILD
 from atoll.engine.place import check_engine
 from atoll.engine.threads import shorten_slices
@@ -65,8 +66,10 @@ from atoll.node.dial import (
     is_here,
     way_for,
 )
+from atoll.node.measurer import Measurer
 from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions, host_id
+from atoll.node.probe_cache import ProbeCache
 from atoll.node.shard_seeker import whole_model
 from atoll.node.stage_host import StageHost
 from atoll.store.layout import Store
@@ -97,6 +100,7 @@ class NodeDaemon:
         tell: Takes one line at a time for the owner to read.
         welcomed: Called when the gateway has let us in.
         settings: Times of the links.
+        probes: What this machine measured before; None: nothing is kept.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class NodeDaemon:
         tell: Notice,
         welcomed: Callable[[], None] = lambda: None,
         settings: LinkSettings | None = None,
+        probes: ProbeCache | None = None,
     ) -> None:
         self._identity = identity
         self._store = store
@@ -127,6 +132,8 @@ class NodeDaemon:
         self._holdings = Holdings(store, lambda model: whole_model(store, model))
         self._lends: deque[Lend] = deque(maxlen=LENDS_MAX)
         self._told_fetch_s = 0.0
+        self._probes = probes
+        self._measurer: Measurer
 
     async def run(self, membership: Membership) -> None:
         """Join, serve, and return when the gateway says goodbye.
@@ -151,6 +158,12 @@ class NodeDaemon:
         ):
             self._transport = transport
             self._dial_lender = lambda: dial_gateway_bulk(membership, transport)
+            self._measurer = Measurer(
+                *(self._store, self._options, self._probes),
+                dial_lender=self._dial_lender,
+                send=self._send,
+                serving=lambda: self._stage is not None,
+            )
             link = await dial_gateway(membership, transport)
             self._link = link
             try:
@@ -190,6 +203,7 @@ class NodeDaemon:
                 background = [
                     tasks.create_task(self._report_often(link), name="report"),
                     tasks.create_task(self._carry_out(), name="carry-out-plans"),
+                    tasks.create_task(self._measurer.run(), name="measure"),
                 ]
                 try:
                     await self._listen_to_gateway(inbox)
@@ -244,8 +258,12 @@ class NodeDaemon:
                 if self._plans.full():
                     self._plans.get_nowait()  # only the newest counts
                 self._plans.put_nowait(plan)
+            case Echo(number):
+                self._send(EchoBack(number))
             case Lend():
                 self._lends.append(message)
+            case Measure():
+                self._measurer.ask(message)
             case Refusal(problem, hint, final):
                 kind = NotLetIn if final else LinkFault
                 raise kind(f"the gateway refuses this node: {problem}", hint=hint)
@@ -328,7 +346,7 @@ class NodeDaemon:
         finally:
             self._stage = None
 
-    def _send(self, message: Ready | SessionFailed | StageFailed | StageReport) -> None:
+    def _send(self, message: ControlMessage) -> None:
         if self._link is not None:
             self._link.send(message)
 
@@ -340,6 +358,7 @@ class NodeDaemon:
                 continue
             if stage.is_ready:
                 link.send(stage.report())
+                self._measurer.watch(stage)
             elif stage.fetching is not None:
                 link.send(stage.fetching)
                 self._tell_fetch(stage.fetching)

@@ -6,10 +6,12 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from atoll.domain.bulk import ShardRange
 from atoll.domain.control import Plan, StagePlan
 from atoll.domain.errors import AtollError, PullFailed
+from atoll.domain.ids import ModelId, ShardId
 from atoll.node.options import NodeOptions
 from atoll.store.cache import prune
 from atoll.store.layout import FoundModel, Store, UnknownModel
@@ -22,12 +24,31 @@ from atoll.transfer.fetch import borrow_shard
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A shard: layers [first, last) of a model of `n_layers`, and its hash.
+
+    `data_offset` is where the weights begin in the model's file; 0: not known.
+    """
+
+    model: ModelId
+    n_layers: int
+    data_offset: int
+    first: int
+    last: int
+    shard: ShardId
+
+
+def wanted_of(plan: Plan, mine: StagePlan) -> Wanted:
+    """The shard of one stage of a plan."""
+    return Wanted(plan.model, plan.n_layers, plan.data_offset, mine.first, mine.last, mine.shard)
+
+
 class ShardSeeker:
-    """Gets the shard of one stage of one plan, and keeps it in use until `close`.
+    """Gets one shard, and keeps it in use until `close`.
 
     Args:
-        plan: The plan.
-        mine: This node's stage of it.
+        wanted: Which one.
         store: Where models and shards lie.
         options: What the owner chose.
         holders: Who has the shard, the gateway first.
@@ -36,16 +57,14 @@ class ShardSeeker:
 
     def __init__(
         self,
-        plan: Plan,
-        mine: StagePlan,
+        wanted: Wanted,
         store: Store,
         options: NodeOptions,
         *,
         holders: Sequence[Holder],
         progress: Callable[[int, int], None],
     ) -> None:
-        self._plan = plan
-        self._mine = mine
+        self._wanted = wanted
         self._store = store
         self._options = options
         self._holders = holders
@@ -75,8 +94,8 @@ class ShardSeeker:
             self._hold.release()
 
     async def _find(self) -> ShardFile:
-        plan, mine = self._plan, self._mine
-        self._hold = hold(shard_path(self._store, plan.model, mine.first, mine.last))
+        wanted = self._wanted
+        self._hold = hold(shard_path(self._store, wanted.model, wanted.first, wanted.last))
         try:
             shard = await asyncio.to_thread(self._cut_or_fetch) or await self._borrow()
         except PullFailed as error:
@@ -90,26 +109,28 @@ class ShardSeeker:
 
     def _cut_or_fetch(self) -> ShardFile | None:
         """From the model here, or from its address; None if neither is known."""
-        plan, mine, model = self._plan, self._mine, self._options.model
-        if not is_remote(model) or self._store.model_path(plan.model).is_file():
+        wanted, model = self._wanted, self._options.model
+        if not is_remote(model) or self._store.model_path(wanted.model).is_file():
             found = self._find_model()
             if found is None:
                 return None
-            return ensure_shard(self._store, found, mine.first, mine.last, expected=mine.shard)
+            return ensure_shard(
+                *(self._store, found, wanted.first, wanted.last), expected=wanted.shard
+            )
         return fetch_shard(
-            *(self._store, model, plan.model, mine.first, mine.last),
-            expected=mine.shard,
-            data_offset=plan.data_offset if mine.last < plan.n_layers else 0,
+            *(self._store, model, wanted.model, wanted.first, wanted.last),
+            expected=wanted.shard,
+            data_offset=wanted.data_offset if wanted.last < wanted.n_layers else 0,
             progress=self._fetched,
         ).file
 
     async def _borrow(self) -> ShardFile:
-        plan, mine = self._plan, self._mine
+        wanted = self._wanted
         found = await borrow_shard(
             self._store,
-            ShardRange(plan.model, mine.first, mine.last),
+            ShardRange(wanted.model, wanted.first, wanted.last),
             self._holders,
-            expected=mine.shard,
+            expected=wanted.shard,
             progress=self._progress,
         )
         log.info("shard.borrowed size=%d fetched=%d", found.file.size_bytes, found.fetched_bytes)
@@ -137,11 +158,11 @@ class ShardSeeker:
         """
         model = self._options.model
         if not model or is_remote(model):
-            return whole_model(self._store, self._plan.model)
+            return whole_model(self._store, self._wanted.model)
         found = self._store.resolve(model)
-        if found.model != self._plan.model:
+        if found.model != self._wanted.model:
             raise UnknownModel(
-                f"the model here is {found.model[:12]}, the plan's is {self._plan.model[:12]}",
+                f"the model here is {found.model[:12]}, the plan's is {self._wanted.model[:12]}",
                 hint=f"join with the same model file as the gateway, not with {model}",
             )
         return found

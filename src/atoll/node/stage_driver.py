@@ -65,13 +65,15 @@ PROBLEM_CHARS_MAX = 500
 class Counters:
     """What a stage has done since it was loaded; seconds are sums over steps.
 
-    A step is a batch of one row a session, as decoding makes them.
+    A step is a batch of one row a session, as decoding makes them; `step_rows` are
+    the rows of all steps.
     """
 
     windows: int = 0
     rows: int = 0
     batches: int = 0
     steps: int = 0
+    step_rows: int = 0
     engine_s: float = 0.0
     busy_s: float = 0.0
     call_s: float = 0.0
@@ -239,6 +241,7 @@ class StageDriver:
         was_step = self._is_step
         if was_step:
             self.counters.steps += 1
+            self.counters.step_rows += len(message.problems)
             self.counters.engine_s += message.engine_s
             self.counters.busy_s += message.busy_s
             self.counters.call_s += now_s - self._called_s

@@ -25,7 +25,7 @@ from atoll.domain.errors import (
     LinkFault,
     ProtocolFault,
 )
-from atoll.domain.ids import NodeId
+from atoll.domain.ids import ModelId, NodeId
 from atoll.engine.place import place
 from atoll.engine.stage_client import StageProcess
 from atoll.engine.stage_messages import Computed, Loaded, StageOptions
@@ -34,7 +34,8 @@ from atoll.model.parts import open_model
 from atoll.net.link import BulkLink, DataLink
 from atoll.net.transport import Transport
 from atoll.node.options import NodeOptions
-from atoll.node.shard_seeker import ShardSeeker
+from atoll.node.probe_drift import Work
+from atoll.node.shard_seeker import ShardSeeker, wanted_of
 from atoll.node.stage_driver import StageDriver
 from atoll.store.layout import Store
 from atoll.store.shards import ShardFile
@@ -95,7 +96,9 @@ class StageHost:
         self._dial_lender = dial_lender
         self._fetching: Fetching | None = None
         self._seeker = ShardSeeker(
-            *(plan, self.mine, store, options), holders=self._holders(), progress=self._fetched
+            *(wanted_of(plan, self.mine), store, options),
+            holders=self._holders(),
+            progress=self._fetched,
         )
 
     @property
@@ -109,6 +112,17 @@ class StageHost:
         if self._place == 0:
             return self._plan.gateway
         return self._plan.stages[self._place - 1].node
+
+    @property
+    def model(self) -> ModelId:
+        """What it is a part of."""
+        return self._plan.model
+
+    @property
+    def work(self) -> Work:
+        """What its steps have taken so far."""
+        counters = self._driver.counters
+        return Work(counters.steps, counters.step_rows, counters.call_s)
 
     @property
     def is_ready(self) -> bool:

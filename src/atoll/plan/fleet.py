@@ -12,16 +12,10 @@ from itertools import pairwise
 import msgspec
 
 from atoll.domain.errors import BadRequest
+from atoll.domain.measure import WindowTime, interpolated
 
 MEMORY_SPARE = 0.2
 """Share of a node's free memory that a plan leaves alone."""
-
-
-class LayerTime(msgspec.Struct, frozen=True):
-    """How long one layer takes for a window of `rows` rows."""
-
-    rows: int
-    seconds: float
 
 
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,7 +28,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     memory_bytes: int
-    layer_s: tuple[LayerTime, ...]
+    layer_s: tuple[WindowTime, ...]
     overhead_s: float = 0.0
     host: str = ""
 
@@ -69,7 +63,7 @@ class LinkEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Gateway(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Both ends of the ring: `ends_s` for embedding, first and last layers, head and sampling."""
 
-    ends_s: tuple[LayerTime, ...]
+    ends_s: tuple[WindowTime, ...]
     name: str = "gateway"
     host: str = ""
 
@@ -126,17 +120,6 @@ class Demand(msgspec.Struct, frozen=True):
         return max(self.streams, self.slots) * self.context
 
 
-def interpolated(times: Sequence[LayerTime], rows: int) -> float:
-    """Seconds for `rows` rows from times at rising numbers of rows."""
-    if rows <= times[0].rows:
-        return times[0].seconds
-    for before, after in pairwise(times):
-        if rows <= after.rows:
-            share = (rows - before.rows) / (after.rows - before.rows)
-            return before.seconds + share * (after.seconds - before.seconds)
-    return times[-1].seconds * rows / times[-1].rows
-
-
 def check_fleet(fleet: Fleet) -> None:
     """Refuse what no fleet can be.
 
@@ -163,7 +146,7 @@ def check_fleet(fleet: Fleet) -> None:
             raise BadRequest(f"the link {link.source} to {link.target} is out of range")
 
 
-def _check_times(name: str, times: Sequence[LayerTime]) -> None:
+def _check_times(name: str, times: Sequence[WindowTime]) -> None:
     rows = [time.rows for time in times]
     if not rows or rows[0] < 1 or any(b <= a for a, b in pairwise(rows)):
         raise BadRequest(

