@@ -11,6 +11,7 @@ NAMES = {
     "local": "the ring of three nodes against the whole model, on this machine",
     "links": "round trips of a window over a link",
     "join": "joining: time, bytes, and shards over lines with delay and loss",
+    "plan": "plans against what becomes of them, on unequal nodes and links",
     "nats": "how soon two nodes behind two emulated routers have a link",
 }
 

@@ -154,6 +154,7 @@ def live_ring(folder: Path, model: Path, store: Store, *, address: str = "") -> 
             background(
                 [
                     *("serve", str(model), "--nodes", str(NODES), "--port", "0", "--json"),
+                    *("--plan", "equal"),
                     *("--link-port", "0"),
                     *("--ready-file", str(ready), "--streams", "2", "--context", "512", *places),
                 ],

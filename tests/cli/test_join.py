@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import LiveRing, Run, family, live_ring, wait_until
 from tests.support.loopback import Site, serving
 
-from atoll.cli.join import JoinFlags
+from atoll.cli.join_flags import JoinFlags
 from atoll.domain.address import HostPort
 from atoll.domain.ids import NodeId
 from atoll.engine.library import LIBRARY_VARIABLE

@@ -50,6 +50,16 @@ def test_a_plan_for_programs(run: Run, asked: list[str]) -> None:
     assert made["token_ms"] == pytest.approx(2.0 + 4 * 0.9, abs=0.1)
 
 
+def test_what_is_missing_is_said(run: Run, asked: list[str], tmp_path: Path) -> None:
+    done = run("plan", "--fleet", asked[-1])
+    assert (done.code, "which model?" in done.err) == (2, True)
+    done = run("plan", asked[1], "--home", str(tmp_path))
+    assert (done.code, "give --fleet FILE" in done.err) == (2, True)
+    done = run("plan", "--home", str(tmp_path))
+    assert done.code != 0
+    assert "no gateway" in done.err
+
+
 def test_a_model_that_does_not_fit(run: Run, asked: list[str]) -> None:
     done = run(*asked, "--streams", "4000", "--context", "100000")
     assert done.code == 3

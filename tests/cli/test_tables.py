@@ -13,6 +13,8 @@ from atoll.cli.tables import (
     lap_line,
     layer_range,
     markdown_table,
+    plan_lines,
+    plan_table,
     rate_lines,
     ring_lines,
     stage_table,
@@ -20,6 +22,7 @@ from atoll.cli.tables import (
 )
 from atoll.client.measure import Server
 from atoll.client.rates import Rate
+from atoll.plan.report import PlanReport, StageReport
 
 
 def _text(table: object, width: int = 200) -> str:
@@ -78,6 +81,35 @@ def test_names_are_shown_as_they_are_but_harmless() -> None:
     assert "loading" in text
     fetching = msgspec.structs.replace(sly, fetched_bytes=3, fetch_bytes=4)
     assert "75 % here" in _text(stage_table((fetching,)))
+
+
+def test_what_was_foretold_beside_what_was_measured() -> None:
+    stage = StageReport("reef", 1, 29, 1.5, 0.25, 50 << 20, 900 << 20)
+    plan = PlanReport(
+        *(1, 2048, 512, 3.75, 266.0, 80.0, 1.9, 0.1),
+        stages=(stage,),
+        left_out=("rock", "sand"),
+        reason="reef limits the ring",
+        more_of="reef",
+        more_gain=1.5,
+        gap=0.25,
+    )
+    text = _text(plan_table(plan, STATUS.stages))
+    for part in ("reef", "1-28", "0.25", "1.50", "1.69", "50.0", "900.0", "gateway", "1.90"):
+        assert part in text
+    assert "measured" not in _text(plan_table(plan))
+    lines = "\n".join(plan_lines(plan, STATUS.lap))
+    for part in (
+        "3.8 ms a token for a lone stream; 266.0 tokens/s for one stream",
+        "measured: 4.0 ms a token (median of 9)",
+        "reef limits the ring",
+        "without a part, as the ring is faster so: rock, sand",
+        "one more like reef: 1.50 times as fast",
+        "may be up to 25% faster",
+    ):
+        assert part in lines
+    alone = msgspec.structs.replace(plan, more_gain=1.0, gap=0.0, left_out=())
+    assert "would bring nothing" in "\n".join(plan_lines(alone))
 
 
 def test_a_token_adds_up() -> None:

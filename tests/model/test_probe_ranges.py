@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from tests.conftest import MakeModel
 
 from atoll.domain.ids import ModelId
-from atoll.model import probe_ranges as module
 from atoll.model.manifest import Manifest, describe
 from atoll.model.parts import open_model
-from atoll.model.probe_ranges import probe_ranges
+from atoll.model.probe_ranges import MIB, probe_ranges
+
+PAIR_BYTES_MAX = 256 * MIB
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def sized(manifest: Manifest, n_layers: int, layer_bytes: int = 1) -> Manifest:
 
 def test_the_middle_of_a_model(manifest: Manifest) -> None:
     assert probe_ranges(manifest, range(7)) == ((1, 2), (1, 4))
-    assert probe_ranges(sized(manifest, 30), range(31)) == ((13, 14), (13, 16))
+    assert probe_ranges(sized(manifest, 30), range(31)) == ((11, 12), (11, 19))
 
 
 def test_only_where_it_may_be_cut(manifest: Manifest) -> None:
@@ -41,8 +42,11 @@ def test_never_the_whole_model_if_that_can_be_helped(manifest: Manifest) -> None
     assert probe_ranges(sized(manifest, 1), (0, 1)) == ((0, 1), None)
 
 
-def test_large_layers_are_timed_alone(manifest: Manifest) -> None:
-    third = module.PAIR_BYTES_MAX // 3
+def test_the_larger_the_layers_the_fewer(manifest: Manifest) -> None:
+    ninth = 32 * MIB // 9
+    assert probe_ranges(sized(manifest, 80, ninth), range(81)) == ((36, 37), (36, 44))
+    assert probe_ranges(sized(manifest, 80, ninth + 1), range(81)) == ((38, 39), (38, 41))
+    third = PAIR_BYTES_MAX // 3
     assert probe_ranges(sized(manifest, 80, third), range(81)) == ((39, 40), (39, 41))
     assert probe_ranges(sized(manifest, 80, third + 1), range(81)) == ((39, 40), None)
 
@@ -62,4 +66,4 @@ def test_ranges_lie_in_the_model(n_layers: int, layer_bytes: int) -> None:
         assert long[0] == short[0]
         assert short[1] < long[1] <= n_layers
         total = (long[1] - long[0] + short[1] - short[0]) * layer_bytes
-        assert total <= module.PAIR_BYTES_MAX
+        assert total <= PAIR_BYTES_MAX

@@ -128,6 +128,8 @@ class Programs:
             host,
             "gateway",
             *("serve", str(self.model), "--nodes", str(nodes), "--link-host", "0.0.0.0"),
+            # All are one host, and are to be seen at work.
+            *("--plan", "equal"),
             *("--streams", "2", "--context", "256", "--threads", "1", "--threads-large", "1"),
             *("--json", *arguments),
         )

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from atoll.cli.join import JoinFlags
+from atoll.cli.join_flags import JoinFlags
 from atoll.cli.screen import say
 from atoll.cli.settings import flags
 from atoll.domain.errors import BadRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from atoll.cli.running import run
 from atoll.cli.screen import data_console, show_json
 from atoll.cli.settings import flags
-from atoll.cli.tables import lap_line, ring_lines, stage_table, time_table
+from atoll.cli.tables import lap_line, plan_lines, ring_lines, stage_table, time_table
 from atoll.cli.target import TargetFlags
 from atoll.client.api import ApiClient
 from atoll.client.endpoint import Endpoint
@@ -38,6 +38,9 @@ def status(*, options: StatusFlags | None = None) -> int:
         if found.stages:
             console.print(stage_table(found.stages))
             console.print(time_table(found.stages))
+        if found.plan is not None:
+            for line in plan_lines(found.plan):
+                console.print(line, soft_wrap=True)
         if found.lap is not None:
             console.print(lap_line(found.lap), soft_wrap=True)
     return 0 if found.ready else 7

@@ -10,6 +10,7 @@ from atoll.cli.screen import megabytes, printable
 from atoll.client.measure import Server
 from atoll.client.rates import Rate
 from atoll.gateway.status import LapStatus, RingStatus, StageStatus
+from atoll.plan.report import PlanReport
 
 
 def ring_lines(status: RingStatus) -> list[str]:
@@ -63,6 +64,52 @@ def _shard_cell(stage: StageStatus) -> str:
     return "loading"
 
 
+def plan_table(plan: PlanReport, stages: Sequence[StageStatus] = ()) -> Table:
+    """A plan's parts, with what running stages take beside what was foretold."""
+    measured = {
+        stage.name: stage.engine_ms + stage.convert_ms + stage.pipe_ms + stage.node_ms
+        for stage in stages
+        if stage.steps
+    }
+    columns = ("link ms", "step ms", *(("measured ms",) if stages else ()), "needs MiB", "has MiB")
+    table = _table("plan", ("node", "layers"), columns)
+    for stage in plan.stages:
+        seen = measured.get(stage.name)
+        table.add_row(
+            printable(stage.name),
+            layer_range(stage.first, stage.last),
+            *(f"{stage.link_ms:.2f}", f"{stage.step_ms:.2f}"),
+            *((f"{seen:.2f}" if seen is not None else "",) if stages else ()),
+            *(megabytes(stage.need_bytes), megabytes(stage.memory_bytes)),
+        )
+    blank = ("",) if stages else ()
+    table.add_row("gateway", "ends", f"{plan.back_ms:.2f}", f"{plan.ends_ms:.2f}", *blank, "", "")
+    return table
+
+
+def plan_lines(plan: PlanReport, lap: LapStatus | None = None) -> list[str]:
+    """What a plan foretells, for people, and what a running ring takes."""
+    streams = "one stream" if plan.streams == 1 else f"{plan.streams} streams"
+    found = [
+        f"foretold: {plan.token_ms:.1f} ms a token for a lone stream;"
+        f" {plan.tokens_per_s:.1f} tokens/s for {streams};"
+        f" first token of a prompt of {plan.prompt} after {plan.first_token_ms / 1e3:.2f} s",
+        printable(plan.reason),
+    ]
+    if lap is not None:
+        found.insert(1, f"measured: {_lap_ms(lap):.1f} ms a token (median of {lap.steps})")
+    if plan.left_out:
+        some = ", ".join(plan.left_out[:8]) + (" and others" if len(plan.left_out) > 8 else "")
+        found.append(f"without a part, as the ring is faster so: {printable(some)}")
+    if plan.more_of and plan.more_gain > 1.005:
+        found.append(f"one more like {printable(plan.more_of)}: {plan.more_gain:.2f} times as fast")
+    elif plan.more_of:
+        found.append("one more of these machines would bring nothing")
+    if plan.gap:
+        found.append(f"the best plan may be up to {plan.gap:.0%} faster, as not all were tried")
+    return found
+
+
 def time_table(stages: tuple[StageStatus, ...]) -> Table:
     """How long a decode step takes where, on average, and what was done."""
     places = ("engine", "convert", "pipe", "node")
@@ -89,12 +136,15 @@ def _table(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Tabl
 
 def lap_line(lap: LapStatus) -> str:
     """Where the time of a decode step goes."""
-    total = lap.overhead_ms + lap.stages_ms + lap.ends_ms + lap.sampling_ms
     return (
-        f"a token takes {total:.1f} ms (median of {lap.steps}): stages {lap.stages_ms:.1f},"
+        f"a token takes {_lap_ms(lap):.1f} ms (median of {lap.steps}): stages {lap.stages_ms:.1f},"
         f" ends {lap.ends_ms:.1f}, sampling {lap.sampling_ms:.1f},"
         f" all else {lap.overhead_ms:.1f}"
     )
+
+
+def _lap_ms(lap: LapStatus) -> float:
+    return lap.overhead_ms + lap.stages_ms + lap.ends_ms + lap.sampling_ms
 
 
 def layer_range(first: int, last: int) -> str:

@@ -15,6 +15,7 @@ from atoll.domain.address import Address
 from atoll.engine.process import missing
 from atoll.gateway.member import Member, address_of
 from atoll.model.manifest import Manifest
+from atoll.plan.report import PlanReport
 
 if TYPE_CHECKING:
     # Commands that only show the numbers need none of the gateway, which is slow to import.
@@ -78,7 +79,10 @@ class LapStatus(msgspec.Struct, frozen=True):
 
 
 class RingStatus(msgspec.Struct, frozen=True):
-    """The answer of `GET /status`."""
+    """The answer of `GET /status`.
+
+    `plan` is what the ring was made by, None where its parts are equal.
+    """
 
     version: str
     model: str
@@ -99,6 +103,7 @@ class RingStatus(msgspec.Struct, frozen=True):
     stages: tuple[StageStatus, ...]
     lap: LapStatus | None
     ends_device: str = ""
+    plan: PlanReport | None = None
 
 
 def ring_status(conductor: Conductor, fleet: Fleet, manifest: Manifest, streams: int) -> RingStatus:
@@ -135,6 +140,7 @@ def ring_status(conductor: Conductor, fleet: Fleet, manifest: Manifest, streams:
         stages=stages,
         lap=_lap(conductor),
         ends_device=loaded.device if loaded is not None else "",
+        plan=conductor.cast.report if conductor.cast is not None else None,
     )
 
 
