@@ -1,12 +1,13 @@
 """Draws the pictures of explanation/planning.md from what the planner itself says.
 
-    python -m docs.planning_figures
+    python -m docs.planning_figures [--check]
 
 A test checks that they are current.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pygal
@@ -137,7 +138,19 @@ def figures() -> dict[str, str]:
     }
 
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> int:
+    """Write the pictures; with `--check` only look, and return 1 if one is not current."""
     FOLDER.mkdir(exist_ok=True)
+    stale = 0
     for name, text in figures().items():
-        (FOLDER / name).write_text(text, "utf-8")
+        path = FOLDER / name
+        if "--check" not in arguments:
+            path.write_text(text, "utf-8")
+        elif not path.exists() or path.read_text("utf-8") != text:
+            print(f"{name} is not current", file=sys.stderr)
+            stale = 1
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
