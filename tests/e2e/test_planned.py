@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,11 @@ from tests.support.rings import open_ring, wait_until
 from atoll.domain.measure import WindowTime
 from atoll.engine.whole import WholeModel
 from atoll.gateway import conductor as conductor_module
+from atoll.gateway import replanner as replanner_module
 from atoll.gateway.casting import Times
 from atoll.gateway.options import RingOptions
+from atoll.gateway.register import REGISTER_FILE, Register
+from atoll.net.ticket import Ticket
 from atoll.plan.fleet import Machine
 from atoll.store.layout import FoundModel, Store
 
@@ -80,3 +85,42 @@ async def test_unequal_nodes_get_unequal_parts(
         await ring.wait_ready()
         assert await ring.tokens(prompt, 12) == wanted
     assert new_children() == []
+
+
+async def test_a_newcomer_that_is_worth_it_moves_the_ring(
+    small: FoundModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streams of the old ring end, and nobody is refused meanwhile."""
+    known = [measured(node_1=3.0)]
+    monkeypatch.setattr(conductor_module, "known_times", lambda *_args: known[0])
+    monkeypatch.setattr(replanner_module, "known_times", lambda *_args: known[0])
+    prompt = tuple(range(3, 60))
+    options = replace(OPTIONS, nodes=1, plan_streams=1)
+    store = Store(tmp_path / "store")
+    async with open_ring(small, store, tmp_path, options) as ring:
+        assert [stage.name for stage in ring.status.stages] == ["node-1"]
+        wanted = await ring.tokens(prompt, 20)
+        stopping = False
+
+        async def ask_on() -> int:
+            count = 0
+            while not stopping:
+                assert await ring.tokens(prompt, 20) == wanted
+                count += 1
+            return count
+
+        async with asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(ask_on())
+            known[0] = measured(node_1=3.0, node_2=1.0)
+            invitation, secret = Register(tmp_path / "gateway" / REGISTER_FILE).invite(
+                "friend", uses=1, lifetime_s=60
+            )
+            gateway, path = ring.gateway, tmp_path / "node-2.join"
+            Ticket(gateway.key, gateway.addresses, secret, invitation.expires).write(path)
+            await ring.add_node(path)
+            await wait_until(lambda: ring.status.stages[0].name == "node-2", timeout_s=30)
+            await ring.wait_ready()
+            assert await ring.tokens(prompt, 20) == wanted
+            stopping = True
+        assert asking.result() > 0
+        assert any("another ring would be" in line for line in ring.said)

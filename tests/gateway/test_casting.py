@@ -131,3 +131,18 @@ async def test_nothing_fits(caster: Any) -> None:
     small = times(machine("a", 1, 1000), machine("b", 1, 1000))
     with pytest.raises(AtollError, match="GiB of memory are missing"):
         await caster().cast(two, two, small)
+
+
+async def test_what_another_ring_would_gain(caster: Any) -> None:
+    two = players("slow", "fast")
+    slow_only = times(machine("slow", 3))
+    planner = caster()
+    current = await planner.cast(two[:1], two[:1], slow_only)
+    assert await planner.gain_over(current, two[:1], slow_only) == pytest.approx(1.0)
+    both = times(machine("slow", 3), machine("fast", 1))
+    assert 2 < await planner.gain_over(current, two, both) < 3
+    # While somebody was not measured, or is not here any more, nothing is said.
+    assert await planner.gain_over(current, two, slow_only) == 0
+    assert await planner.gain_over(current, two[1:], both) == 0
+    assert await planner.gain_over(current, two, None) == 0
+    assert await caster(plan="equal").gain_over(current, two, both) == 0

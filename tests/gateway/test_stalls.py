@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from atoll.domain.ids import SessionId
-from atoll.gateway.stalls import BUSY_FACTOR, Stalls
+from atoll.gateway.stalls import BUSY_FACTOR, Stalls, wait_stalled
 
 ONE, TWO = SessionId(1), SessionId(2)
 
@@ -39,3 +41,15 @@ def test_work_that_stops_counts_no_more() -> None:
     assert not stalls.are_there(mark, (2,), now_s=20.0)
     assert not stalls.are_there(mark, (2,), now_s=29.0)
     assert stalls.are_there(mark, (2,), now_s=31.0)
+
+
+async def test_it_returns_when_a_session_is_stuck() -> None:
+    looks = 0
+
+    def marks() -> dict[SessionId, tuple[int, int, int]]:
+        nonlocal looks
+        looks += 1
+        return {SessionId(1): (min(looks, 3), 0, 0)}
+
+    await asyncio.wait_for(wait_stalled(0.04, marks, lambda: (1,)), 5)
+    assert looks > 4

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from atoll.domain.errors import BadRequest
-from atoll.store.cache import CacheEntry, entries, prune, size_bytes_of
+from atoll.store.cache import CacheEntry, drop_shard, entries, prune, size_bytes_of
 from atoll.store.layout import FoundModel, Store, locked
 from atoll.store.pull import pull
 from atoll.store.shards import ensure_shard, shard_path
@@ -194,3 +194,17 @@ def test_what_is_no_size(text: str) -> None:
 
 def test_the_lock_of_use_is_beside_its_file() -> None:
     assert use_path(Path("a/1-4.gguf")) == Path("a/1-4.use")
+
+
+def test_one_shard_is_dropped_unless_it_is_in_use(store: Store, model: FoundModel) -> None:
+    assert drop_shard(store, model.model, 1, 2)
+    shard, other = ensure_shard(store, model, 1, 2), ensure_shard(store, model, 1, 3)
+    using = hold(shard.path)
+    assert not drop_shard(store, model.model, 1, 2)
+    assert shard.path.exists()
+    using.release()
+    assert drop_shard(store, model.model, 1, 2)
+    assert not shard.path.exists()
+    assert not shard.path.with_suffix(".json").exists()
+    assert other.path.exists()
+    assert ensure_shard(store, model, 1, 2) == shard

@@ -18,6 +18,8 @@ from atoll.gateway.shard_book import ShardBook
 from atoll.model.manifest import Manifest, ShardEntry
 from atoll.plan.equal import equal_cut
 from atoll.plan.fleet import Demand, Fleet, Gateway, LinkEntry, Machine
+from atoll.plan.planner import plan_ring
+from atoll.plan.predict import Placed, Predictor
 from atoll.plan.report import PlanReport, model_costs, report
 
 
@@ -67,6 +69,13 @@ class Caster:
         self._book = book
         self._host = host
         self._tell = tell
+        self._costs = model_costs(manifest, boundaries, options.ends)
+        self._demand = Demand(
+            streams=options.plan_streams,
+            context=options.context,
+            chunk_rows=options.chunk_rows,
+            slots=options.streams,
+        )
 
     async def cast(
         self, placed: Sequence[Member], everybody: Sequence[Member], times: Times | None
@@ -89,21 +98,44 @@ class Caster:
             self._tell(f"equal shares for now: {', '.join(missing)} not measured")
         return await self._equal(placed)
 
-    async def _planned(self, candidates: Sequence[Member], times: Times) -> Cast:
-        options, manifest = self._options, self._manifest
-        fleet = Fleet(
+    async def gain_over(
+        self, current: Cast, everybody: Sequence[Member], times: Times | None
+    ) -> float:
+        """Tokens per second of the best ring there could be ÷ those of the current one.
+
+        Both are foretold by what is known now; 0 where that is not enough to plan by, or
+        where rings are not planned.
+
+        Raises:
+            AtollError: No ring can be made of them.
+        """
+        candidates = [member for member in everybody if not member.resting]
+        names = [member.name for member in candidates]
+        players = [member.name for member in current.members]
+        if self._options.plan != "auto" or times is None:
+            return 0.0
+        if not set(names) <= set(times.machines) or not set(players) <= set(names):
+            return 0.0
+        fleet, costs, demand = self._fleet(candidates, times), self._costs, self._demand
+        ends = self._options.ends
+        placement = [
+            Placed(names.index(name), entry.first - ends, entry.last - ends)
+            for name, entry in zip(players, current.entries, strict=True)
+        ]
+        now = Predictor(fleet, costs, demand).predict(placement)
+        best = await asyncio.to_thread(plan_ring, fleet, costs, demand)
+        return best.prediction.tokens_per_s / now.tokens_per_s
+
+    def _fleet(self, candidates: Sequence[Member], times: Times) -> Fleet:
+        return Fleet(
             gateway=Gateway(times.ends_s, host=self._host),
             machines=tuple(times.machines[member.name] for member in candidates),
             links=times.links,
         )
-        costs = model_costs(manifest, self._boundaries, options.ends)
-        demand = Demand(
-            streams=options.plan_streams,
-            context=options.context,
-            chunk_rows=options.chunk_rows,
-            slots=options.streams,
-        )
-        made = await asyncio.to_thread(report, fleet, costs, demand, ends=options.ends)
+
+    async def _planned(self, candidates: Sequence[Member], times: Times) -> Cast:
+        fleet, ends = self._fleet(candidates, times), self._options.ends
+        made = await asyncio.to_thread(report, fleet, self._costs, self._demand, ends=ends)
         by_name = {member.name: member for member in candidates}
         entries = await self._book.entries([(s.first, s.last) for s in made.stages])
         return Cast(tuple(by_name[s.name] for s in made.stages), entries, made)

@@ -29,9 +29,10 @@ from atoll.gateway.known_times import known_times
 from atoll.gateway.mailbox import Mailbox
 from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
+from atoll.gateway.replanner import Replanner
 from atoll.gateway.ring_driver import RingDriver
 from atoll.gateway.ring_plan import coordinator_config, make_plan, own_address
-from atoll.gateway.stalls import Stalls
+from atoll.gateway.stalls import wait_stalled
 from atoll.gateway.turnstile import Turnstile
 from atoll.model.manifest import Manifest
 from atoll.net.identity import Identity
@@ -48,7 +49,6 @@ ATTEMPTS_MAX = 5
 """Rings in a row that may break at once; then the next is formed when the fleet changes."""
 STEADY_S = 10.0
 """A ring that served for so long was no failed attempt."""
-WATCH_S = 1.0
 WIND_DOWN_S = 600.0
 """Most time that streams have to end before a ring is rearranged."""
 SYMPTOM_S = 0.25
@@ -98,6 +98,7 @@ class Conductor:
         self._tell = tell
         self._created = int(time.time())
         self._ends = EndsKeeper(ends, options, done=self._ends_done, gone=self._ends_gone)
+        self._replanner = Replanner(fleet, caster, self._ends, tell=tell)
         self._plan: Plan | None = None
         self._driver: RingDriver | None = None
         self._serving = False
@@ -253,6 +254,7 @@ class Conductor:
             background = [
                 tasks.create_task(self._watch(driver), name="watch-progress"),
                 tasks.create_task(self._wind_down(driver), name="wind-down"),
+                tasks.create_task(self._replanner.watch(self._cast), name="replan"),
             ]
             # Shielded, as a cancelled wait would cancel the future too.
             error = await asyncio.shield(trouble)
@@ -277,16 +279,14 @@ class Conductor:
         While stages report new work a session may wait longer: it may be a long
         prompt on slow machines, or its turn may come late.
         """
-        stall_s = self._options.stall_s
-        stalls = Stalls(stall_s)
-        while True:
-            await asyncio.sleep(min(WATCH_S, stall_s / 4))
-            work = tuple(m.report.rows for m in self._players if m.report is not None)
-            if stalls.are_there(driver.marks, work, now_s=time.monotonic()):
-                if driver.at_ends:
-                    self._ends.replace()
-                self._fail(RingDown(f"no answer came round the ring for {stall_s:g} s"))
-                return
+
+        def work() -> tuple[int, ...]:
+            return tuple(m.report.rows for m in self._players if m.report is not None)
+
+        await wait_stalled(self._options.stall_s, lambda: driver.marks, work)
+        if driver.at_ends:
+            self._ends.replace()
+        self._fail(RingDown(f"no answer came round the ring for {self._options.stall_s:g} s"))
 
     async def _form(self) -> RingDriver:
         await self._fleet.measuring.wait_settled()

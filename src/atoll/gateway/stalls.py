@@ -1,17 +1,22 @@
 """Stalls: which sessions make no progress, and for how long that may be.
 
-Pure: callers pass the time.
+`Stalls` is pure: callers pass the time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import time
+from collections.abc import Callable, Mapping
 
 from atoll.domain.ids import SessionId
 
 BUSY_FACTOR = 10
 """How many times longer a session may wait while stages report new work. A stage
 that keeps windows and reports work all the same is found out after that."""
+
+WATCH_S = 1.0
+"""How often is looked, or four times within the bound where that is shorter."""
 
 Mark = tuple[int, int, int]
 """Numbers of a session of which one changes when it moves on."""
@@ -49,3 +54,21 @@ class Stalls:
     def _since_s(self, session: SessionId, mark: Mark, now_s: float) -> float:
         before, since_s = self._marks.get(session, (None, now_s))
         return since_s if before == mark else now_s
+
+
+async def wait_stalled(
+    stall_s: float,
+    marks: Callable[[], Mapping[SessionId, Mark]],
+    work: Callable[[], tuple[int, ...]],
+) -> None:
+    """Look again and again; return when a session is stuck.
+
+    Args:
+        stall_s: How long a session may make no progress.
+        marks, work: As for `Stalls.are_there`.
+    """
+    stalls = Stalls(stall_s)
+    while True:
+        await asyncio.sleep(min(WATCH_S, stall_s / 4))
+        if stalls.are_there(marks(), work(), now_s=time.monotonic()):
+            return

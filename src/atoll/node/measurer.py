@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import NoReturn
 
 from msgspec.structs import replace
 
 from atoll.domain.errors import AtollError, ProtocolFault
+from atoll.domain.ids import ModelId
 from atoll.domain.measure import Measure, Measured, NotMeasured, ProbeRange, order_problem
 from atoll.net.link import BulkLink
 from atoll.node.options import NodeOptions
@@ -22,7 +24,9 @@ from atoll.node.probe_cache import ProbeCache
 from atoll.node.probe_drift import Drift, is_stale
 from atoll.node.shard_seeker import ShardSeeker, Wanted
 from atoll.node.stage_host import StageHost
+from atoll.store.cache import drop_shard
 from atoll.store.layout import Store
+from atoll.store.shards import shard_path
 from atoll.transfer.borrower import Holder
 
 log = logging.getLogger(__name__)
@@ -86,6 +90,7 @@ class Measurer:
 
     async def _follow(self, order: Measure) -> Measured:
         seekers: list[ShardSeeker] = []
+        brought = [r for r in order.ranges if not self._path(order.model, r).exists()]
         try:
             short = await self._shard(order, order.short, seekers)
             long = await self._shard(order, order.long, seekers) if order.long else None
@@ -95,6 +100,7 @@ class Measurer:
         finally:
             for seeker in seekers:
                 seeker.close()
+            await asyncio.to_thread(self._drop, order.model, brought)
         if not outcome.recalled and (order.busy or self._serving()):
             # A stage came meanwhile, or was there: good enough to be told, not to be kept.
             self._forget(outcome)
@@ -118,6 +124,17 @@ class Measurer:
         seekers.append(seeker)
         file = await seeker.find()
         return ProbeShard(file.path, file.size_bytes, layers.first, layers.last)
+
+    def _path(self, model: ModelId, layers: ProbeRange) -> Path:
+        return shard_path(self._store, model, layers.first, layers.last)
+
+    def _drop(self, model: ModelId, brought: list[ProbeRange]) -> None:
+        """Nobody needs what was brought here to be timed, unless a stage is just that."""
+        for layers in brought:
+            try:
+                drop_shard(self._store, model, layers.first, layers.last)
+            except OSError as error:
+                log.warning("probe.not_dropped problem=%s", error)
 
     def watch(self, stage: StageHost) -> None:
         """Compare what a stage takes with what was measured; call now and then."""

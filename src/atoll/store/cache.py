@@ -17,7 +17,9 @@ from typing import Literal
 import msgspec
 
 from atoll.domain.errors import BadRequest
+from atoll.domain.ids import ModelId
 from atoll.store.layout import Store
+from atoll.store.shards import shard_path
 from atoll.store.uses import claimed, use_path
 
 Kind = Literal["model", "shard", "head", "partial"]
@@ -113,6 +115,18 @@ def prune(store: Store, max_bytes: int) -> Pruned:
         removed.append(entry)
         left_bytes -= entry.size_bytes
     return Pruned(tuple(removed), left_bytes, in_use_bytes)
+
+
+def drop_shard(store: Store, model: ModelId, first: int, last: int) -> bool:
+    """Remove the shard of layers [first, last) unless somebody uses it; whether it is gone."""
+    path = shard_path(store, model, first, last)
+    if not path.parent.is_dir():
+        return True
+    with claimed([path.with_suffix(".lock"), use_path(path)]) as is_ours:
+        if is_ours:
+            for file in (path, path.with_suffix(".json")):
+                file.unlink(missing_ok=True)
+        return is_ours
 
 
 def _downloads(store: Store) -> Iterator[CacheEntry]:
