@@ -156,7 +156,8 @@ def gateway(folder: Path, model: Path, store: Store) -> Iterator[tuple[Path, Pat
     home, log = folder / "gateway", folder / "gateway.log"
     ports = ("--port", "0", "--link-port", "0", "--json")
     sizes = ("--nodes", "1", "--streams", "1", "--context", "256")
-    arguments = ["serve", str(model), *ports, *sizes, "--store", str(store.home)]
+    arguments = ["serve", str(model), *ports, *sizes, "--plan", "equal"]
+    arguments += ["--store", str(store.home)]
     with background(arguments, home, log) as process:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -294,6 +294,7 @@ async def start_gateway(
     with (folder / "gateway.log").open("wb") as log:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "atoll", "serve", str(model), "--nodes", "2", "--port", "0"),
+            *("--plan", "equal"),
             *("--link-port", "0"),
             *("--home", str(folder / "home"), "--store", str(store_home), "--context", "256"),
             *("--join-dir", str(join_dir), "--ready-file", str(folder / "ready")),

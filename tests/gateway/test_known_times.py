@@ -49,3 +49,11 @@ def test_memory_is_that_of_the_device() -> None:
     assert free_bytes(on_gpu, 7) == 5
     unsized = msgspec.structs.replace(on_gpu, memory=MEASURED.memory[:1])
     assert free_bytes(unsized, 7) == 7
+
+
+def test_what_a_stage_was_seen_to_take_counts_more() -> None:
+    one = member(0)
+    one.measured, one.slower = MEASURED, 3.0
+    found = known_times((WindowTime(1, 0.002),), [one], ())
+    assert found is not None
+    assert found.machines["n0"].layer_s == (WindowTime(1, 0.003),)

@@ -7,11 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+from tests.gateway.test_known_times import MEASURED
+from tests.gateway.test_ring_plan import member
 
+from atoll.domain.control import StageReport
 from atoll.domain.errors import AtollError
+from atoll.domain.ids import Epoch, ShardId
 from atoll.gateway import replanner as module
 from atoll.gateway.casting import Cast
 from atoll.gateway.replanner import Replanner
+from atoll.model.manifest import ShardEntry
 
 
 @dataclass
@@ -92,3 +97,29 @@ async def test_it_looks_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_without_a_ring_there_is_nothing_to_leave() -> None:
     replanner = Replanner(*cast(Any, (Fleet(), Caster(), Ends())), tell=print)
     await asyncio.wait_for(replanner.watch(None), 1)
+
+
+def report(steps: int, step_s: float) -> StageReport:
+    return StageReport(Epoch(1, 1), 1, 1, 1, steps, 0.1, 0.1, steps * step_s, 0.1, 1, 0, (), steps)
+
+
+async def test_a_node_that_takes_longer_than_it_said_is_planned_as_it_is() -> None:
+    """Measured, or said, was 1 ms a layer; its stage of four layers takes 20 ms, then 4 again."""
+    one = member(0)
+    one.measured = MEASURED
+    ring = Cast((one,), (ShardEntry(1, 5, ShardId("a" * 64), 9),))
+    fleet, caster = Fleet(), Caster(1.0, 1.0, 1.0, 2.0)
+    replanner = Replanner(*cast(Any, (fleet, caster, Ends())), tell=lambda _line: None)
+    seen = []
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        tasks.create_task(replanner.watch(ring))
+        for asked, (steps, step_s) in enumerate(
+            [(10, 0.02), (60, 0.02), (160, 0.0098), (161, 1)], 1
+        ):
+            one.report = report(steps, step_s)
+            fleet.changed.set()
+            while caster.asked < asked:
+                await asyncio.sleep(0)
+            seen.append(round(one.slower, 1))
+    # Of ten steps nothing is said; of the last one neither.
+    assert seen == [1.0, 4.8, 1.0, 1.0]

@@ -80,7 +80,11 @@ def behind_a_router(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("behind_a_router")
 @pytest.mark.parametrize("answers", [True, False])
-async def test_behind_a_router_the_gateway_is_to_see_our_udp_port(answers: bool) -> None:
+async def test_behind_a_router_the_gateway_is_to_see_our_udp_port(
+    answers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not answers:
+        monkeypatch.setattr(dial, "OUTSIDE_TRIAL_S", 0.3)
     gateway = Identity.generate()
     controls: asyncio.Queue[ControlLink] = asyncio.Queue()
     way: Way = "auto" if answers else "tls"
@@ -148,7 +152,7 @@ async def test_over_quic_the_gateway_is_dialled_where_it_answers() -> None:
 @pytest.mark.skipif(not iroh_patch.is_available(), reason="no wheel of iroh for this system")
 async def test_a_newcomer_is_told_what_its_relay_asks() -> None:
     gateway = Identity.generate().node_id
-    brief = LinkSettings(handshake_s=0.5)
+    brief = LinkSettings(handshake_s=0.3)
     async with open_transport(NODE, host="127.0.0.1", settings=brief) as transport:
         for secret in ("s" * 43, ""):
             membership = Membership(gateway, (CLOSED,), secret, relay="http://127.0.0.1:1")

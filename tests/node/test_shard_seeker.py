@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 from tests.conftest import MakeModel
+from tests.support.lenders import Post, open_post
 from tests.support.loopback import Site, serving
-from tests.transfer.conftest import Post, open_post
 
 from atoll.domain.address import Address
 from atoll.domain.control import Plan, StagePlan

@@ -64,7 +64,7 @@ def every_period(found: Fleet, costs: ModelCosts, demand: Demand) -> float:
 
 
 @pytest.mark.parametrize("streams", [1, 3, 8])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_no_ring_is_better(seed: int, streams: int) -> None:
     rng = random.Random(seed)
     n_layers = rng.randint(2, 6)
@@ -226,7 +226,7 @@ def test_a_large_fleet_is_searched_and_its_gap_told(streams: int) -> None:
     assert [plan.placement[0].first, plan.placement[-1].last] == [0, 40]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 10_000), streams=st.sampled_from([1, 4]))
 def test_the_search_is_near_the_exact_plan(seed: int, streams: int) -> None:
     """Thirteen nodes are searched; twelve of them, with the thirteenth useless, are tried all."""

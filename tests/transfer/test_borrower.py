@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.transfer.conftest import Post, open_post, serve_bulk
+from tests.support.lenders import Post, open_post, serve_bulk
 
 from atoll.domain.bulk import AskBlock, AskOutline, Block, BulkMessage, NotHere, Outline, ShardRange
 from atoll.domain.errors import LinkFault, ProtocolFault, PullFailed

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 
 import pytest
-from tests.transfer.conftest import open_post
+from tests.support.lenders import open_post
 
 from atoll.domain.bulk import ShardRange
 from atoll.domain.errors import BadModel, PullFailed

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
+from tests.support.lenders import open_post
 from tests.support.rings import wait_until
-from tests.transfer.conftest import open_post
 
 from atoll.domain.bulk import (
     ASKS_MAX,

@@ -150,7 +150,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 class StageReport(msgspec.Struct, frozen=True, tag="report"):
     """Counters of a stage since it was loaded; sent about once a second.
 
-    `steps` are the batches of one row a session, as decoding makes them. Seconds
+    `steps` are the batches of one row a session, as decoding makes them, and
+    `step_rows` their rows. Seconds
     are summed over steps: `engine_s` inside llama.cpp, `busy_s` inside the stage
     process as a whole, `call_s` from handing a batch to the stage process until
     its answer, `node_s` in the node's own handlers.
@@ -168,6 +169,7 @@ class StageReport(msgspec.Struct, frozen=True, tag="report"):
     memory_bytes: int
     sessions: int
     isolation: tuple[str, ...] = ()
+    step_rows: int = 0
 
 
 class StageFailed(msgspec.Struct, frozen=True, tag="stage_failed"):

@@ -18,15 +18,21 @@ NODE_S = 0.0005
 def known_times(
     ends_s: Sequence[WindowTime], members: Iterable[Member], links: Sequence[LinkEntry]
 ) -> Times | None:
-    """Times of the ends, of the members that were measured, and of links; None without ends."""
+    """Times of the ends, of the members that were measured, and of links; None without ends.
+
+    What a member's stage was seen to take counts more than what was measured.
+    """
     if not ends_s:
         return None
     machines = {
         member.name: Machine(
             name=member.name,
             memory_bytes=free_bytes(member.measured, member.join.memory_free_bytes),
-            layer_s=member.measured.layer_s,
-            overhead_s=member.measured.overhead_s + NODE_S,
+            layer_s=tuple(
+                WindowTime(time.rows, time.seconds * member.slower)
+                for time in member.measured.layer_s
+            ),
+            overhead_s=member.measured.overhead_s * member.slower + NODE_S,
             host=member.join.host_id,
         )
         for member in members

@@ -26,6 +26,8 @@ class Member:
     """What it measured of itself; None: it has not answered, or could not."""
     holds: set[tuple[int, int]] = field(default_factory=set)
     """Layer ranges whose shards it had in this gateway's time."""
+    slower: float = 1.0
+    """What its stage takes ÷ what was measured for it, where the two have parted."""
     resting: bool = False
     told_to_stay: bool = False
 

@@ -7,10 +7,8 @@ is told to the gateway, what goes wrong with the gateway ends the node.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -19,7 +17,6 @@ from msgspec.structs import replace
 
 from atoll import __version__
 from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
-from atoll.domain.bulk import ShardRange
 from atoll.domain.control import (
     ControlMessage,
     Echo,
@@ -42,7 +39,6 @@ from atoll.domain.measure import Measure
 from atoll.engine.library import ENGINE_BUILD
 from atoll.engine.place import check_engine
 from atoll.engine.threads import shorten_slices
-from atoll.model.source import ByteSource
 from atoll.net.address import is_wildcard
 from atoll.net.identity import Identity, verify
 from atoll.net.link import (
@@ -66,22 +62,19 @@ from atoll.node.dial import (
     is_here,
     way_for,
 )
+from atoll.node.lends import Lends
 from atoll.node.measurer import Measurer
 from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions, host_id
 from atoll.node.probe_cache import ProbeCache
-from atoll.node.shard_seeker import whole_model
 from atoll.node.stage_host import StageHost
 from atoll.store.layout import Store
-from atoll.transfer.holdings import Holdings
 from atoll.transfer.lender import open_lender
 
 log = logging.getLogger(__name__)
 
 REPORT_S = 1.0
 TELL_FETCH_S = 5.0
-LENDS_MAX = 64
-"""Wishes of the gateway to lend a shard that are remembered."""
 LOOPBACK = "127.0.0.1"
 ANYWHERE = "0.0.0.0"  # noqa: S104 - neighbours on other machines are to reach it
 JOIN_S = 15.0
@@ -129,8 +122,7 @@ class NodeDaemon:
         self._transport: Transport | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._dial_lender: Callable[[], Awaitable[BulkLink]]
-        self._holdings = Holdings(store, lambda model: whole_model(store, model))
-        self._lends: deque[Lend] = deque(maxlen=LENDS_MAX)
+        self._lends = Lends(store)
         self._told_fetch_s = 0.0
         self._probes = probes
         self._measurer: Measurer
@@ -146,7 +138,7 @@ class NodeDaemon:
             shorten_slices()
         self._gateway, self._gateway_udp_port = membership.gateway, membership.udp_port
         async with (
-            open_lender(self._lend) as lender,
+            open_lender(self._lends.open) as lender,
             open_transport(
                 self._identity,
                 way=way_for(membership, self._options.way),
@@ -261,7 +253,7 @@ class NodeDaemon:
             case Echo(number):
                 self._send(EchoBack(number))
             case Lend():
-                self._lends.append(message)
+                self._lends.note(message)
             case Measure():
                 self._measurer.ask(message)
             case Refusal(problem, hint, final):
@@ -371,20 +363,10 @@ class NodeDaemon:
             here, size = fetching.here_bytes >> 20, fetching.size_bytes >> 20
             self._tell(f"fetching the layers of this node: {here} of {size} MiB")
 
-    def _lend(
-        self, peer: NodeId, shard: ShardRange
-    ) -> contextlib.AbstractContextManager[ByteSource]:
-        """Open a shard for a node that the gateway named."""
-        named = Lend(peer, shard.model, shard.first, shard.last)
-        if named not in self._lends:
-            raise LinkFault("the gateway did not ask this node to lend that")
-        return self._holdings.opened(shard)
-
     def _authorise(self, peer: NodeId, kind: Kind) -> None:
         """Only the neighbour that the plan names may send windows."""
         if kind == BULK:
-            if all(peer != lend.borrower for lend in self._lends):
-                raise LinkFault("the gateway did not ask this node to lend anything")
+            self._lends.authorise(peer)
             return
         if kind == CONTROL:
             raise LinkFault("a node takes no commands from others")

@@ -259,6 +259,7 @@ class StageHost:
             memory_bytes=self._memory_bytes(),
             sessions=self._driver.sessions,
             isolation=self._loaded.isolation,
+            step_rows=counters.step_rows,
         )
 
     def _memory_bytes(self) -> int:
