@@ -158,6 +158,7 @@ async def _borrow(lanes: int) -> None:
         await heard()
         size_bytes, seconds = await _fetch(holder)
         say(mb_s=size_bytes / seconds / 1e6)
+        await heard()  # the lender's last window still wants its credit
 
 
 def _at(port: int) -> Address:
