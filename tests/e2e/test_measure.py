@@ -31,6 +31,7 @@ async def test_with_the_model_and_without(small: FoundModel, tmp_path: Path) -> 
         [stage] = ring.status.stages
         assert stage.measured
         assert 0 < stage.layer_ms < 500
+        assert any("measure how fast they are" in line for line in ring.said)
         assert ring.gateway.conductor.cast is not None
         assert ring.gateway.conductor.cast.report is not None
         assert len(await ring.tokens((3, 4, 5), 8)) == 8

@@ -289,7 +289,7 @@ class Conductor:
         self._fail(RingDown(f"no answer came round the ring for {self._options.stall_s:g} s"))
 
     async def _form(self) -> RingDriver:
-        await self._fleet.measuring.wait_settled()
+        await self._fleet.measuring.wait_settled(self._tell)
         ends = await self._ends.ready()
         fleet = self._fleet
         left = RingDown("a node left before the ring was formed")

@@ -86,8 +86,10 @@ class Measuring:
                 log.info("measuring.done node=%s busy=%s", member.name, member.measured.busy)
         self._handle(Done(member.link.peer))
 
-    async def wait_settled(self) -> None:
-        """Wait until nobody measures or waits to, but not for ever."""
+    async def wait_settled(self, tell: Callable[[str], None] = lambda _line: None) -> None:
+        """Wait until nobody measures or waits to, but not for ever; if so, that is told."""
+        if not self._settled.is_set():
+            tell("the nodes measure how fast they are; those of one machine take turns")
         try:
             async with asyncio.timeout(WAIT_S):
                 await self._settled.wait()
