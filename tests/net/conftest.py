@@ -38,9 +38,26 @@ PEER = Path(__file__).with_name("peer.py")
 LIMITS = DataLimits(n_embd=4, rows_max=8)
 
 
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run each asynchronous test on both loops."""
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+ON_ONE_LOOP = {
+    "test_discovery.py",
+    "test_iroh_endpoint.py",
+    "test_link_kinds.py",
+    "test_relay.py",
+    "test_transport.py",
+}
+"""What stands on links that test_stream_link.py and others try on both."""
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run asynchronous tests of the links on both loops, what stands on them on the product's."""
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+        "uvloop": uvloop.new_event_loop
+    }
+    if item.path.name not in ON_ONE_LOOP:
+        factories["asyncio"] = asyncio.new_event_loop
+    return factories
 
 
 @dataclass
