@@ -44,3 +44,17 @@ def test_the_bound_in_words() -> None:
     demand = Demand(streams=8)
     thin = plan_ring(fleet([machine("a", 0.01)], narrow), model(4), demand)
     assert "the link" in reason(thin, demand)
+
+
+def test_whoever_shares_a_host_is_named_and_no_host() -> None:
+    apart = [machine("a", 50, 3, host="0101c8"), machine("b", 1, 3, host="77ffe2")]
+    plan = plan_ring(fleet(apart), model(6), Demand())
+    assert reason(plan, Demand()).startswith("a limits the ring: ")
+    together = [machine("a", 5, 3, host="0101c8"), machine("b", 5, 3, host="0101c8")]
+    plan = plan_ring(fleet(together), model(6), Demand())
+    assert reason(plan, Demand()) in (
+        "a, b on one host share its cores and are busiest",
+        "b, a on one host share its cores and are busiest",
+    )
+    slow_ends = plan_ring(fleet([machine("a", 1)], ends_ms=500), model(4), Demand())
+    assert reason(slow_ends, Demand()) == "gateway is busiest"

@@ -9,6 +9,7 @@ import msgspec
 from atoll.domain.errors import AtollError
 from atoll.plan.fleet import Demand, Fleet, LinkEntry, Machine, ModelCosts
 from atoll.plan.planner import RingPlan, plan_ring
+from atoll.plan.predict import ON_ONE_HOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ def reason(plan: RingPlan, demand: Demand) -> str:
         return f"{limit} is too slow for {demand.streams} streams"
     slowest = next((stage for stage in told.stages if stage.name == limit), None)
     if slowest is None:
-        return f"{limit} is busiest: the ends of the model, or several nodes on one host"
+        verb = "share its cores and are" if limit.endswith(ON_ONE_HOST) else "is"
+        return f"{limit} {verb} busiest"
     share = slowest.step_s / told.token_s
     return f"{limit} limits the ring: {share:.0%} of a lone token's time is spent there"

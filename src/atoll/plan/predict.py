@@ -22,6 +22,9 @@ from atoll.domain.measure import interpolated
 from atoll.plan.fleet import Demand, Fleet, ModelCosts
 from atoll.plan.links import GATEWAY, LinkTable
 
+ON_ONE_HOST = " on one host"
+"""What stands behind the names of those who share its cores, where they are the bound."""
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:
@@ -50,7 +53,7 @@ class Prediction:
     `token_s` is the time per token of one stream alone, `tokens_per_s` what all the
     streams of the demand get together, `first_token_s` the time to the first token
     of a prompt on an idle ring. `limit` names what bounds the tokens per second:
-    a node, a host that several share, a link's rate, or "distance".
+    a node, those who share a host, a link's rate, or "distance".
     """
 
     token_s: float
@@ -166,14 +169,24 @@ class Predictor:
 
     def _busiest(self, placement: Sequence[Placed], rows: int) -> tuple[str, float]:
         """Who is busy longest with a flight; nodes of one host take turns on its cores."""
-        gateway = self.fleet.gateway
+        gateway, machines = self.fleet.gateway, self.fleet.machines
+        work = [(gateway.host, gateway.name, self.ends_s(rows))]
+        work += [
+            (machines[p.machine].host, machines[p.machine].name, self.stage_s(p, rows))
+            for p in placement
+        ]
+        names: defaultdict[str, list[str]] = defaultdict(list)
         busy: defaultdict[str, float] = defaultdict(float)
-        busy[gateway.host or gateway.name] += self.ends_s(rows)
-        for placed in placement:
-            machine = self.fleet.machines[placed.machine]
-            busy[machine.host or machine.name] += self.stage_s(placed, rows)
+        for host, name, seconds in work:
+            names[host or name].append(name)
+            busy[host or name] += seconds
+        busiest = max(busy, key=lambda key: busy[key])
         sent = self.longest_sending(placement, rows)
-        return max([*busy.items(), sent], key=lambda item: item[1])
+        if sent[1] > busy[busiest]:
+            return sent
+        together = names[busiest]
+        label = together[0] if len(together) == 1 else ", ".join(together) + ON_ONE_HOST
+        return label, busy[busiest]
 
     def longest_sending(self, placement: Sequence[Placed], rows: int) -> tuple[str, float]:
         """The link that takes longest to put a flight's bytes on the line, and that time."""
