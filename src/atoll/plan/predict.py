@@ -77,6 +77,7 @@ class Predictor:
     def __init__(self, fleet: Fleet, model: ModelCosts, demand: Demand) -> None:
         self.fleet, self.model, self.demand = fleet, model, demand
         self.links = LinkTable(fleet)
+        self._names = [fleet.gateway.name, *(machine.name for machine in fleet.machines)]
         total = sum(model.layer_bytes)
         mean = total / model.n_layers if total else 0.0
         # A layer with more weights takes longer, in proportion.
@@ -190,7 +191,7 @@ class Predictor:
 
     def longest_sending(self, placement: Sequence[Placed], rows: int) -> tuple[str, float]:
         """The link that takes longest to put a flight's bytes on the line, and that time."""
-        names = [self.fleet.gateway.name, *(machine.name for machine in self.fleet.machines)]
+        names = self._names
         places = [GATEWAY, *(placed.machine + 1 for placed in placement), GATEWAY]
         size = rows * self.model.row_bytes
         return max(
