@@ -24,10 +24,10 @@ from atoll.domain.address import Address, HostPort
 from atoll.domain.generation import GenerateRequest, SamplingParams
 from atoll.gateway.casting import Cast, Times
 from atoll.gateway.known_times import known_times
-from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions, ServeOptions
-from atoll.gateway.register import REGISTER_FILE, Register
 from atoll.gateway.serve import Gateway, open_gateway
+from atoll.members.member import Member
+from atoll.members.register import REGISTER_FILE, Register
 from atoll.net.ticket import Ticket
 from atoll.plan.predict import Placed
 from atoll.store.layout import FoundModel, Store

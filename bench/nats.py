@@ -29,7 +29,7 @@ from atoll.domain.address import Address, HostPort
 from atoll.domain.control import ControlMessage, Join, Welcome
 from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId
-from atoll.gateway.member import outside_of
+from atoll.members.member import outside_of
 from atoll.net.identity import Identity
 from atoll.net.iroh_endpoint import IrohEndpoint
 from atoll.net.iroh_terms import outside_address

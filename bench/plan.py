@@ -21,7 +21,7 @@ import msgspec
 import uvloop
 
 from atoll.gateway.options import RingOptions
-from atoll.gateway.register import REGISTER_FILE, Register
+from atoll.members.register import REGISTER_FILE, Register
 from atoll.model.architectures import boundaries
 from atoll.model.manifest import describe
 from atoll.model.parts import open_model

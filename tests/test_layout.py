@@ -26,9 +26,9 @@ TESTED_ELSEWHERE = {
     "domain/wire.py": "structs; lengths and ranges are checked in tests/net/test_frames.py",
     "engine/ends_messages.py": "structs",
     "engine/stage_messages.py": "structs",
-    "gateway/backend.py": "protocols and structs",
+    "api/backend.py": "protocols and structs",
     "gateway/options.py": "structs",
-    "gateway/replies.py": "structs; tests/gateway/test_openai_client.py holds them to the API",
+    "api/replies.py": "structs; tests/api/test_openai_client.py holds them to the API",
 }
 """Source files without a test file of their own, and why."""
 

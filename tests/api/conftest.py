@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,12 @@ import httpx
 import openai
 import pytest
 import uvicorn.server
-from tests.conftest import MakeModel
-from tests.gateway.scripted import MODEL, ScriptedBackend, ScriptedText
-from tests.support.hand_node import HandNode, open_hand_node, open_small_gateway
+from tests.support.scripted import MODEL, ScriptedBackend, ScriptedText
 
-from atoll.gateway.api import create_app
-from atoll.gateway.keys import KeyStore
-from atoll.gateway.limits import Limits
-from atoll.gateway.serve import Gateway
-from atoll.gateway.server import open_server, open_socket
-from atoll.store.layout import FoundModel, Store
+from atoll.api.app import create_app
+from atoll.api.keys import KeyStore
+from atoll.api.limits import Limits
+from atoll.api.server import open_server, open_socket
 
 
 @dataclass
@@ -110,48 +106,3 @@ async def doors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 @pytest.fixture
 async def door(doors: Doors) -> Door:
     return await doors.open()
-
-
-@pytest.fixture(scope="session")
-def small_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """One store, so that every shard is cut once."""
-    return Store(tmp_path_factory.mktemp("gateway-store"))
-
-
-@pytest.fixture(scope="session")
-def small_model(random_model: MakeModel, small_store: Store) -> FoundModel:
-    return small_store.resolve(str(random_model("llama", n_layers=6)))
-
-
-@pytest.fixture
-def said() -> list[str]:
-    """What the gateway told its operator."""
-    return []
-
-
-OpenGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
-
-
-@pytest.fixture
-def open_ring_gateway(
-    small_model: FoundModel, small_store: Store, tmp_path: Path, said: list[str]
-) -> OpenGateway:
-    """Opens a real gateway with one place in its ring; keywords are ring options."""
-
-    def open_it(**options: Any) -> AbstractAsyncContextManager[Gateway]:
-        return open_small_gateway(small_model, small_store, tmp_path, said, **options)
-
-    return open_it
-
-
-@pytest.fixture
-async def ring_gateway(open_ring_gateway: OpenGateway) -> AsyncIterator[Gateway]:
-    async with open_ring_gateway() as gateway:
-        yield gateway
-
-
-@pytest.fixture
-async def hand_node() -> AsyncIterator[HandNode]:
-    """A node driven by hand that has not joined yet."""
-    async with open_hand_node() as node:
-        yield node

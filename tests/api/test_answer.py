@@ -9,12 +9,12 @@ from collections.abc import AsyncGenerator
 from urllib.parse import urlsplit
 
 import pytest
-from tests.gateway.conftest import Door, Doors
-from tests.gateway.scripted import MODEL, fail, flood
+from tests.api.conftest import Door, Doors
+from tests.support.scripted import MODEL, fail, flood
 
+from atoll.api.limits import Limits
 from atoll.domain.errors import BadRequest, RingDown
 from atoll.domain.generation import GenerateRequest, Sampled
-from atoll.gateway.limits import Limits
 
 pytestmark = pytest.mark.network
 

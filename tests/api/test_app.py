@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.gateway.conftest import Door, Doors
-from tests.gateway.scripted import CONTEXT, MODEL, flood
+from tests.api.conftest import Door, Doors
+from tests.support.scripted import CONTEXT, MODEL, flood
 
+from atoll.api.backend import Health
+from atoll.api.limits import Limits
 from atoll.domain.errors import EngineFault
-from atoll.gateway.backend import Health
-from atoll.gateway.limits import Limits
 
 pytestmark = pytest.mark.network
 
@@ -186,7 +186,7 @@ async def test_unexpected_errors_say_nothing(door: Door, caplog: pytest.LogCaptu
 
 
 async def test_an_engine_fault_before_the_first_token(door: Door) -> None:
-    from tests.gateway.scripted import fail
+    from tests.support.scripted import fail
 
     door.backend.sampler = fail(EngineFault("the engine's process died"))
     for stream in (False, True):

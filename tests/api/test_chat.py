@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.gateway.conftest import Door
-from tests.gateway.scripted import CONTEXT, say
+from tests.api.conftest import Door
+from tests.support.scripted import CONTEXT, say
 
+from atoll.api.backend import ChatTurn, ModelCard
+from atoll.api.chat import ChatForm
+from atoll.api.choices import Delta
+from atoll.api.params import Job
+from atoll.api.replies import ChatChunk, ChatChunkChoice, ChatDelta, Usage
 from atoll.domain.generation import GenerateRequest, SamplingParams
-from atoll.gateway.backend import ChatTurn, ModelCard
-from atoll.gateway.chat import ChatForm
-from atoll.gateway.choices import Delta
-from atoll.gateway.params import Job
-from atoll.gateway.replies import ChatChunk, ChatChunkChoice, ChatDelta, Usage
 
 USER = {"role": "user", "content": "hi"}
 

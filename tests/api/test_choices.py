@@ -7,13 +7,13 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.gateway.scripted import ScriptedBackend, fail, say
+from tests.support.scripted import ScriptedBackend, fail, say
 
+from atoll.api.choices import Choice, Delta, first_cause, run_choices
+from atoll.api.client import ClientGone
+from atoll.api.params import Job
 from atoll.domain.errors import RingDown
 from atoll.domain.generation import FinishReason, GenerateRequest, Sampled
-from atoll.gateway.choices import Choice, Delta, first_cause, run_choices
-from atoll.gateway.client import ClientGone
-from atoll.gateway.params import Job
 
 
 def take(

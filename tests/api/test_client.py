@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from atoll.gateway.client import ABORT_EXTENSION, ClientGone, bounded_send, watch_client
+from atoll.api.client import ABORT_EXTENSION, ClientGone, bounded_send, watch_client
 
 
 async def test_a_hang_up_is_raised() -> None:

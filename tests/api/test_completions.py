@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from tests.gateway.conftest import Door
-from tests.gateway.scripted import CONTEXT, N_VOCAB, say
+from tests.api.conftest import Door
+from tests.support.scripted import CONTEXT, N_VOCAB, say
 
 pytestmark = pytest.mark.network
 

@@ -7,8 +7,8 @@ import json
 import pytest
 from starlette.exceptions import HTTPException
 
+from atoll.api.errors import ApiError, ContextExceeded, describe, error_response
 from atoll.domain.errors import AtollError, BadRequest, EngineFault, Overloaded, RingDown
-from atoll.gateway.errors import ApiError, ContextExceeded, describe, error_response
 
 CASES: list[tuple[Exception, int, str | None]] = [
     (BadRequest("no", param="n"), 400, None),

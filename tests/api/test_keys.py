@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from atoll.gateway.keys import KeyStore, NoSuchKey
-from atoll.gateway.records import RecordFault
+from atoll.api.keys import KeyStore, NoSuchKey
+from atoll.net.records import RecordFault
 
 
 @pytest.fixture

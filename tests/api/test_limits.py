@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from atoll.gateway.errors import ApiError
-from atoll.gateway.limits import Limits, RequestLimiter, check_headers
+from atoll.api.errors import ApiError
+from atoll.api.limits import Limits, RequestLimiter, check_headers
 
 
 def test_a_place_is_given_back_whatever_happens() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import openai
 import pytest
-from tests.gateway.conftest import Door
-from tests.gateway.openai_checks import CHECKS, MESSAGES, Check
-from tests.gateway.scripted import MODEL, fail
+from tests.api.conftest import Door
+from tests.support.openai_checks import CHECKS, MESSAGES, Check
+from tests.support.scripted import MODEL, fail
 
 from atoll.domain.errors import Overloaded, RingDown
 

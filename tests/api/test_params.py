@@ -7,10 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from atoll.domain.errors import BadRequest
-from atoll.gateway.backend import ModelCard
-from atoll.gateway.errors import ApiError, ContextExceeded
-from atoll.gateway.params import (
+from atoll.api.backend import ModelCard
+from atoll.api.errors import ApiError, ContextExceeded
+from atoll.api.params import (
     check_model,
     check_stream_options,
     choice_seed,
@@ -18,7 +17,8 @@ from atoll.gateway.params import (
     sampling_of,
     stops_of,
 )
-from atoll.gateway.schema import ChatRequest
+from atoll.api.schema import ChatRequest
+from atoll.domain.errors import BadRequest
 
 CARD = ModelCard(name="m", created=0, context=100, n_vocab=50)
 

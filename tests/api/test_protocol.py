@@ -7,9 +7,9 @@ import json
 from urllib.parse import urlsplit
 
 import pytest
-from tests.gateway.conftest import Door, Doors
+from tests.api.conftest import Door, Doors
 
-from atoll.gateway.limits import Limits
+from atoll.api.limits import Limits
 
 pytestmark = pytest.mark.network
 

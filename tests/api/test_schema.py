@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from atoll.api.schema import IGNORED, REFUSED, decode_chat, decode_completion
 from atoll.domain.errors import BadRequest
-from atoll.gateway.schema import IGNORED, REFUSED, decode_chat, decode_completion
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 COMPLETION: dict[str, Any] = {"model": "m", "prompt": "hi"}

@@ -13,14 +13,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.gateway.conftest import Doors
-from tests.gateway.scripted import MODEL, ScriptedBackend, ScriptedText
+from tests.api.conftest import Doors
+from tests.support.scripted import MODEL, ScriptedBackend, ScriptedText
 
+from atoll.api.app import create_app
+from atoll.api.keys import KeyStore
+from atoll.api.server import BadBind, Tls, check_bind, open_server, open_socket
 from atoll.domain.errors import RingDown
 from atoll.domain.generation import GenerateRequest, Sampled
-from atoll.gateway.api import create_app
-from atoll.gateway.keys import KeyStore
-from atoll.gateway.server import BadBind, Tls, check_bind, open_server, open_socket
 
 TLS = Tls(Path("cert.pem"), Path("key.pem"))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from atoll.gateway.sse import EventQueue, error_event, event, write_events
+from atoll.api.sse import EventQueue, error_event, event, write_events
 
 
 def test_framing() -> None:

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.gateway.text import StopMatcher, TextAssembler
+from atoll.api.text import StopMatcher, TextAssembler
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:

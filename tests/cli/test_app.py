@@ -152,7 +152,7 @@ def _break_keys(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def broken(_self: object) -> None:
         raise error
 
-    monkeypatch.setattr("atoll.gateway.keys.KeyStore.list", broken)
+    monkeypatch.setattr("atoll.api.keys.KeyStore.list", broken)
 
 
 def test_a_bug_is_shown_short(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.cli.conftest import Run
 
-from atoll.gateway.keys import KeyStore
+from atoll.api.keys import KeyStore
 
 
 def test_a_key_is_made_listed_and_revoked(run: Run, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from tests.cli.conftest import Run, clean_environment, command
 
 from atoll.domain.ids import NodeId
-from atoll.gateway.knocks import KNOCKS_FILE, Knocks, WaitingNode
-from atoll.gateway.register import REGISTER_FILE, Register
+from atoll.members.knocks import KNOCKS_FILE, Knocks, WaitingNode
+from atoll.members.register import REGISTER_FILE, Register
 from atoll.net.home import held_home
 
 ONE = NodeId("1" * 64)

@@ -13,7 +13,7 @@ from tests.cli.conftest import Run, background, wait_until
 from atoll.cli.relay import certificate, membership
 from atoll.domain.address import Address
 from atoll.domain.errors import BadRequest, LinkFault
-from atoll.gateway.register import REGISTER_FILE, Register
+from atoll.members.register import REGISTER_FILE, Register
 from atoll.net import iroh_patch
 from atoll.net.identity import Identity
 from atoll.net.iroh_endpoint import open_endpoint

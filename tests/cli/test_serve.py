@@ -19,11 +19,11 @@ from tests.cli.conftest import (
     live_ring,
 )
 
+from atoll.api.server import Tls
 from atoll.cli.serve import ServeFlags
 from atoll.domain.errors import BadRequest
 from atoll.engine.threads import SHARED_SPIN
 from atoll.gateway.options import LanOptions
-from atoll.gateway.server import Tls
 from atoll.store.layout import Store
 
 

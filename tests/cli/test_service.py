@@ -20,7 +20,7 @@ import pytest
 from tests.cli.conftest import WAIT_S, Run, background, clean_environment, command, wait_until
 
 from atoll.cli.service import program
-from atoll.gateway.register import REGISTER_FILE, Register
+from atoll.members.register import REGISTER_FILE, Register
 from atoll.node.service import FINAL_EXITS
 from atoll.store.layout import Store
 

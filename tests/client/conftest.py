@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.gateway.scripted import ScriptedBackend, ScriptedText
+from tests.support.scripted import ScriptedBackend, ScriptedText
 
+from atoll.api.app import create_app
+from atoll.api.keys import KeyStore
+from atoll.api.server import open_server, open_socket
 from atoll.client.api import ApiClient
 from atoll.client.endpoint import Endpoint
-from atoll.gateway.api import create_app
-from atoll.gateway.keys import KeyStore
-from atoll.gateway.server import open_server, open_socket
 from atoll.gateway.status import LapStatus, RingStatus, StageStatus
 
 STATUS = RingStatus(

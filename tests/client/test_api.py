@@ -8,12 +8,12 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 from tests.client.conftest import STATUS, Gateway
-from tests.gateway.scripted import MODEL, fail, flood, say
+from tests.support.scripted import MODEL, fail, flood, say
 
+from atoll.api.backend import Health
 from atoll.client.api import ApiClient, ApiFault, ChatMessage, ChatOptions, Part
 from atoll.client.endpoint import Endpoint
 from atoll.domain.errors import RingDown
-from atoll.gateway.backend import Health
 
 pytestmark = pytest.mark.network
 

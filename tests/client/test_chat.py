@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from tests.client.conftest import Gateway
-from tests.gateway.scripted import MODEL, fail, flood, say
+from tests.support.scripted import MODEL, fail, flood, say
 
 from atoll.client.api import ApiFault, ChatMessage, ChatOptions
 from atoll.client.chat import Conversation, choose_model

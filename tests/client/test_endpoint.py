@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.gateway.scripted import ScriptedBackend, ScriptedText
-from tests.gateway.test_server import write_certificate
+from tests.api.test_server import write_certificate
+from tests.support.scripted import ScriptedBackend, ScriptedText
 
+from atoll.api.app import create_app
+from atoll.api.keys import KeyStore
+from atoll.api.server import open_server, open_socket
 from atoll.client.api import ApiClient, ApiFault
 from atoll.client.endpoint import Endpoint, choose_endpoint
 from atoll.domain.errors import BadRequest, RingDown
-from atoll.gateway.api import create_app
-from atoll.gateway.keys import KeyStore
 from atoll.gateway.run_file import RunFile, kept_run_file
-from atoll.gateway.server import open_server, open_socket
 from atoll.net.home import held_home
 
 

@@ -13,10 +13,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.client.conftest import STATUS
-from tests.gateway.scripted import ScriptedBackend, ScriptedText, fail, flood, sample_hashes
 from tests.support import hand_completions as hand
 from tests.support.hand_completions import HandCompletions, hand_completions
+from tests.support.scripted import ScriptedBackend, ScriptedText, fail, flood, sample_hashes
 
+from atoll.api.app import create_app
+from atoll.api.backend import ModelCard
+from atoll.api.keys import KeyStore
+from atoll.api.server import open_server, open_socket
 from atoll.client import measure
 from atoll.client.api import ApiClient, ApiFault
 from atoll.client.chat import choose_model
@@ -25,10 +29,6 @@ from atoll.client.measure import Measurement, Server, warm_up
 from atoll.client.workload import Room, Trial, Workload
 from atoll.domain.errors import AtollError, BadRequest, LinkFault, RingDown
 from atoll.domain.generation import GenerateRequest, Sampled
-from atoll.gateway.api import create_app
-from atoll.gateway.backend import ModelCard
-from atoll.gateway.keys import KeyStore
-from atoll.gateway.server import open_server, open_socket
 from atoll.gateway.status import RingStatus
 
 pytestmark = pytest.mark.network

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from tests.gateway.openai_checks import CHECKS, Check
+from tests.support.openai_checks import CHECKS, Check
 from tests.support.rings import GREEDY, Ring
 
 from atoll.domain.generation import GenerateRequest

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import background, clean_environment, command, wait_until
 
-from atoll.gateway.knocks import KNOCKS_FILE, Knocks, WaitingNode
-from atoll.gateway.register import REGISTER_FILE, Register
 from atoll.gateway.run_file import read_run_file
+from atoll.members.knocks import KNOCKS_FILE, Knocks, WaitingNode
+from atoll.members.register import REGISTER_FILE, Register
 from atoll.node.membership import Membership, has_joined
 from atoll.store.layout import Store
 

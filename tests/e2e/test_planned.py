@@ -16,7 +16,7 @@ from atoll.gateway import conductor as conductor_module
 from atoll.gateway import replanner as replanner_module
 from atoll.gateway.casting import Times
 from atoll.gateway.options import RingOptions
-from atoll.gateway.register import REGISTER_FILE, Register
+from atoll.members.register import REGISTER_FILE, Register
 from atoll.net.ticket import Ticket
 from atoll.plan.fleet import Machine
 from atoll.store.layout import FoundModel, Store

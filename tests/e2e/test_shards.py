@@ -11,7 +11,7 @@ from tests.support.rings import open_ring, start_node, wait_until
 
 from atoll.engine.whole import WholeModel
 from atoll.gateway.options import RingOptions
-from atoll.gateway.register import REGISTER_FILE, Register
+from atoll.members.register import REGISTER_FILE, Register
 from atoll.net import iroh_patch
 from atoll.net.ticket import Ticket
 from atoll.net.transport import Way

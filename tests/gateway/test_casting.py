@@ -13,9 +13,9 @@ from tests.gateway.test_ring_plan import member
 from atoll.domain.errors import AtollError
 from atoll.domain.measure import WindowTime
 from atoll.gateway.casting import Caster, Times
-from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
 from atoll.gateway.shard_book import ShardBook
+from atoll.members.member import Member
 from atoll.model.architectures import boundaries
 from atoll.model.gguf import open_gguf
 from atoll.model.manifest import describe

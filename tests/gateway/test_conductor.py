@@ -6,9 +6,9 @@ import asyncio
 import itertools
 
 import pytest
-from tests.gateway.conftest import OpenGateway
 from tests.support.hand_node import Asked, HandNode, open_hand_node
 from tests.support.rings import wait_until
+from tests.support.small_gateway import OpenGateway
 
 from atoll.domain.control import Leave, PlanNotice, SessionFailed, StageFailed, Welcome
 from atoll.domain.errors import BadRequest, EngineFault, Overloaded, RingDown

@@ -15,10 +15,10 @@ from atoll import __version__
 from atoll.domain.address import HostPort
 from atoll.domain.ids import NodeId
 from atoll.gateway import lan as lan_module
-from atoll.gateway.knocks import KNOCKS_FILE, Knocks, WaitingNode
 from atoll.gateway.lan import Lan, announcement, is_announced
 from atoll.gateway.options import LanOptions, RingOptions, ServeOptions
-from atoll.gateway.register import Register
+from atoll.members.knocks import KNOCKS_FILE, Knocks, WaitingNode
+from atoll.members.register import Register
 from atoll.net.discovery import FoundGateway, look_for_gateways
 from atoll.net.identity import Identity
 from atoll.net.transport import open_transport

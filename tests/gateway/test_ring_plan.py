@@ -13,9 +13,9 @@ from atoll.domain.address import Address, HostPort
 from atoll.domain.control import Lend
 from atoll.domain.ids import Epoch, ModelId, NodeId, ShardId
 from atoll.gateway.casting import Cast
-from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
 from atoll.gateway.ring_plan import coordinator_config, lends_of, make_plan, own_address
+from atoll.members.member import Member
 from atoll.model.manifest import Manifest, ShardEntry
 from atoll.net.identity import Identity
 from atoll.net.link import ControlLink, LinkSettings

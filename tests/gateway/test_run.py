@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from tests.conftest import MakeModel
 
+from atoll.api.keys import KEYS_FILE, KeyStore
+from atoll.api.server import BadBind
 from atoll.client.api import ApiClient
 from atoll.client.endpoint import Endpoint
-from atoll.gateway.keys import KEYS_FILE, KeyStore
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.run import LOCAL_KEY_NAME, Callbacks, local_url, run_gateway
 from atoll.gateway.run_file import read_run_file
 from atoll.gateway.serve import Gateway
-from atoll.gateway.server import BadBind
 from atoll.net.home import HomeInUse, held_home
 from atoll.store.layout import FoundModel, Store
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.gateway.conftest import OpenGateway
 from tests.support.children import new_children
 from tests.support.hand_node import open_small_gateway
+from tests.support.small_gateway import OpenGateway
 
+from atoll.api.server import BadBind
 from atoll.domain.errors import AtollError, BadRequest, CannotCut
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.serve import open_gateway
-from atoll.gateway.server import BadBind
 from atoll.net.ticket import Ticket
 from atoll.store.cache import entries, prune
 from atoll.store.layout import FoundModel, Store

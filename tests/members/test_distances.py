@@ -11,9 +11,9 @@ from tests.support.hand_node import a_join
 
 from atoll.domain.control import ControlMessage, Echo, EchoBack
 from atoll.domain.ids import NodeId
-from atoll.gateway import distances as module
-from atoll.gateway.distances import PADDING_BYTES, SMALL, Distances
-from atoll.gateway.member import Member
+from atoll.members import distances as module
+from atoll.members.distances import PADDING_BYTES, SMALL, Distances
+from atoll.members.member import Member
 from atoll.net.link import ControlLink
 
 NODE = NodeId("1" * 64)

@@ -30,11 +30,11 @@ from atoll.domain.control import (
 )
 from atoll.domain.errors import AtollError
 from atoll.domain.ids import Epoch, SessionId
-from atoll.gateway import fleet as fleet_module
-from atoll.gateway import strangers as strangers_module
-from atoll.gateway.fleet import Fleet
-from atoll.gateway.join_files import JoinFiles
-from atoll.gateway.register import Invitation, Register
+from atoll.members import fleet as fleet_module
+from atoll.members import strangers as strangers_module
+from atoll.members.fleet import Fleet
+from atoll.members.join_files import JoinFiles
+from atoll.members.register import Invitation, Register
 from atoll.net.identity import Identity
 from atoll.net.link import ControlLink
 from atoll.net.listener import Takers, listen

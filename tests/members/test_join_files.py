@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from atoll.domain.address import HostPort
-from atoll.gateway.join_files import JoinFiles
-from atoll.gateway.register import Invitation, Register
+from atoll.members.join_files import JoinFiles
+from atoll.members.register import Invitation, Register
 from atoll.net.identity import Identity
 from atoll.net.ticket import Ticket
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from atoll.domain.ids import NodeId
-from atoll.gateway.knocks import KNOCKS_FILE, Decision, Knocks, NobodyWaits, WaitingNode
-from atoll.gateway.records import RecordFault
-from atoll.gateway.register import BadInvitation
+from atoll.members.knocks import KNOCKS_FILE, Decision, Knocks, NobodyWaits, WaitingNode
+from atoll.members.register import BadInvitation
+from atoll.net.records import RecordFault
 
 ANNA = WaitingNode(NodeId("a1" * 32), "anna-pc", "10.0.0.1", "012 345", 1)
 BOB = WaitingNode(NodeId("b2" * 32), "bobs", "10.0.0.2", "678 901", 2)

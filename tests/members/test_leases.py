@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll.domain.ids import NodeId
-from atoll.gateway.leases import Ask, Came, Done, Event, Late, Leases, Tick, WakeAt
+from atoll.members.leases import Ask, Came, Done, Event, Late, Leases, Tick, WakeAt
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
 

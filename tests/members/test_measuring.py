@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.gateway.conftest import OpenGateway
 from tests.support.hand_node import HandNode, open_hand_node
 from tests.support.rings import wait_until
+from tests.support.small_gateway import OpenGateway
 
 from atoll.domain.control import Refusal, Welcome
 from atoll.domain.ids import ModelId
 from atoll.domain.measure import Measure, Measured, NotMeasured, TierMemory, WindowTime, rows_for
-from atoll.gateway import measuring
-from atoll.gateway.fleet import Fleet
-from atoll.gateway.measuring import Measuring
-from atoll.gateway.register import REGISTER_FILE, Register
 from atoll.gateway.serve import Gateway
+from atoll.members import measuring
+from atoll.members.fleet import Fleet
+from atoll.members.measuring import Measuring
+from atoll.members.register import REGISTER_FILE, Register
 from atoll.net.ticket import Ticket
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.gateway.test_ring_plan import member
 
 from atoll.domain.address import Address, HostPort
-from atoll.gateway.member import address_of, outside_of
+from atoll.members.member import address_of, outside_of
 
 
 def test_an_open_host_is_where_it_came_from() -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.support.hand_node import a_join
 
 from atoll import __version__
-from atoll.gateway.misfit import GIB, misfit
+from atoll.members.misfit import GIB, misfit
 
 
 @pytest.mark.parametrize("version", [__version__, ".".join([*__version__.split(".")[:2], "99"])])

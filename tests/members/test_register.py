@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from atoll.domain.ids import NodeId
-from atoll.gateway import register as register_module
-from atoll.gateway.records import RecordFault
-from atoll.gateway.register import BadInvitation, NotInvited, Register, check_owner
+from atoll.members import register as register_module
+from atoll.members.register import BadInvitation, NotInvited, Register, check_owner
+from atoll.net.records import RecordFault
 from atoll.net.ticket import relay_token
 
 ONE, TWO = NodeId("1" * 64), NodeId("2" * 64)

@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from atoll.domain.errors import LinkFault
-from atoll.gateway import strangers as module
-from atoll.gateway.strangers import Strangers
+from atoll.members import strangers as module
+from atoll.members.strangers import Strangers
 from atoll.net.link import ControlLink
 
 

@@ -22,9 +22,9 @@ from atoll.domain.control import (
     Reveal,
     Welcome,
 )
-from atoll.gateway import waiting_room
-from atoll.gateway.knocks import KNOCKS_FILE, Decision, Knocks, NobodyWaits, WaitingNode
-from atoll.gateway.waiting_room import ATTEMPT_EVERY_S, ATTEMPTS_MAX, WAITING_PER_HOST_MAX
+from atoll.members import waiting_room
+from atoll.members.knocks import KNOCKS_FILE, Decision, Knocks, NobodyWaits, WaitingNode
+from atoll.members.waiting_room import ATTEMPT_EVERY_S, ATTEMPTS_MAX, WAITING_PER_HOST_MAX
 from atoll.net.identity import Identity
 from atoll.net.pairing import WAIT_S
 

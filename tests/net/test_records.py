@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from atoll.gateway.records import RecordFault, RecordFile
+from atoll.net.records import RecordFault, RecordFile
 
 
 class Numbers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,11 +14,11 @@ from tests.support.hand_gateway import Heard
 from atoll.domain.address import HostPort
 from atoll.domain.control import Approved, CodeConfirmed, Knock, KnockAnswer, Reveal
 from atoll.domain.ids import NodeId
-from atoll.gateway.fleet import Fleet
-from atoll.gateway.join_files import JoinFiles
-from atoll.gateway.knocks import KNOCKS_FILE, Knocks, WaitingNode
-from atoll.gateway.register import Invitation, Register
-from atoll.gateway.waiting_room import WaitingRoom
+from atoll.members.fleet import Fleet
+from atoll.members.join_files import JoinFiles
+from atoll.members.knocks import KNOCKS_FILE, Knocks, WaitingNode
+from atoll.members.register import Invitation, Register
+from atoll.members.waiting_room import WaitingRoom
 from atoll.net.discovery import FoundGateway
 from atoll.net.identity import Identity
 from atoll.net.link import ControlLink

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.support.namespaces import Host
 
-from atoll.gateway.keys import KEYS_FILE, KeyStore
+from atoll.api.keys import KEYS_FILE, KeyStore
 
 RELAY_PORT = 8644
 WAIT_S = 45.0

@@ -15,8 +15,8 @@ import httpx
 import openai
 import psutil
 
+from atoll.api.keys import KEYS_FILE, KeyStore
 from atoll.domain.generation import GenerateRequest, SamplingParams
-from atoll.gateway.keys import KEYS_FILE, KeyStore
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.serve import Gateway, open_gateway
 from atoll.gateway.status import RingStatus

@@ -14,9 +14,9 @@ import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from atoll.api.backend import ChatTurn, Health, ModelCard, TemplateValue
 from atoll.domain.errors import BadRequest
 from atoll.domain.generation import GenerateRequest, Sampled, TopLogprob
-from atoll.gateway.backend import ChatTurn, Health, ModelCard, TemplateValue
 
 MODEL = "hash/of-everything"
 CONTEXT = 4096

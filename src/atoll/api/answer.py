@@ -11,21 +11,21 @@ from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
-from atoll.domain.generation import FinishReason
-from atoll.gateway import sse
-from atoll.gateway.backend import Backend
-from atoll.gateway.choices import (
+from atoll.api import sse
+from atoll.api.backend import Backend
+from atoll.api.choices import (
     Choice,
     Delta,
     Entry,
     first_cause,
     run_choices,
 )
-from atoll.gateway.client import ClientGone, watch_client
-from atoll.gateway.errors import describe, error_json, note
-from atoll.gateway.limits import Limits
-from atoll.gateway.params import Job
-from atoll.gateway.replies import Usage
+from atoll.api.client import ClientGone, watch_client
+from atoll.api.errors import describe, error_json, note
+from atoll.api.limits import Limits
+from atoll.api.params import Job
+from atoll.api.replies import Usage
+from atoll.domain.generation import FinishReason
 
 log = logging.getLogger(__name__)
 

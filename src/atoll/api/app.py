@@ -21,17 +21,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atoll import __version__
+from atoll.api.answer import Answer
+from atoll.api.backend import Backend, TextBackend
+from atoll.api.chat import ChatForm, chat_job
+from atoll.api.client import ClientGone, bounded_send
+from atoll.api.completions import CompletionForm, completion_job
+from atoll.api.errors import ApiError, error_response, note, render_error
+from atoll.api.keys import KeyStore
+from atoll.api.limits import Limits, RequestLimiter, check_headers, read_json_body
+from atoll.api.params import check_model
+from atoll.api.replies import HealthReply, Model, ModelList
 from atoll.domain.errors import AtollError, RingDown
-from atoll.gateway.answer import Answer
-from atoll.gateway.backend import Backend, TextBackend
-from atoll.gateway.chat import ChatForm, chat_job
-from atoll.gateway.client import ClientGone, bounded_send
-from atoll.gateway.completions import CompletionForm, completion_job
-from atoll.gateway.errors import ApiError, error_response, note, render_error
-from atoll.gateway.keys import KeyStore
-from atoll.gateway.limits import Limits, RequestLimiter, check_headers, read_json_body
-from atoll.gateway.params import check_model
-from atoll.gateway.replies import HealthReply, Model, ModelList
 
 FINGERPRINT = f"atoll-{__version__}"
 NO_AUTH_KEY = "no-auth"

@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from atoll.domain.errors import BadRequest
-from atoll.domain.generation import FinishReason, Sampled
-from atoll.gateway.answer import Finished
-from atoll.gateway.backend import ChatTurn, ModelCard, Role, TemplateValue, TextBackend
-from atoll.gateway.choices import Delta, Entry
-from atoll.gateway.limits import Limits
-from atoll.gateway.params import (
+from atoll.api.answer import Finished
+from atoll.api.backend import ChatTurn, ModelCard, Role, TemplateValue, TextBackend
+from atoll.api.choices import Delta, Entry
+from atoll.api.limits import Limits
+from atoll.api.params import (
     Job,
     check_model,
     check_stream_options,
@@ -22,7 +20,7 @@ from atoll.gateway.params import (
     sampling_of,
     stops_of,
 )
-from atoll.gateway.replies import (
+from atoll.api.replies import (
     Candidate,
     ChatChoice,
     ChatChunk,
@@ -34,7 +32,9 @@ from atoll.gateway.replies import (
     TokenLogprob,
     Usage,
 )
-from atoll.gateway.schema import ChatRequest, Message, decode_chat
+from atoll.api.schema import ChatRequest, Message, decode_chat
+from atoll.domain.errors import BadRequest
+from atoll.domain.generation import FinishReason, Sampled
 
 LOGPROB_MIN = -9999.0
 """JSON has no infinity; OpenAI's API writes this for a token that is all but impossible."""

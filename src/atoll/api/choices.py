@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from atoll.api.backend import Backend
+from atoll.api.client import ClientGone
+from atoll.api.params import Job
+from atoll.api.text import TextAssembler
 from atoll.domain.generation import FinishReason, Sampled
-from atoll.gateway.backend import Backend
-from atoll.gateway.client import ClientGone
-from atoll.gateway.params import Job
-from atoll.gateway.text import TextAssembler
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from atoll.domain.errors import BadRequest
-from atoll.domain.generation import FinishReason
-from atoll.gateway.answer import Finished
-from atoll.gateway.backend import ModelCard, TextBackend
-from atoll.gateway.chat import finite
-from atoll.gateway.choices import Delta, Entry
-from atoll.gateway.limits import CHOICES_MAX
-from atoll.gateway.params import (
+from atoll.api.answer import Finished
+from atoll.api.backend import ModelCard, TextBackend
+from atoll.api.chat import finite
+from atoll.api.choices import Delta, Entry
+from atoll.api.limits import CHOICES_MAX
+from atoll.api.params import (
     Job,
     check_model,
     check_stream_options,
@@ -23,8 +21,10 @@ from atoll.gateway.params import (
     sampling_of,
     stops_of,
 )
-from atoll.gateway.replies import Completion, CompletionChoice, CompletionLogprobs, Usage
-from atoll.gateway.schema import decode_completion
+from atoll.api.replies import Completion, CompletionChoice, CompletionLogprobs, Usage
+from atoll.api.schema import decode_completion
+from atoll.domain.errors import BadRequest
+from atoll.domain.generation import FinishReason
 
 MAX_TOKENS_DEFAULT = 16
 """OpenAI's default for this endpoint."""

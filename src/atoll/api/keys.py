@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from atoll.domain.errors import AtollError
-from atoll.gateway.records import RecordFile
+from atoll.net.records import RecordFile
 
 KEYS_FILE = "keys.json"
 """Where they lie in a gateway's home."""

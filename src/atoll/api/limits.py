@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from atoll.gateway.errors import ApiError
+from atoll.api.errors import ApiError
 
 CHOICES_MAX = 8
 """Most generations of one request (`n`, times the prompts of a completion)."""

@@ -7,12 +7,12 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from atoll.api.backend import ModelCard
+from atoll.api.errors import ApiError, ContextExceeded
+from atoll.api.limits import CHOICES_MAX
+from atoll.api.schema import CommonRequest
 from atoll.domain.errors import BadRequest
 from atoll.domain.generation import GenerateRequest, SamplingParams
-from atoll.gateway.backend import ModelCard
-from atoll.gateway.errors import ApiError, ContextExceeded
-from atoll.gateway.limits import CHOICES_MAX
-from atoll.gateway.schema import CommonRequest
 
 _SEEDS = 1 << 63
 

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from atoll.gateway.client import ABORT_EXTENSION
-from atoll.gateway.errors import ApiError, describe, error_json
-from atoll.gateway.limits import Limits, headers_too_large
+from atoll.api.client import ABORT_EXTENSION
+from atoll.api.errors import ApiError, describe, error_json
+from atoll.api.limits import Limits, headers_too_large
 
 
 class BoundedProtocol(HttpToolsProtocol):

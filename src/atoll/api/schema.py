@@ -15,15 +15,15 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Raw
 
-from atoll.domain.errors import BadRequest
-from atoll.domain.generation import TOP_LOGPROBS_MAX
-from atoll.gateway.limits import (
+from atoll.api.limits import (
     BIASES_MAX,
     CHOICES_MAX,
     STOP_CHARS_MAX,
     STOPS_MAX,
     TEMPLATE_ARGS_MAX,
 )
+from atoll.domain.errors import BadRequest
+from atoll.domain.generation import TOP_LOGPROBS_MAX
 
 IGNORED = (
     "user",

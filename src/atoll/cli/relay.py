@@ -15,8 +15,8 @@ from atoll.cli.screen import say
 from atoll.cli.settings import HomeFlags, flags
 from atoll.domain.errors import BadRequest
 from atoll.domain.ids import NodeId
-from atoll.gateway.register import REGISTER_FILE, EnrolledNode, Register
 from atoll.gateway.serve import IDENTITY_FILE
+from atoll.members.register import REGISTER_FILE, EnrolledNode, Register
 from atoll.net.identity import Identity
 from atoll.net.relay import Guests, IsMember, open_relay
 

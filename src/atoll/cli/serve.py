@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 from cyclopts.validators import Number
 
+from atoll.api.server import HOST_DEFAULT, Tls
 from atoll.cli.running import run_until_stopped
 from atoll.cli.screen import progress_bar, say, show_json
 from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, check_interface, flags
@@ -28,7 +29,6 @@ from atoll.gateway.options import (
 )
 from atoll.gateway.run import Callbacks, run_gateway
 from atoll.gateway.serve import Gateway
-from atoll.gateway.server import HOST_DEFAULT, Tls
 from atoll.net.transport import Way
 from atoll.store.find import find_or_pull
 from atoll.store.layout import FoundModel

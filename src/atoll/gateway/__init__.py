@@ -1,1 +1,1 @@
-"""Gateway: the OpenAI-compatible door, API keys, and the driver of the coordinator."""
+"""Gateway: plans and drives rings of the nodes that are in, behind the API."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from atoll.domain.errors import AtollError
 from atoll.domain.measure import WindowTime
-from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
 from atoll.gateway.shard_book import ShardBook
+from atoll.members.member import Member
 from atoll.model.manifest import Manifest, ShardEntry
 from atoll.plan.equal import equal_cut
 from atoll.plan.fleet import Demand, Fleet, Gateway, LinkEntry, Machine

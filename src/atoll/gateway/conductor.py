@@ -15,25 +15,25 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 
+from atoll.api.backend import Health, ModelCard
 from atoll.domain.control import Plan, SessionFailed
 from atoll.domain.errors import AtollError, EngineFault, LinkFault, RingDown
 from atoll.domain.generation import GenerateRequest, Sampled
 from atoll.domain.ids import NO_SESSION, Epoch, NodeId, SessionId
 from atoll.engine.ends_messages import EndsOptions, ItemsDone
-from atoll.gateway.backend import Health, ModelCard
 from atoll.gateway.casting import Cast, Caster
 from atoll.gateway.ends_keeper import EndsKeeper
-from atoll.gateway.fleet import Fleet
 from atoll.gateway.formation import Formation
 from atoll.gateway.known_times import known_times
 from atoll.gateway.mailbox import Mailbox
-from atoll.gateway.member import Member
 from atoll.gateway.options import RingOptions
 from atoll.gateway.replanner import Replanner
 from atoll.gateway.ring_driver import RingDriver
 from atoll.gateway.ring_plan import coordinator_config, make_plan, own_address
 from atoll.gateway.stalls import wait_stalled
 from atoll.gateway.turnstile import Turnstile
+from atoll.members.fleet import Fleet
+from atoll.members.member import Member
 from atoll.model.manifest import Manifest
 from atoll.net.identity import Identity
 from atoll.net.link import BULK, DATA, DataLink, Kind

@@ -10,10 +10,10 @@ import msgspec
 
 from atoll.domain.control import Plan, PlanNotice, StagePlan, plan_signed_part
 from atoll.domain.errors import LinkFault
-from atoll.gateway.fleet import Fleet
-from atoll.gateway.member import Member
 from atoll.gateway.ring_driver import RingDriver
 from atoll.gateway.ring_plan import lends_of
+from atoll.members.fleet import Fleet
+from atoll.members.member import Member
 from atoll.net.identity import Identity
 from atoll.net.link import DataLink
 from atoll.net.transport import Transport

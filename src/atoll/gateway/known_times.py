@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from atoll.domain.measure import RAM, Measured, WindowTime
 from atoll.engine.devices import PROCESSOR
 from atoll.gateway.casting import Times
-from atoll.gateway.member import Member
+from atoll.members.member import Member
 from atoll.plan.fleet import LinkEntry, Machine
 
 NODE_S = 0.0005

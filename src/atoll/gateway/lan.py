@@ -13,10 +13,10 @@ from atoll.domain.address import ADDRESSES_MAX, HostPort
 from atoll.domain.control import Approved
 from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId
-from atoll.gateway.knocks import KNOCKS_FILE, Knocks
 from atoll.gateway.options import ServeOptions
-from atoll.gateway.register import Register
-from atoll.gateway.waiting_room import WaitingRoom
+from atoll.members.knocks import KNOCKS_FILE, Knocks
+from atoll.members.register import Register
+from atoll.members.waiting_room import WaitingRoom
 from atoll.net.address import is_loopback, is_wildcard, own_addresses
 from atoll.net.discovery import Announcement, announced
 from atoll.net.transport import Transport

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from atoll.api.server import HOST_DEFAULT, Tls
 from atoll.domain.address import HostPort
-from atoll.gateway.server import HOST_DEFAULT, Tls
 from atoll.net.transport import Way
 
 PORT_DEFAULT = 8642

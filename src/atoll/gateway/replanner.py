@@ -16,9 +16,9 @@ from collections.abc import Callable
 from atoll.domain.errors import AtollError
 from atoll.gateway.casting import Cast, Caster
 from atoll.gateway.ends_keeper import EndsKeeper
-from atoll.gateway.fleet import Fleet
 from atoll.gateway.known_times import known_times
-from atoll.gateway.member import Member
+from atoll.members.fleet import Fleet
+from atoll.members.member import Member
 from atoll.node.probe_drift import Drift, Work, is_stale
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
 from atoll.domain.control import Lend, Plan, Source, StagePlan
 from atoll.domain.ids import Epoch, NodeId
 from atoll.gateway.casting import Cast
-from atoll.gateway.member import Member, address_of
 from atoll.gateway.options import RingOptions
+from atoll.members.member import Member, address_of
 from atoll.model.manifest import Manifest
 from atoll.net.transport import Transport
 from atoll.ring.coordinator_messages import EXACT_ROWS_MAX, CoordinatorConfig

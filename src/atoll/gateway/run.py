@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from atoll.api.keys import KEYS_FILE, KeyStore, NoSuchKey
 from atoll.engine.threads import shorten_slices
-from atoll.gateway.keys import KEYS_FILE, KeyStore, NoSuchKey
 from atoll.gateway.options import ServeOptions
 from atoll.gateway.run_file import RunFile, kept_run_file
 from atoll.gateway.serve import Gateway, open_gateway

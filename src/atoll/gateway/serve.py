@@ -11,25 +11,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from atoll.api.app import create_app
+from atoll.api.keys import KEYS_FILE, KeyStore
+from atoll.api.server import check_bind, open_server, open_socket
 from atoll.domain.address import HostPort
 from atoll.domain.ids import NodeId
 from atoll.engine.place import check_engine
 from atoll.engine.text_client import TextProcess
-from atoll.gateway.api import create_app
 from atoll.gateway.casting import Caster
 from atoll.gateway.conductor import Conductor
-from atoll.gateway.fleet import Fleet
-from atoll.gateway.join_files import JoinFiles, MakeTicket
-from atoll.gateway.keys import KEYS_FILE, KeyStore
 from atoll.gateway.lan import Lan
 from atoll.gateway.lending import Lending
-from atoll.gateway.measuring import Measuring
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.prepare import Prepared, ends_options, memory_needed, prepare
-from atoll.gateway.register import REGISTER_FILE, Invitation, Register
-from atoll.gateway.server import check_bind, open_server, open_socket
 from atoll.gateway.shard_book import ShardBook
 from atoll.gateway.status import RingStatus, ring_status
+from atoll.members.fleet import Fleet
+from atoll.members.join_files import JoinFiles, MakeTicket
+from atoll.members.measuring import Measuring
+from atoll.members.register import REGISTER_FILE, Invitation, Register
 from atoll.net.address import is_loopback, own_addresses
 from atoll.net.identity import Identity, next_incarnation
 from atoll.net.listener import Takers

@@ -13,14 +13,14 @@ import psutil
 from atoll import __version__
 from atoll.domain.address import Address
 from atoll.engine.process import missing
-from atoll.gateway.member import Member, address_of
+from atoll.members.member import Member, address_of
 from atoll.model.manifest import Manifest
 from atoll.plan.report import PlanReport
 
 if TYPE_CHECKING:
     # Commands that only show the numbers need none of the gateway, which is slow to import.
     from atoll.gateway.conductor import Conductor
-    from atoll.gateway.fleet import Fleet
+    from atoll.members.fleet import Fleet
 
 
 class StageStatus(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from atoll.domain.control import Echo, EchoBack
 from atoll.domain.ids import NodeId
-from atoll.gateway.member import Member
+from atoll.members.member import Member
 from atoll.plan.fleet import LinkEntry
 
 log = logging.getLogger(__name__)

@@ -29,13 +29,13 @@ from atoll.domain.control import (
 from atoll.domain.errors import AtollError, LinkFault, RingDown
 from atoll.domain.ids import Epoch, NodeId
 from atoll.domain.measure import Measured, NotMeasured
-from atoll.gateway.join_files import JoinFiles
-from atoll.gateway.measuring import Measuring
-from atoll.gateway.member import Member, outside_of
-from atoll.gateway.misfit import misfit
-from atoll.gateway.register import NAME_CHARS_MAX, EnrolledNode, NotInvited, Register
-from atoll.gateway.strangers import Strangers
-from atoll.gateway.waiting_room import WaitingRoom
+from atoll.members.join_files import JoinFiles
+from atoll.members.measuring import Measuring
+from atoll.members.member import Member, outside_of
+from atoll.members.misfit import misfit
+from atoll.members.register import NAME_CHARS_MAX, EnrolledNode, NotInvited, Register
+from atoll.members.strangers import Strangers
+from atoll.members.waiting_room import WaitingRoom
 from atoll.net.link import ControlLink, peer_text
 
 log = logging.getLogger(__name__)

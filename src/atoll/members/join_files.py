@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from atoll.domain.errors import AtollError
-from atoll.gateway.register import OWNER_DEFAULT, Invitation, Register
+from atoll.members.register import OWNER_DEFAULT, Invitation, Register
 from atoll.net.ticket import Ticket
 
 log = logging.getLogger(__name__)

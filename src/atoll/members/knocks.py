@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from atoll.domain.errors import AtollError
 from atoll.domain.ids import NodeId
-from atoll.gateway.records import RecordFile
-from atoll.gateway.register import OWNER_DEFAULT, check_owner
+from atoll.members.register import OWNER_DEFAULT, check_owner
 from atoll.net.pairing import is_same_code
+from atoll.net.records import RecordFile
 
 KNOCKS_FILE = "knocks.json"
 

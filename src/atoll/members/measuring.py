@@ -15,9 +15,9 @@ from msgspec.structs import replace
 from atoll.domain.control import EchoBack
 from atoll.domain.ids import NodeId
 from atoll.domain.measure import Measure, Measured, NotMeasured, answer_problem, rows_for
-from atoll.gateway.distances import Distances
-from atoll.gateway.leases import Ask, Came, Done, Effect, Late, Leases, Tick, WakeAt
-from atoll.gateway.member import Member
+from atoll.members.distances import Distances
+from atoll.members.leases import Ask, Came, Done, Effect, Late, Leases, Tick, WakeAt
+from atoll.members.member import Member
 from atoll.net.link import peer_text
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from atoll.domain.errors import AtollError, NotLetIn
 from atoll.domain.ids import NodeId
-from atoll.gateway.records import RecordFile
+from atoll.net.records import RecordFile
 from atoll.net.ticket import relay_token
 
 REGISTER_FILE = "register.json"

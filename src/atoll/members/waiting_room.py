@@ -26,8 +26,8 @@ from atoll.domain.control import (
 )
 from atoll.domain.errors import AtollError, LinkFault, ProtocolFault
 from atoll.domain.ids import NodeId
-from atoll.gateway.knocks import Decision, Knocks, WaitingNode
-from atoll.gateway.register import NAME_CHARS_MAX, Register
+from atoll.members.knocks import Decision, Knocks, WaitingNode
+from atoll.members.register import NAME_CHARS_MAX, Register
 from atoll.net.link import ControlLink, peer_text
 from atoll.net.pairing import NONCE_BYTES, WAIT_S, code_of, commitment_to
 

@@ -1,0 +1,1 @@
+"""API: the OpenAI-compatible door over HTTP, and the keys to it."""

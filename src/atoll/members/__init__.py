@@ -1,0 +1,1 @@
+"""Members: who may come in, who is in, and what is measured of them."""
