@@ -25,6 +25,7 @@ from atoll.domain.generation import GenerateRequest, SamplingParams
 from atoll.gateway.casting import Cast, Times
 from atoll.gateway.known_times import known_times
 from atoll.gateway.options import RingOptions, ServeOptions
+from atoll.gateway.ring import Reach
 from atoll.gateway.serve import Gateway, open_gateway
 from atoll.members.member import Member
 from atoll.members.register import REGISTER_FILE, Register
@@ -66,7 +67,7 @@ class Lab:
         """What was measured of ends, nodes and links."""
         conductor = self.gateway.conductor
         links = conductor._fleet.measuring.distances.links()
-        found = known_times(conductor.ends.window_s, self.members.values(), links)
+        found = known_times(conductor.rings[0].ends.window_s, self.members.values(), links)
         assert found is not None
         assert set(found.machines) == {node.name for node in self.nodes}
         return found
@@ -74,20 +75,20 @@ class Lab:
     async def ring(self, parts: Sequence[tuple[str, int, int]]) -> None:
         """Have a ring of these nodes with layers [first, last) each, in this order."""
         self._next = list(parts)
-        conductor = self.gateway.conductor
-        before = conductor.plan.epoch if conductor.plan else None
-        conductor._rearranging.set()
+        [ring] = self.gateway.conductor.rings
+        before = ring.plan.epoch if ring.plan else None
+        ring.rearrange()
         deadline_s = time.monotonic() + READY_S
-        while not (conductor.health().ready and conductor.plan and conductor.plan.epoch != before):
+        while not (ring.driver and ring.plan and ring.plan.epoch != before):
             if time.monotonic() > deadline_s:
-                raise RuntimeError(f"no ring: {conductor.health().reason}")
+                raise RuntimeError(f"no ring: {ring.reason}")
             await asyncio.sleep(POLL_S)
 
     async def cast(
-        self, placed: Sequence[Member], everybody: Sequence[Member], times: Times | None
-    ) -> Cast:
+        self, free: Sequence[Member], times: Times | None, *, rings_max: int
+    ) -> tuple[Cast, ...]:
         """In the caster's place: who was chosen, each dialled through its proxy."""
-        del placed, everybody, times
+        del free, times, rings_max
         conductor, before, members = self.gateway.conductor, "", []
         for name, _, _ in self._next:
             member = self.members[name]
@@ -95,9 +96,10 @@ class Lab:
             member.join = msgspec.structs.replace(member.join, address=Address(tls=place))
             members.append(member)
             before = name
-        conductor._link_port = self.ports[before, ""]
+        assert conductor._reach is not None
+        conductor._reach = Reach(conductor._reach.transport, self.ports[before, ""])
         entries = await conductor._caster._book.entries([(a, b) for _, a, b in self._next])
-        return Cast(tuple(members), entries)
+        return (Cast(tuple(members), entries),)
 
     async def token_s(self, tokens: int, rounds: int) -> float:
         """Median over rounds of the mean time from token to token of a lone stream."""
@@ -150,6 +152,7 @@ async def open_lab(
         ]
         if by_hand:
             caster.cast = lab.cast  # type: ignore[method-assign]
+            caster.better = _never_better  # type: ignore[method-assign]
         for node in nodes:
             invitation, secret = register.invite("lab", uses=1, lifetime_s=600)
             address = HostPort(LOOPBACK, lab.ports["", node.name + "/control"])
@@ -167,6 +170,10 @@ async def open_lab(
                 raise RuntimeError(f"no ring: {gateway.conductor.health().reason}")
             await asyncio.sleep(POLL_S)
         yield lab
+
+
+async def _never_better(*_args: object, **_more: object) -> tuple[float, tuple[Cast, ...]]:
+    return 0.0, ()
 
 
 def model_layers(gateway: Gateway) -> int:

@@ -91,7 +91,7 @@ async def _join_once(model: FoundModel, store: Store, folder: Path) -> dict[str,
             await asyncio.sleep(POLL_S)
         request = {"model": model.name, "prompt": "An atoll is", "max_tokens": 2}
         answer = await stream(Endpoint.of_run_file(running), PATH, request)
-        [stage] = [s for s in (await client.status()).stages if s.name == "two"]
+        [stage] = [s for s in (await client.status()).rings[0].stages if s.name == "two"]
         return {
             "join_s": answer.arrivals_s[0] - began_s,
             "fetched_over_shard": came / stage.shard_bytes,

@@ -23,7 +23,7 @@ import psutil
 from atoll.client.api import ApiClient
 from atoll.demo.local_ring import LocalRing, LocalRingOptions, local_ring
 from atoll.engine.threads import usable_cores
-from atoll.gateway.status import RingStatus
+from atoll.gateway.status import GatewayStatus
 from atoll.store.layout import FoundModel, Store, default_home
 from atoll.store.pull import pull
 from bench.prompts import LONG, SHORT
@@ -63,7 +63,7 @@ async def open_ring(
             yield ring
 
 
-async def status_of(ring: LocalRing) -> RingStatus:
+async def status_of(ring: LocalRing) -> GatewayStatus:
     """The gateway's status."""
     async with ApiClient(ring.endpoint) as client:
         return await client.status()
@@ -197,7 +197,7 @@ async def memory_over(
     async with open_ring(model, store, options) as ring:
         contest = Contest(model, whole, ring)
         await contest.ring_run([contest.ask(long_prompt(whole), 8, ignore_eos=True)])
-        stages = {stage.name: stage for stage in (await status_of(ring)).stages}
+        stages = {stage.name: stage for stage in (await status_of(ring)).rings[0].stages}
         over = []
         for program in ring.programs[1:]:
             stage = stages[program.name]
@@ -249,7 +249,7 @@ async def speeds_of(contest: Contest, rounds: int) -> dict[str, Any]:
         lambda: contest.whole_prefill(long),
         lambda: contest.ring_prefill(long),
     )
-    lap = status.lap
+    lap = status.rings[0].lap
     assert lap is not None, "the ring has decoded"
     return {
         "decode_ratio": decode["ratio"],
@@ -258,7 +258,9 @@ async def speeds_of(contest: Contest, rounds: int) -> dict[str, Any]:
         "overhead_ms_p50": lap.overhead_ms,
         "tokens_per_s": {"decode": decode, "decode8": decode8, "prefill": prefill},
         "lap": msgspec.to_builtins(lap),
-        "stages": [{key: getattr(stage, key) for key in STAGE_KEYS} for stage in status.stages],
+        "stages": [
+            {key: getattr(stage, key) for key in STAGE_KEYS} for stage in status.rings[0].stages
+        ],
     }
 
 
@@ -297,7 +299,7 @@ async def large_model(model: FoundModel, store: Store, rounds: int) -> dict[str,
                 lambda: contest.whole_decode(1, DECODE_TOKENS_1B),
                 lambda: contest.ring_decode(1, DECODE_TOKENS_1B),
             )
-            lap = msgspec.to_builtins((await status_of(ring)).lap)
+            lap = msgspec.to_builtins((await status_of(ring)).rings[0].lap)
     return {
         "decode_ratio_1b": decode["ratio"],
         "tokens_per_s_1b": decode,

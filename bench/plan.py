@@ -160,9 +160,9 @@ async def _replan(lab: Lab, register: Register) -> dict[str, Any]:
         for _ in range(2):
             tasks.create_task(ask_on(), name="ask on")
         for change in range(CHANGES // 2):
-            before, name = status().epoch, status().stages[change % 2].name
+            before, name = status().rings[0].epoch, status().rings[0].stages[change % 2].name
             register.rest(name, resting=True)
-            while not (status().epoch > before and status().ready):  # noqa: ASYNC110
+            while not (status().rings[0].epoch > before and status().ready):  # noqa: ASYNC110
                 await asyncio.sleep(POLL_S)
             register.rest(name, resting=False)
             # The gateway looks once a second: it has to see that the node is back.

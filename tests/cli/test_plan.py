@@ -37,17 +37,24 @@ def test_a_plan_for_people(run: Run, asked: list[str]) -> None:
     assert done.code == 0, done.err
     assert "reef" in done.out
     assert "1-4" in done.out
-    assert "without a part, as the ring is faster so: rock" in done.err
     assert "reef limits the ring" in done.err
     assert "tokens/s for one stream" in done.err
+    # What has no part makes a ring of its own, unless there is to be one only.
+    assert "ring 2, for when the others are busy" in done.err
+    assert "all 2 rings" in done.err
+    done = run(*asked, "--rings", "1")
+    assert "without a part, as the ring is faster so: rock" in done.err
+    assert "ring 2" not in done.err
 
 
 def test_a_plan_for_programs(run: Run, asked: list[str]) -> None:
-    done = run(*asked, "--json", "--context", "64")
+    done = run(*asked, "--json", "--context", "64", "--rings", "1")
     made = json.loads(done.out)
-    assert [(s["name"], s["first"], s["last"]) for s in made["stages"]] == [("reef", 1, 5)]
+    [ring] = made["rings"]
+    assert [(s["name"], s["first"], s["last"]) for s in ring["stages"]] == [("reef", 1, 5)]
     assert made["left_out"] == ["rock"]
-    assert made["token_ms"] == pytest.approx(2.0 + 4 * 0.9, abs=0.1)
+    assert made["tokens_per_s"] == pytest.approx(ring["tokens_per_s"])
+    assert ring["token_ms"] == pytest.approx(2.0 + 4 * 0.9, abs=0.1)
 
 
 def test_what_is_missing_is_said(run: Run, asked: list[str], tmp_path: Path) -> None:

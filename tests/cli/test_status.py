@@ -24,8 +24,8 @@ class TestLive:
     def test_json_holds_the_numbers(self, ring: LiveRing, run: Run) -> None:
         found = json.loads(run("status", "--json", home=ring.home).out)
         assert found["ready"] is True
-        assert [(s["first"], s["last"]) for s in found["stages"]] == [(1, 15), (15, 29)]
-        assert all(stage["shard_bytes"] > 1e6 for stage in found["stages"])
+        assert [(s["first"], s["last"]) for s in found["rings"][0]["stages"]] == [(1, 15), (15, 29)]
+        assert all(stage["shard_bytes"] > 1e6 for stage in found["rings"][0]["stages"])
 
     def test_a_key_is_needed_elsewhere(self, ring: LiveRing, run: Run) -> None:
         refused = run("status", "--url", ring.url)

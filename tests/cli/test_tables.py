@@ -52,7 +52,7 @@ def test_what_is_served() -> None:
 
 def test_why_it_is_not() -> None:
     down = msgspec.structs.replace(
-        STATUS, ready=False, reason="waiting for 2 nodes", nodes_missing=2, stages=(), ends=()
+        STATUS, ready=False, reason="waiting for 2 nodes", nodes_missing=2, rings=(), ends=()
     )
     text = "\n".join(ring_lines(down))
     assert "not ready: waiting for 2 nodes" in text
@@ -61,21 +61,21 @@ def test_why_it_is_not() -> None:
 
 
 def test_a_row_for_each_stage() -> None:
-    text = _text(stage_table(STATUS.stages))
+    text = _text(stage_table(STATUS.rings[0].stages))
     for part in ("reef", "1-28", "127.0.0.1:9", "50.0", "90.0", "seccomp"):
         assert part in text
-    text = _text(time_table(STATUS.stages))
+    text = _text(time_table(STATUS.rings[0].stages))
     for part in ("reef", "1.25", "0.06", "0.25", "0.12", "12", "30"):
         assert part in text
 
 
 def test_a_narrow_terminal_shows_every_number() -> None:
-    for table in (stage_table(STATUS.stages), time_table(STATUS.stages)):
+    for table in (stage_table(STATUS.rings[0].stages), time_table(STATUS.rings[0].stages)):
         assert "\u2026" not in _text(table, width=80)
 
 
 def test_names_are_shown_as_they_are_but_harmless() -> None:
-    sly = msgspec.structs.replace(STATUS.stages[0], name="[red]x\x1b[2J", ready=False)
+    sly = msgspec.structs.replace(STATUS.rings[0].stages[0], name="[red]x\x1b[2J", ready=False)
     text = _text(stage_table((sly,)))
     assert "[red]x\ufffd[2J" in text
     assert "loading" in text
@@ -94,11 +94,11 @@ def test_what_was_foretold_beside_what_was_measured() -> None:
         more_gain=1.5,
         gap=0.25,
     )
-    text = _text(plan_table(plan, STATUS.stages))
+    text = _text(plan_table(plan, STATUS.rings[0].stages))
     for part in ("reef", "1-28", "0.25", "1.50", "1.69", "50.0", "900.0", "gateway", "1.90"):
         assert part in text
     assert "measured" not in _text(plan_table(plan))
-    lines = "\n".join(plan_lines(plan, STATUS.lap))
+    lines = "\n".join(plan_lines(plan, STATUS.rings[0].lap))
     for part in (
         "3.8 ms a token for a lone stream; 266.0 tokens/s for one stream",
         "measured: 4.0 ms a token (median of 9)",
@@ -113,8 +113,10 @@ def test_what_was_foretold_beside_what_was_measured() -> None:
 
 
 def test_a_token_adds_up() -> None:
-    assert STATUS.lap is not None
-    assert lap_line(STATUS.lap).startswith("a token takes 4.0 ms (median of 9): stages 2.0")
+    assert STATUS.rings[0].lap is not None
+    assert lap_line(STATUS.rings[0].lap).startswith(
+        "a token takes 4.0 ms (median of 9): stages 2.0"
+    )
 
 
 READ = Rate("pp512", "pp", 512, 0, 1, 3, 250.0, 1.25, (250.0,), 2048.0, None, None)

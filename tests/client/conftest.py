@@ -14,9 +14,9 @@ from atoll.api.keys import KeyStore
 from atoll.api.server import open_server, open_socket
 from atoll.client.api import ApiClient
 from atoll.client.endpoint import Endpoint
-from atoll.gateway.status import LapStatus, RingStatus, StageStatus
+from atoll.gateway.status import GatewayStatus, LapStatus, RingStatus, StageStatus
 
-STATUS = RingStatus(
+STATUS = GatewayStatus(
     version="0.1.0",
     model="tide",
     model_id="ab" * 32,
@@ -25,7 +25,6 @@ STATUS = RingStatus(
     n_layers=30,
     ready=True,
     reason="",
-    epoch=(3, 1),
     streams=8,
     context=2048,
     active=1,
@@ -33,40 +32,49 @@ STATUS = RingStatus(
     nodes_missing=0,
     gateway_memory_bytes=200 << 20,
     ends=((0, 1), (29, 30)),
-    stages=(
-        StageStatus(
-            name="reef",
-            node="cd" * 32,
-            address="127.0.0.1:9",
-            carrier="tls",
-            first=1,
-            last=29,
+    rings=(
+        RingStatus(
             ready=True,
-            shard_bytes=50 << 20,
-            kv_bytes=10 << 20,
-            memory_bytes=90 << 20,
-            batches=10,
-            steps=8,
-            windows=12,
-            rows=30,
-            engine_ms=1.25,
-            convert_ms=0.0625,
-            pipe_ms=0.25,
-            node_ms=0.125,
-            sessions=1,
-            isolation_missing=("seccomp",),
-            device="CUDA0 (Great GPU)",
+            reason="",
+            epoch=(3, 1),
+            active=1,
+            waiting=0,
+            stages=(
+                StageStatus(
+                    name="reef",
+                    node="cd" * 32,
+                    address="127.0.0.1:9",
+                    carrier="tls",
+                    first=1,
+                    last=29,
+                    ready=True,
+                    shard_bytes=50 << 20,
+                    kv_bytes=10 << 20,
+                    memory_bytes=90 << 20,
+                    batches=10,
+                    steps=8,
+                    windows=12,
+                    rows=30,
+                    engine_ms=1.25,
+                    convert_ms=0.0625,
+                    pipe_ms=0.25,
+                    node_ms=0.125,
+                    sessions=1,
+                    isolation_missing=("seccomp",),
+                    device="CUDA0 (Great GPU)",
+                ),
+            ),
+            lap=LapStatus(
+                steps=9,
+                overhead_ms=1.0,
+                stages_ms=2.0,
+                ends_ms=0.75,
+                sampling_ms=0.25,
+                ends_pipe_ms=0.1,
+            ),
+            ends_device="processor",
         ),
     ),
-    lap=LapStatus(
-        steps=9,
-        overhead_ms=1.0,
-        stages_ms=2.0,
-        ends_ms=0.75,
-        sampling_ms=0.25,
-        ends_pipe_ms=0.1,
-    ),
-    ends_device="processor",
 )
 
 

@@ -29,7 +29,7 @@ from atoll.client.measure import Measurement, Server, warm_up
 from atoll.client.workload import Room, Trial, Workload
 from atoll.domain.errors import AtollError, BadRequest, LinkFault, RingDown
 from atoll.domain.generation import GenerateRequest, Sampled
-from atoll.gateway.status import RingStatus
+from atoll.gateway.status import GatewayStatus
 
 pytestmark = pytest.mark.network
 
@@ -57,7 +57,7 @@ async def _paced(request: GenerateRequest) -> AsyncGenerator[Sampled, None]:
 class _Ring:
     client: ApiClient
     backend: ScriptedBackend
-    status: RingStatus
+    status: GatewayStatus
 
     @property
     def model(self) -> str:

@@ -49,7 +49,7 @@ async def test_it_comes_up_and_leaves_nothing(
         async with ApiClient(ring.endpoint) as client:
             status = await client.status()
         assert status.ready
-        assert [stage.name for stage in status.stages] == ["node-1", "node-2"]
+        assert [stage.name for stage in status.rings[0].stages] == ["node-1", "node-2"]
         # Each program, with its engine processes.
         assert len(new_children()) == 3 + 2 + 2
     assert new_children() == []

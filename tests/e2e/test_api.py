@@ -180,9 +180,9 @@ async def test_the_status_names_every_stage(demo_ring: Ring) -> None:
     reply = await demo_ring.http.get("/status")
     status = reply.json()
     assert status["ready"]
-    assert [stage["ready"] for stage in status["stages"]] == [True] * 3
-    ranges = [(stage["first"], stage["last"]) for stage in status["stages"]]
+    assert [stage["ready"] for stage in status["rings"][0]["stages"]] == [True] * 3
+    ranges = [(stage["first"], stage["last"]) for stage in status["rings"][0]["stages"]]
     assert (ranges[0][0], ranges[-1][1]) == (1, 29)
     assert all(a[1] == b[0] for a, b in itertools.pairwise(ranges))
-    assert status["lap"]["steps"] > 0
+    assert status["rings"][0]["lap"]["steps"] > 0
     assert demo_ring.secret not in reply.text

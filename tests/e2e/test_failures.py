@@ -109,7 +109,7 @@ async def test_a_stage_that_aborts_ends_its_streams_and_the_ring_comes_back(
         assert not is_running(stage)
         await ring.wait_ready(10)
         await serves(ring)
-        assert ring.status.epoch[1] == 2
+        assert ring.status.rings[0].epoch[1] == 2
         assert all(node.process.returncode is None for node in ring.nodes)
         assert ring.nodes[1].stage_pid() != stage
 
@@ -135,7 +135,7 @@ async def test_a_killed_node_is_replaced_with_a_new_join_file(open_small: OpenSm
         await ring.wait_ready()
         await serves(ring)
         assert replacement.process.returncode is None
-        assert [stage.name for stage in ring.status.stages] == ["node-3", "node-2"]
+        assert [stage.name for stage in ring.status.rings[0].stages] == ["node-3", "node-2"]
 
 
 async def test_a_node_asked_to_stop_says_goodbye(open_small: OpenSmall) -> None:
@@ -152,13 +152,13 @@ async def test_a_node_asked_to_stop_says_goodbye(open_small: OpenSmall) -> None:
 
 async def test_the_ends_process_is_started_again(open_small: OpenSmall) -> None:
     async with open_small() as ring:
-        ends = ring.gateway.conductor.ends.pid
+        ends = ring.gateway.conductor.rings[0].ends.pid
         assert ends is not None
         stream = await broken_stream(ring, ends, signal.SIGKILL)
         assert "ends process" in stream.message
         await refused(ring)
         await ring.wait_ready(10)
-        assert ring.gateway.conductor.ends.pid not in (None, ends)
+        assert ring.gateway.conductor.rings[0].ends.pid not in (None, ends)
         await serves(ring)
 
 
@@ -193,7 +193,7 @@ async def test_stopped_ends_are_replaced(
     # They do not end when asked, and are killed after this.
     monkeypatch.setattr("atoll.engine.child.CLOSE_S", 0.3)
     async with open_small(stall_s=1.0) as ring:
-        ends = ring.gateway.conductor.ends.pid
+        ends = ring.gateway.conductor.rings[0].ends.pid
         assert ends is not None
         await broken_stream(ring, ends, signal.SIGSTOP)
         await ring.wait_ready(15)

@@ -28,12 +28,12 @@ async def test_with_the_model_and_without(small: FoundModel, tmp_path: Path) -> 
         ring.nodes.append(await start_node(second, home, log, store=own))
         await ring.wait_ready()
         # Both are this machine, so one of them alone is the faster ring.
-        [stage] = ring.status.stages
+        [stage] = ring.status.rings[0].stages
         assert stage.measured
         assert 0 < stage.layer_ms < 500
         assert any("measure how fast they are" in line for line in ring.said)
-        assert ring.gateway.conductor.cast is not None
-        assert ring.gateway.conductor.cast.report is not None
+        assert ring.gateway.conductor.rings[0].cast is not None
+        assert ring.gateway.conductor.rings[0].cast.report is not None
         assert len(await ring.tokens((3, 4, 5), 8)) == 8
         [file] = (tmp_path / "node-1").glob(PROBE_FILE)
         before = msgspec.json.decode(file.read_bytes())
@@ -42,7 +42,7 @@ async def test_with_the_model_and_without(small: FoundModel, tmp_path: Path) -> 
         await wait_until(lambda: ring.status.nodes_missing == 1)
         await ring.add_node(None, home=tmp_path / "node-1")
         await ring.wait_ready()
-        assert all(stage.measured for stage in ring.status.stages)
+        assert all(stage.measured for stage in ring.status.rings[0].stages)
         assert msgspec.json.decode(file.read_bytes()) == before
     # What was brought to be timed is gone again; of a part in the ring the shard stays.
     left = [file.name for file in own.shards_dir.rglob("*.gguf")]

@@ -63,12 +63,12 @@ async def test_unequal_nodes_get_unequal_parts(
         for path in ring.gateway.join_files:
             await ring.add_node(path)
         await ring.wait_ready()
-        stages = {s.name: s.last - s.first for s in ring.status.stages}
+        stages = {s.name: s.last - s.first for s in ring.status.rings[0].stages}
         assert set(stages) == {"node-1", "node-2"}
         assert stages["node-2"] > stages["node-1"]
-        assert conductor.cast is not None
-        assert conductor.cast.report is not None
-        assert conductor.cast.report.left_out == ("node-3",)
+        assert conductor.rings[0].cast is not None
+        assert conductor.rings[0].cast.report is not None
+        assert conductor.rings[0].cast.report.left_out == ("node-3",)
         assert await ring.tokens(prompt, 12) == wanted
         # Who was left out may go, and nobody notices.
         ring.nodes[2].process.kill()
@@ -98,7 +98,7 @@ async def test_a_newcomer_that_is_worth_it_moves_the_ring(
     options = replace(OPTIONS, nodes=1, plan_streams=1)
     store = Store(tmp_path / "store")
     async with open_ring(small, store, tmp_path, options) as ring:
-        assert [stage.name for stage in ring.status.stages] == ["node-1"]
+        assert [stage.name for stage in ring.status.rings[0].stages] == ["node-1"]
         wanted = await ring.tokens(prompt, 20)
         stopping = False
 
@@ -118,9 +118,9 @@ async def test_a_newcomer_that_is_worth_it_moves_the_ring(
             gateway, path = ring.gateway, tmp_path / "node-2.join"
             Ticket(gateway.key, gateway.addresses, secret, invitation.expires).write(path)
             await ring.add_node(path)
-            await wait_until(lambda: ring.status.stages[0].name == "node-2", timeout_s=30)
+            await wait_until(lambda: ring.status.rings[0].stages[0].name == "node-2", timeout_s=30)
             await ring.wait_ready()
             assert await ring.tokens(prompt, 20) == wanted
             stopping = True
         assert asking.result() > 0
-        assert any("another ring would be" in line for line in ring.said)
+        assert any("other rings would be" in line for line in ring.said)

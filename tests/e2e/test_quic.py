@@ -29,7 +29,7 @@ async def test_quic_carries_a_ring(small: FoundModel, tmp_path: Path) -> None:
     wanted = whole.greedy([prompt], 24, exact=True, stop_at_end=False).tokens[0]
     whole.close()
     async with open_ring(small, Store(tmp_path / "store"), tmp_path, OPTIONS, way="quic") as ring:
-        assert [stage.carrier for stage in ring.status.stages] == ["quic", "quic"]
+        assert [stage.carrier for stage in ring.status.rings[0].stages] == ["quic", "quic"]
         assert await ring.tokens(prompt, 24) == wanted
         first = ring.nodes[0]
         first.process.terminate()

@@ -40,7 +40,7 @@ async def test_nothing_but_a_ticket_is_needed(small: FoundModel, tmp_path: Path,
             ring.nodes.append(await start_node(path, home, log, "--link", way, store=stores[i + 1]))
         await ring.wait_ready()
         assert await ring.tokens(prompt, 12) == wanted
-        assert all(stage.fetch_bytes == 0 for stage in ring.status.stages)
+        assert all(stage.fetch_bytes == 0 for stage in ring.status.rings[0].stages)
     for store in stores[1:]:
         assert store.models() == []
         [shard] = store.shards_dir.rglob("*.gguf")
@@ -66,9 +66,9 @@ async def test_a_resting_node_lends_its_shard_to_the_one_that_takes_its_place(
         ring.nodes.append(await start_node(path, home, log, store=own))
         await wait_until(lambda: "joined as a spare" in "\n".join(ring.said))
         register.rest("node-1", resting=True)
-        await wait_until(lambda: ring.status.stages[0].name == "node-3", timeout_s=20)
+        await wait_until(lambda: ring.status.rings[0].stages[0].name == "node-3", timeout_s=20)
         await ring.wait_ready()
-        plan = ring.gateway.conductor.plan
+        plan = ring.gateway.conductor.rings[0].plan
         assert plan is not None
         assert [source.name for source in plan.stages[0].sources] == ["node-1"]
         assert await ring.tokens(prompt, 12) == wanted
@@ -89,7 +89,7 @@ async def test_requests_wait_while_a_node_is_replaced(small: FoundModel, tmp_pat
         Ticket(gateway.key, gateway.addresses, secret, invitation.expires).write(path)
         await ring.add_node(path)
         await wait_until(lambda: "joined as a spare" in "\n".join(ring.said))
-        epochs, stopping = {ring.status.epoch}, False
+        epochs, stopping = {ring.status.rings[0].epoch}, False
 
         async def ask_on() -> int:
             count = 0
@@ -101,11 +101,11 @@ async def test_requests_wait_while_a_node_is_replaced(small: FoundModel, tmp_pat
         async with asyncio.TaskGroup() as tasks:
             asking = [tasks.create_task(ask_on()) for _ in range(2)]
             for name in ("node-1", "node-2"):
-                before = ring.status.epoch
+                before = ring.status.rings[0].epoch
                 register.rest(name, resting=True)
-                await wait_until(lambda: ring.status.epoch > before, timeout_s=20)  # noqa: B023
+                await wait_until(lambda: ring.status.rings[0].epoch > before, timeout_s=20)  # noqa: B023
                 await ring.wait_ready()
-                epochs.add(ring.status.epoch)
+                epochs.add(ring.status.rings[0].epoch)
                 register.rest(name, resting=False)
             stopping = True
         assert len(epochs) == 3

@@ -68,7 +68,7 @@ def ranges(cast: Any) -> list[tuple[str, int, int]]:
 
 async def test_without_measurements_shares_are_equal(caster: Any) -> None:
     two = players("a", "b")
-    cast = await caster().cast(two, two, None)
+    [cast] = await caster().cast(two, None, rings_max=1)
     assert ranges(cast) == [("a", 1, 5), ("b", 5, 9)]
     assert cast.report is None
 
@@ -76,7 +76,7 @@ async def test_without_measurements_shares_are_equal(caster: Any) -> None:
 async def test_one_node_that_was_not_measured(caster: Any) -> None:
     said: list[str] = []
     two = players("a", "b")
-    cast = await caster(said).cast(two, two, times(machine("a", 1)))
+    [cast] = await caster(said).cast(two, times(machine("a", 1)), rings_max=1)
     assert ranges(cast) == [("a", 1, 5), ("b", 5, 9)]
     assert said == ["equal shares for now: b not measured"]
 
@@ -84,7 +84,7 @@ async def test_one_node_that_was_not_measured(caster: Any) -> None:
 async def test_a_faster_node_gets_more_and_a_useless_one_nothing(caster: Any) -> None:
     three = players("slow", "fast", "useless")
     measured = times(machine("slow", 3), machine("fast", 1), machine("useless", 900))
-    cast = await caster(plan_streams=12).cast(three[:2], three, measured)
+    [cast] = await caster(plan_streams=12).cast(three, measured, rings_max=1)
     shares = {name: last - first for name, first, last in ranges(cast)}
     assert shares == {"fast": 6, "slow": 2}
     assert cast.report is not None
@@ -96,14 +96,14 @@ async def test_a_faster_node_gets_more_and_a_useless_one_nothing(caster: Any) ->
 
 async def test_for_one_stream_the_fastest_alone(caster: Any) -> None:
     two = players("slow", "fast")
-    cast = await caster().cast(two, two, times(machine("slow", 3), machine("fast", 1)))
+    [cast] = await caster().cast(two, times(machine("slow", 3), machine("fast", 1)), rings_max=1)
     assert ranges(cast) == [("fast", 1, 9)]
 
 
 async def test_who_rests_has_no_part(caster: Any) -> None:
     two = players("slow", "fast")
     two[1].resting = True
-    cast = await caster().cast(two[:1], two, times(machine("slow", 3), machine("fast", 1)))
+    [cast] = await caster().cast(two, times(machine("slow", 3), machine("fast", 1)), rings_max=1)
     assert ranges(cast) == [("slow", 1, 9)]
 
 
@@ -114,35 +114,65 @@ async def test_links_count(caster: Any) -> None:
         machine("far", 1),
         links=(LinkEntry("gateway", "near", 0.0), LinkEntry("gateway", "far", 0.3)),
     )
-    assert ranges(await caster().cast(two, two, measured)) == [("near", 1, 9)]
+    [cast] = await caster().cast(two, measured, rings_max=1)
+    assert ranges(cast) == [("near", 1, 9)]
 
 
 async def test_the_planned_way_can_be_switched_off(caster: Any) -> None:
     two = players("slow", "fast")
     measured = times(machine("slow", 3), machine("fast", 1))
-    cast = await caster(plan="equal").cast(two, two, measured)
+    [cast] = await caster(plan="equal").cast(two, measured, rings_max=1)
     assert ranges(cast) == [("slow", 1, 5), ("fast", 5, 9)]
 
 
 async def test_nothing_fits(caster: Any) -> None:
     two = players("a", "b", memory=1000)
     with pytest.raises(AtollError, match="a has too little memory for an equal share"):
-        await caster().cast(two, two, None)
+        await caster().cast(two, None, rings_max=1)
     small = times(machine("a", 1, 1000), machine("b", 1, 1000))
     with pytest.raises(AtollError, match="GiB of memory are missing"):
-        await caster().cast(two, two, small)
+        await caster().cast(two, small, rings_max=1)
 
 
-async def test_what_another_ring_would_gain(caster: Any) -> None:
+async def test_what_other_rings_would_gain(caster: Any) -> None:
     two = players("slow", "fast")
     slow_only = times(machine("slow", 3))
     planner = caster()
-    current = await planner.cast(two[:1], two[:1], slow_only)
-    assert await planner.gain_over(current, two[:1], slow_only) == pytest.approx(1.0)
+    current = await planner.cast(two[:1], slow_only, rings_max=1)
+
+    async def gain(everybody: list[Member], known: Times | None, by: Caster = planner) -> float:
+        return (await by.better(current, everybody, known, rings_max=1))[0]
+
+    assert await gain(two[:1], slow_only) == pytest.approx(1.0)
     both = times(machine("slow", 3), machine("fast", 1))
-    assert 2 < await planner.gain_over(current, two, both) < 3
+    factor, [better] = await planner.better(current, two, both, rings_max=1)
+    assert 2 < factor < 3
+    assert ranges(better) == [("fast", 1, 9)]
     # While somebody was not measured, or is not here any more, nothing is said.
-    assert await planner.gain_over(current, two, slow_only) == 0
-    assert await planner.gain_over(current, two[1:], both) == 0
-    assert await planner.gain_over(current, two, None) == 0
-    assert await caster(plan="equal").gain_over(current, two, both) == 0
+    assert await gain(two, slow_only) == 0
+    assert await gain(two[1:], both) == 0
+    assert await gain(two, None) == 0
+    assert await gain(two, both, caster(plan="equal")) == 0
+    assert (await planner.better((), two, both, rings_max=1))[0] == 0
+
+
+async def test_for_several_streams_rings_side_by_side(caster: Any) -> None:
+    four = players(*"abcd")
+    links = tuple(LinkEntry("gateway", name, 0.01) for name in "abcd")
+    measured = times(*(machine(name, 2) for name in "abcd"), links=links)
+    casts = await caster(plan_streams=4).cast(four, measured, rings_max=4)
+    assert [[layers for _, *layers in ranges(cast)] for cast in casts] == [[[1, 9]]] * 4
+    assert {name for cast in casts for name, _, _ in ranges(cast)} == set("abcd")
+    assert len({cast.key for cast in casts}) == 4
+
+
+async def test_equal_shares_of_several_rings(caster: Any) -> None:
+    five = players(*"abcde")
+    shared = caster(plan="equal")
+    casts = await shared.cast(five, None, rings_max=8)
+    assert [ranges(cast) for cast in casts] == [
+        [("a", 1, 5), ("b", 5, 9)],
+        [("c", 1, 5), ("d", 5, 9)],
+    ]
+    assert len(await shared.cast(five, None, rings_max=1)) == 1
+    assert await shared.cast(five[:1], None, rings_max=1) == ()

@@ -14,7 +14,8 @@ from atoll.domain.control import Leave, PlanNotice, SessionFailed, StageFailed, 
 from atoll.domain.errors import BadRequest, EngineFault, Overloaded, RingDown
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import NO_SESSION, Epoch, NodeId
-from atoll.gateway import conductor as conductor_module
+from atoll.gateway import patience as patience_module
+from atoll.gateway import ring as ring_module
 from atoll.gateway.serve import Gateway
 from atoll.net.identity import Identity
 from atoll.net.link import NotWelcome
@@ -55,12 +56,12 @@ async def test_only_the_last_stage_may_link(ring_gateway: Gateway, hand_node: Ha
 async def test_attempts_are_bounded_until_the_fleet_changes(
     ring_gateway: Gateway, hand_node: HandNode, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conductor_module, "AGAIN_S", 0.01)
-    monkeypatch.setattr(conductor_module, "ATTEMPTS_MAX", 3)
+    monkeypatch.setattr(patience_module, "AGAIN_S", 0.01)
+    monkeypatch.setattr(patience_module, "ATTEMPTS_MAX", 3)
     await hand_node.join(ring_gateway.join_files[0])
     for counter in (1, 2, 3):
         await hand_node.heard.next_message(PlanNotice)
-        epoch = ring_gateway.status().epoch
+        epoch = ring_gateway.status().rings[0].epoch
         assert epoch[1] == counter
         hand_node.control.send(StageFailed(Epoch(*epoch), "the model is not here (pull it)"))
     await wait_until(lambda: any("3 attempts failed" in line for line in said))
@@ -75,7 +76,7 @@ async def test_attempts_are_bounded_until_the_fleet_changes(
     async with open_hand_node() as other:
         await other.form(ring_gateway.join_files[0])
         await wait_until(lambda: ring_gateway.conductor.health().ready)
-        assert ring_gateway.status().epoch[1] == 4
+        assert ring_gateway.status().rings[0].epoch[1] == 4
 
 
 def a_request() -> GenerateRequest:
@@ -85,13 +86,13 @@ def a_request() -> GenerateRequest:
 async def test_pauses_grow(
     ring_gateway: Gateway, hand_node: HandNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conductor_module, "AGAIN_S", 0.1)
+    monkeypatch.setattr(patience_module, "AGAIN_S", 0.1)
     await hand_node.join(ring_gateway.join_files[0])
     at_s = []
     for _ in range(4):
         await hand_node.heard.next_message(PlanNotice)
         at_s.append(asyncio.get_running_loop().time())
-        hand_node.control.send(StageFailed(Epoch(*ring_gateway.status().epoch), "no"))
+        hand_node.control.send(StageFailed(Epoch(*ring_gateway.status().rings[0].epoch), "no"))
     pauses = [b - a for a, b in itertools.pairwise(at_s)]
     assert pauses[0] >= 0.1
     assert pauses[1] >= 0.2
@@ -101,7 +102,7 @@ async def test_pauses_grow(
 async def test_a_late_failure_of_an_old_epoch_breaks_nothing(
     ring_gateway: Gateway, hand_node: HandNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conductor_module, "AGAIN_S", 0.01)
+    monkeypatch.setattr(patience_module, "AGAIN_S", 0.01)
     await hand_node.form(ring_gateway.join_files[0])
     await wait_until(lambda: ring_gateway.conductor.health().ready)
     old = hand_node.plan.epoch
@@ -145,7 +146,7 @@ async def test_a_neighbour_that_keeps_windows_is_given_up(
 async def test_a_ring_that_cannot_be_formed_in_time(
     ring_gateway: Gateway, hand_node: HandNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conductor_module, "FORM_S", 0.5)
+    monkeypatch.setattr(ring_module, "FORM_S", 0.5)
     await hand_node.join(ring_gateway.join_files[0])
     await wait_until(
         lambda: "could not be formed within 0.5 s" in ring_gateway.conductor.health().reason
@@ -155,7 +156,7 @@ async def test_a_ring_that_cannot_be_formed_in_time(
 async def test_a_node_that_leaves_while_the_ring_is_formed(
     ring_gateway: Gateway, hand_node: HandNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conductor_module, "AGAIN_S", 0.1)
+    monkeypatch.setattr(patience_module, "AGAIN_S", 0.1)
     await hand_node.join(ring_gateway.join_files[0])
     await hand_node.heard.next_message(PlanNotice)
     hand_node.control.close()
@@ -215,7 +216,7 @@ async def test_closing_the_gateway_ends_streams_with_a_reason(
 async def test_a_node_that_comes_and_goes_at_once_ends_only_an_attempt(
     ring_gateway: Gateway, hand_node: HandNode, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conductor_module, "AGAIN_S", 0.01)
+    monkeypatch.setattr(patience_module, "AGAIN_S", 0.01)
     await hand_node.form(ring_gateway.join_files[0])
     await wait_until(lambda: ring_gateway.conductor.health().ready)
     for _ in range(3):
@@ -233,7 +234,7 @@ async def test_a_node_that_comes_and_goes_at_once_ends_only_an_attempt(
 async def test_what_a_ring_waits_for_is_told(
     ring_gateway: Gateway, hand_node: HandNode, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conductor_module, "FORM_S", 0.5)
+    monkeypatch.setattr(ring_module, "FORM_S", 0.5)
     await hand_node.join(ring_gateway.join_files[0])
     await hand_node.link_up()
     await wait_until(lambda: any("hand did not get ready" in line for line in said))

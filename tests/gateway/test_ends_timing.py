@@ -38,7 +38,12 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def kept(
-    path: Path, folder: Path, options: RingOptions, done: asyncio.Queue[ItemsDone]
+    path: Path,
+    folder: Path,
+    options: RingOptions,
+    done: asyncio.Queue[ItemsDone],
+    *,
+    timed: bool = True,
 ) -> AsyncIterator[EndsKeeper]:
     store = Store(folder)
     model = store.resolve(str(path))
@@ -46,6 +51,7 @@ async def kept(
     keeper = EndsKeeper(
         ends_options(model, prepared, options),
         options,
+        timed=timed,
         done=lambda message, _payload: done.put_nowait(message),
         gone=lambda _fault: None,
     )
@@ -88,7 +94,7 @@ async def test_it_is_timed_once_and_not_where_nobody_is(
         keeper.replace()
         await keeper.ready()
         assert keeper.window_s is first
-    async with kept(random_model(), tmp_path, replace(OPTIONS, plan="equal"), done) as keeper:
+    async with kept(random_model(), tmp_path, OPTIONS, done, timed=False) as keeper:
         await keeper.ready()
         assert keeper.window_s == ()
 

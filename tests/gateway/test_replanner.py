@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -25,7 +27,6 @@ class Fleet:
 
     changes: int = 0
     everybody: tuple[()] = ()
-    rearranged: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -44,9 +45,6 @@ class Fleet:
         await self.changed.wait()
         self.changed.clear()
 
-    def on_rearranged(self) -> None:
-        self.rearranged += 1
-
 
 class Caster:
     """Says what the test wants, one after the other."""
@@ -54,49 +52,84 @@ class Caster:
     def __init__(self, *gains: float | AtollError) -> None:
         self.gains = list(gains)
         self.asked = 0
+        self.while_planning: Callable[[], None] = lambda: None
 
-    async def gain_over(self, *_args: object) -> float:
-        self.asked += 1
+    async def better(
+        self, standing: Sequence[Cast], *_args: object, rings_max: int
+    ) -> tuple[float, tuple[Cast, ...]]:
+        assert rings_max == 3
         gain = self.gains.pop(0)
+        self.asked += 1
+        self.while_planning()
         if isinstance(gain, AtollError):
             raise gain
-        return gain
+        return gain, (BETTER,)
 
 
 class Ends:
     window_s = ()
 
 
-def watching(fleet: Fleet, caster: Caster, said: list[str]) -> Any:
-    replanner = Replanner(*cast(Any, (fleet, caster, Ends())), tell=said.append)
-    return replanner.watch(Cast((), ()))
+STANDING, BETTER = Cast((), ()), Cast((), ())
 
 
-async def test_only_a_gain_that_is_worth_it_moves_the_ring() -> None:
-    fleet, said = Fleet(), list[str]()
+class Watch:
+    """A replanner that watches inside the block, and what it had rearranged."""
+
+    def __init__(self, fleet: Fleet, caster: Caster, *standing: Cast) -> None:
+        self.said: list[str] = []
+        self.moves: list[Sequence[Cast]] = []
+        self.standing = list(standing or (STANDING,))
+        self._watched = Replanner(*cast(Any, (fleet, caster, Ends())), tell=self.said.append)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Watch:
+        tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
+        watching = self._watched.watch(lambda: [*self.standing], self.moves.append, 3)
+        task = tasks.create_task(watching)
+        self._stack.callback(task.cancel)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+
+async def turns(times: int = 20) -> None:
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+async def test_only_a_gain_that_is_worth_it_moves_rings() -> None:
+    fleet = Fleet()
     caster = Caster(0.0, 1.2, AtollError("nothing fits"), 2.0)
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-        watch = tasks.create_task(watching(fleet, caster, said))
+    async with asyncio.timeout(5), Watch(fleet, caster) as watch:
         for asked in range(1, 5):
-            assert (fleet.rearranged, watch.done()) == (0, False)
+            assert watch.moves == []
             fleet.changed.set()
             while caster.asked < asked:
                 await asyncio.sleep(0)
-        await watch
-    assert fleet.rearranged == 1
-    assert said == ["another ring would be 2.0 times as fast: the ring is rearranged"]
+        await turns()
+    assert watch.moves == [(BETTER,)]
+    assert watch.said == ["other rings would be 2.0 times as fast: the rings are rearranged"]
 
 
 async def test_it_looks_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOK_S", 0.01)
-    fleet, said = Fleet(), list[str]()
-    await asyncio.wait_for(watching(fleet, Caster(1.0, 1.0, 1.3), said), 5)
-    assert fleet.rearranged == 1
+    async with asyncio.timeout(5), Watch(Fleet(), Caster(1.0, 1.0, 1.3, *[1.0] * 999)) as watch:
+        while not watch.moves:
+            await asyncio.sleep(0.01)
+    assert watch.moves == [(BETTER,)]
 
 
-async def test_without_a_ring_there_is_nothing_to_leave() -> None:
-    replanner = Replanner(*cast(Any, (Fleet(), Caster(), Ends())), tell=print)
-    await asyncio.wait_for(replanner.watch(None), 1)
+async def test_rings_that_changed_while_it_planned_are_left_alone() -> None:
+    fleet, caster = Fleet(), Caster(2.0)
+    async with asyncio.timeout(5), Watch(fleet, caster) as watch:
+        caster.while_planning = watch.standing.clear
+        fleet.changed.set()
+        while not caster.asked:
+            await asyncio.sleep(0)
+        await turns()
+    assert watch.moves == []
 
 
 def report(steps: int, step_s: float) -> StageReport:
@@ -108,11 +141,9 @@ async def test_a_node_that_takes_longer_than_it_said_is_planned_as_it_is() -> No
     one = member(0)
     one.measured = MEASURED
     ring = Cast((one,), (ShardEntry(1, 5, ShardId("a" * 64), 9),))
-    fleet, caster = Fleet(), Caster(1.0, 1.0, 1.0, 2.0)
-    replanner = Replanner(*cast(Any, (fleet, caster, Ends())), tell=lambda _line: None)
+    fleet, caster = Fleet(), Caster(1.0, 1.0, 1.0, 1.0)
     seen = []
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-        tasks.create_task(replanner.watch(ring))
+    async with asyncio.timeout(5), Watch(fleet, caster, ring):
         for asked, (steps, step_s) in enumerate(
             [(10, 0.02), (60, 0.02), (160, 0.0098), (161, 1)], 1
         ):

@@ -72,7 +72,7 @@ async def test_the_ring_is_formed_of_measured_nodes(
         await hand_node.link_up()
         hand_node.ready()
         await wait_until(lambda: gateway.conductor.health().ready)
-        [stage] = gateway.status().stages
+        [stage] = gateway.status().rings[0].stages
         assert (stage.measured, stage.layer_ms) == (True, 1.0)
 
 
@@ -98,7 +98,7 @@ async def test_nonsense_is_logged_and_counts_as_not_measured(
         order = await asked(hand_node, gateway)
         hand_node.control.send(answer(order, **changes))
         await hand_node.link_up()
-        [stage] = gateway.status().stages
+        [stage] = gateway.status().rings[0].stages
         assert (stage.measured, stage.layer_ms) == (False, 0.0)
         assert "measuring.nonsense node=hand" in caplog.text
 
@@ -110,7 +110,7 @@ async def test_who_cannot_measure_has_a_place_even_so(
         await asked(hand_node, gateway)
         hand_node.control.send(NotMeasured("no\x1b room"))
         await hand_node.link_up()
-        assert not gateway.status().stages[0].measured
+        assert not gateway.status().rings[0].stages[0].measured
         assert "measuring.failed node=hand problem=no? room" in caplog.text
 
 
@@ -121,10 +121,10 @@ async def test_a_ring_does_not_wait_for_ever(
     async with open_ring_gateway(plan="auto") as gateway:
         order = await asked(hand_node, gateway)
         await hand_node.link_up()
-        assert not gateway.status().stages[0].measured
+        assert not gateway.status().rings[0].stages[0].measured
         # Its answer counts when it comes after all.
         hand_node.control.send(answer(order))
-        await wait_until(lambda: gateway.status().stages[0].measured)
+        await wait_until(lambda: gateway.status().rings[0].stages[0].measured)
 
 
 async def test_without_being_asked_nobody_is_heard(

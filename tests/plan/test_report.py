@@ -18,9 +18,8 @@ from atoll.plan.report import PlanReport, model_costs, report
 
 
 def test_layers_are_counted_in_the_whole_model() -> None:
-    found = report(
-        fleet([machine("a", 5, 8), machine("b", 5, 8)]), model(12), Demand(streams=4), ends=2
-    )
+    of = fleet([machine("a", 5, 8), machine("b", 5, 8)])
+    [found] = report(of, model(12), Demand(streams=4), ends=2).rings
     assert (found.stages[0].first, found.stages[-1].last) == (2, 14)
     for before, after in itertools.pairwise(found.stages):
         assert before.last == after.first

@@ -19,7 +19,7 @@ from atoll.api.keys import KEYS_FILE, KeyStore
 from atoll.domain.generation import GenerateRequest, SamplingParams
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.serve import Gateway, open_gateway
-from atoll.gateway.status import RingStatus
+from atoll.gateway.status import GatewayStatus
 from atoll.net.transport import Way
 from atoll.store.layout import FoundModel, Store
 
@@ -76,7 +76,7 @@ class Ring:
     nodes: list[Node] = field(default_factory=list)
 
     @property
-    def status(self) -> RingStatus:
+    def status(self) -> GatewayStatus:
         return self.gateway.status()
 
     @property

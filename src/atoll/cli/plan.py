@@ -11,15 +11,16 @@ from atoll.cli.running import run
 from atoll.cli.screen import data_console, say, show_json
 from atoll.cli.settings import StoreFlags, flags
 from atoll.cli.status import ask_status
-from atoll.cli.tables import plan_lines, plan_table
+from atoll.cli.tables import plan_lines, plan_table, together_lines
 from atoll.cli.target import TargetFlags
 from atoll.domain.errors import BadRequest
-from atoll.gateway.status import RingStatus
+from atoll.gateway.status import GatewayStatus
 from atoll.model.architectures import boundaries
 from atoll.model.manifest import describe
 from atoll.model.parts import open_model
 from atoll.plan.fleet import Demand
 from atoll.plan.fleet_file import parse_fleet
+from atoll.plan.replicas import RINGS_MAX
 from atoll.plan.report import PlanReport, model_costs, report
 
 FLEET_BYTES_MAX = 8 * 1024 * 1024
@@ -42,6 +43,9 @@ class PlanFlags(TargetFlags, StoreFlags):
     prompt: PositiveInt = 512
     """Length of the prompt whose time to the first token is foretold."""
 
+    rings: PositiveInt = RINGS_MAX
+    """Most rings of a described fleet that answer side by side, each of machines of its own."""
+
     ends: PositiveInt = 1
     """Layers at each end of the model that the gateway computes itself."""
 
@@ -50,10 +54,10 @@ class PlanFlags(TargetFlags, StoreFlags):
 
 
 class RunningPlan(msgspec.Struct, frozen=True):
-    """The plan of a running ring beside what was measured of it, for `--json`."""
+    """The plans of the running rings beside what was measured of them, for `--json`."""
 
-    plan: PlanReport
-    status: RingStatus
+    rings: tuple[PlanReport, ...]
+    status: GatewayStatus
 
 
 def plan(model: str | None = None, /, *, options: PlanFlags | None = None) -> None:
@@ -88,17 +92,19 @@ def _running(model: str | None, options: PlanFlags) -> None:
             hint="give --fleet FILE, or no model for the plan of the running ring",
         )
     status = run(ask_status(options.endpoint()))
-    if status.plan is None:
+    planned = [(ring.plan, ring) for ring in status.rings if ring.plan is not None]
+    if not planned:
         raise BadRequest(
             "the running ring has no plan: its parts are equal, or it is not formed yet",
             hint="atoll status shows it; atoll serve --plan auto plans by what nodes measure",
         )
     if options.json:
-        show_json(RunningPlan(status.plan, status))
+        show_json(RunningPlan(tuple(plan for plan, _ in planned), status))
         return
-    data_console().print(plan_table(status.plan, status.stages))
-    for line in plan_lines(status.plan, status.lap):
-        say(line)
+    for made, ring in planned:
+        data_console().print(plan_table(made, ring.stages))
+        for line in plan_lines(made, ring.lap):
+            say(line)
 
 
 def _described(model: str, path: Path, options: PlanFlags) -> None:
@@ -107,12 +113,17 @@ def _described(model: str, path: Path, options: PlanFlags) -> None:
     costs = model_costs(describe(gguf, found.model), boundaries(gguf), options.ends)
     demand = Demand(options.streams, options.context, CHUNK_ROWS, options.prompt)
     fleet = parse_fleet(_text(path), source=str(path))
-    made = report(fleet, costs, demand, ends=options.ends)
+    made = report(fleet, costs, demand, ends=options.ends, rings_max=options.rings)
     if options.json:
         show_json(made)
         return
-    data_console().print(plan_table(made))
-    for line in plan_lines(made):
+    for number, ring in enumerate(made.rings, start=1):
+        if number > 1:
+            say(f"ring {number}{'' if ring.shared else ', for when the others are busy'}:")
+        data_console().print(plan_table(ring))
+        for line in plan_lines(ring):
+            say(line)
+    for line in together_lines(made):
         say(line)
 
 

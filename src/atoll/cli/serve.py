@@ -30,6 +30,7 @@ from atoll.gateway.options import (
 from atoll.gateway.run import Callbacks, run_gateway
 from atoll.gateway.serve import Gateway
 from atoll.net.transport import Way
+from atoll.plan.replicas import RINGS_MAX
 from atoll.store.find import find_or_pull
 from atoll.store.layout import FoundModel
 
@@ -60,6 +61,10 @@ class ServeFlags(HomeFlags, StoreFlags):
     plan_streams: PositiveInt = 1
     """Streams at once that the plan is made for: with one it has the least time per token, with
     several the most tokens per second."""
+
+    rings: PositiveInt | None = None
+    """Most rings that answer side by side, each of nodes of its own; a request goes to the one
+    that will finish it first. Default: as many as the nodes make, up to 8; with equal shares 1."""
 
     exact: bool = False
     """Compute every answer so that its bits depend on nothing else; slower."""
@@ -150,6 +155,7 @@ class ServeFlags(HomeFlags, StoreFlags):
                 context=self.context,
                 exact=self.exact,
                 plan=self.plan,
+                rings=self.rings or (RINGS_MAX if self.plan == "auto" else 1),
                 plan_streams=self.plan_streams,
                 threads=stage_threads(self.threads),
                 threads_large=stage_threads(self.threads_large),

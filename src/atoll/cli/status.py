@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from rich.console import Console
+
 from atoll.cli.running import run
 from atoll.cli.screen import data_console, show_json
 from atoll.cli.settings import flags
-from atoll.cli.tables import lap_line, plan_lines, ring_lines, stage_table, time_table
+from atoll.cli.tables import lap_line, plan_lines, ring_heading, ring_lines, stage_table, time_table
 from atoll.cli.target import TargetFlags
 from atoll.client.api import ApiClient
 from atoll.client.endpoint import Endpoint
-from atoll.gateway.status import RingStatus
+from atoll.gateway.status import GatewayStatus, RingStatus
 
 
 @flags
@@ -35,18 +37,25 @@ def status(*, options: StatusFlags | None = None) -> int:
         console = data_console()
         for line in ring_lines(found):
             console.print(line, soft_wrap=True)
-        if found.stages:
-            console.print(stage_table(found.stages))
-            console.print(time_table(found.stages))
-        if found.plan is not None:
-            for line in plan_lines(found.plan):
-                console.print(line, soft_wrap=True)
-        if found.lap is not None:
-            console.print(lap_line(found.lap), soft_wrap=True)
+        for number, ring in enumerate(found.rings, start=1):
+            if len(found.rings) > 1:
+                console.print(ring_heading(number, ring), soft_wrap=True)
+            _show(ring, console)
     return 0 if found.ready else 7
 
 
-async def ask_status(endpoint: Endpoint) -> RingStatus:
+def _show(ring: RingStatus, console: Console) -> None:
+    if ring.stages:
+        console.print(stage_table(ring.stages))
+        console.print(time_table(ring.stages))
+    if ring.plan is not None:
+        for line in plan_lines(ring.plan):
+            console.print(line, soft_wrap=True)
+    if ring.lap is not None:
+        console.print(lap_line(ring.lap), soft_wrap=True)
+
+
+async def ask_status(endpoint: Endpoint) -> GatewayStatus:
     """Ask once.
 
     Raises:

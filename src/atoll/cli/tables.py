@@ -9,11 +9,11 @@ from rich.table import Table
 from atoll.cli.screen import megabytes, printable
 from atoll.client.measure import Server
 from atoll.client.rates import Rate
-from atoll.gateway.status import LapStatus, RingStatus, StageStatus
-from atoll.plan.report import PlanReport
+from atoll.gateway.status import GatewayStatus, LapStatus, RingStatus, StageStatus
+from atoll.plan.report import PlanReport, RingsReport
 
 
-def ring_lines(status: RingStatus) -> list[str]:
+def ring_lines(status: GatewayStatus) -> list[str]:
     """What is served, and whether it can be."""
     lines = [
         f"{status.model}: {status.architecture}, {status.quantisation}, {status.n_layers} layers,"
@@ -23,20 +23,29 @@ def ring_lines(status: RingStatus) -> list[str]:
     if status.nodes_missing:
         lines.append(f"nodes still to join: {status.nodes_missing}")
     held = ", ".join(layer_range(first, last) for first, last in status.ends)
+    held_by = sorted({ring.ends_device for ring in status.rings if ring.ends_device})
     if held:
-        on = f" on {printable(status.ends_device)}" if status.ends_device else ""
+        on = f" on {printable(', '.join(held_by))}" if held_by else ""
         lines.append(
             f"the gateway holds layers {held} in {megabytes(status.gateway_memory_bytes)} MiB{on}"
         )
     devices = "; ".join(
         f"{printable(stage.name)} on {printable(stage.device)}"
-        for stage in status.stages
+        for ring in status.rings
+        for stage in ring.stages
         if stage.device
     )
     if devices:
         lines.append(f"stages are computed by {devices}")
     lines.append(f"answers in progress: {status.active}, waiting: {status.waiting}")
     return lines
+
+
+def ring_heading(number: int, ring: RingStatus) -> str:
+    """Of several rings one: whether it can answer, and how busy it is."""
+    if not ring.ready:
+        return f"ring {number}: not ready: {ring.reason}"
+    return f"ring {number}: answers in progress: {ring.active}, waiting: {ring.waiting}"
 
 
 def stage_table(stages: tuple[StageStatus, ...]) -> Table:
@@ -108,6 +117,14 @@ def plan_lines(plan: PlanReport, lap: LapStatus | None = None) -> list[str]:
     if plan.gap:
         found.append(f"the best plan may be up to {plan.gap:.0%} faster, as not all were tried")
     return found
+
+
+def together_lines(plan: RingsReport) -> list[str]:
+    """What several rings give together; empty for one."""
+    if len(plan.rings) < 2:
+        return []
+    streams = "one stream" if plan.streams == 1 else f"{plan.streams} streams"
+    return [f"all {len(plan.rings)} rings: {plan.tokens_per_s:.1f} tokens/s for {streams}"]
 
 
 def time_table(stages: tuple[StageStatus, ...]) -> Table:

@@ -16,7 +16,7 @@ from atoll.client.endpoint import Endpoint
 from atoll.client.replies import Chunk, ErrorReply, HealthReply, ModelList, TokenEntry, Usage
 from atoll.client.sse import events, lines_of
 from atoll.domain.errors import AtollError
-from atoll.gateway.status import RingStatus
+from atoll.gateway.status import GatewayStatus
 
 CONNECT_S = 10.0
 ANSWER_S = 120.0
@@ -135,13 +135,13 @@ class ApiClient:
         found = await self._get("/v1/models", ModelList)
         return tuple(entry.id for entry in found.data)
 
-    async def status(self) -> RingStatus:
+    async def status(self) -> GatewayStatus:
         """The ring in numbers.
 
         Raises:
             ApiFault: The request failed.
         """
-        return await self._get("/status", RingStatus)
+        return await self._get("/status", GatewayStatus)
 
     async def chat(
         self, model: str, messages: Sequence[ChatMessage], options: ChatOptions | None = None

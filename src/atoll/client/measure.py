@@ -70,7 +70,7 @@ async def ask_server(client: ApiClient, model: str) -> Server:
         architecture=status.architecture,
         quantisation=status.quantisation,
         layers=status.n_layers,
-        nodes=len(status.stages),
+        nodes=sum(len(ring.stages) for ring in status.rings),
         context=status.context,
         streams=status.streams,
         others=status.active + status.waiting,

@@ -16,7 +16,7 @@ from atoll.client.chat import choose_model
 from atoll.demo.local_ring import LocalRing, LocalRingOptions, local_ring
 from atoll.demo.result import DemoResult, DemoStage
 from atoll.demo.whole import whole_tokens
-from atoll.gateway.status import RingStatus, StageStatus
+from atoll.gateway.status import GatewayStatus, StageStatus
 from atoll.model.manifest import describe
 from atoll.model.parts import open_model
 from atoll.store.layout import FoundModel, Store
@@ -134,8 +134,8 @@ async def _look(
         threads=options.threads,
         gateway_memory_bytes=status.gateway_memory_bytes,
         ends=status.ends,
-        stages=tuple(_stage(stage) for stage in status.stages),
-        lap=status.lap,
+        stages=tuple(_stage(stage) for stage in status.rings[0].stages),
+        lap=status.rings[0].lap,
     )
 
 
@@ -170,11 +170,11 @@ async def _ask(
     )
 
 
-async def _wait_reports(client: ApiClient, windows: int) -> RingStatus:
+async def _wait_reports(client: ApiClient, windows: int) -> GatewayStatus:
     """The ring in numbers, once every node has reported at least so many windows."""
     status = await client.status()
     deadline = time.perf_counter() + REPORTS_S
-    while min((s.windows for s in status.stages), default=0) < windows:
+    while min((s.windows for s in status.rings[0].stages), default=0) < windows:
         if time.perf_counter() > deadline:
             break
         await asyncio.sleep(0.2)

@@ -1,7 +1,7 @@
-"""Who computes what in the next ring: as planned by what was measured, or equal shares.
+"""Who computes what in the next rings: as planned by what was measured, or equal shares.
 
 A plan needs the times of the ends and of every node that could have a part. While
-one of them is missing the nodes with a place get equal shares, in their order.
+one of them is missing nodes get equal shares, those with a place first.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from atoll.domain.errors import AtollError
+from atoll.domain.ids import NodeId
 from atoll.domain.measure import WindowTime
 from atoll.gateway.options import RingOptions
 from atoll.gateway.shard_book import ShardBook
@@ -18,9 +19,9 @@ from atoll.members.member import Member
 from atoll.model.manifest import Manifest, ShardEntry
 from atoll.plan.equal import equal_cut
 from atoll.plan.fleet import Demand, Fleet, Gateway, LinkEntry, Machine
-from atoll.plan.planner import plan_ring
-from atoll.plan.predict import Placed, Predictor
-from atoll.plan.report import PlanReport, model_costs, report
+from atoll.plan.predict import Placed
+from atoll.plan.replicas import RingsPlan, plan_rings, share
+from atoll.plan.report import PlanReport, model_costs, rings_told
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,12 @@ class Cast:
     members: tuple[Member, ...]
     entries: tuple[ShardEntry, ...]
     report: PlanReport | None = None
+
+    @property
+    def key(self) -> tuple[tuple[NodeId, int, int], ...]:
+        """What tells it from others: who has which layers."""
+        pairs = zip(self.members, self.entries, strict=True)
+        return tuple((member.link.peer, entry.first, entry.last) for member, entry in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,53 +85,62 @@ class Caster:
         )
 
     async def cast(
-        self, placed: Sequence[Member], everybody: Sequence[Member], times: Times | None
-    ) -> Cast:
-        """The next ring.
+        self, free: Sequence[Member], times: Times | None, *, rings_max: int
+    ) -> tuple[Cast, ...]:
+        """The next rings, of these members.
 
         Args:
-            placed: Who has a place, in their order.
-            everybody: Who is in.
+            free: Who has no part in a ring; for equal shares in the order of their use.
             times: What was measured; None where nothing was.
+            rings_max: Most rings.
 
         Raises:
             AtollError: No ring can be made of them.
         """
-        candidates = [member for member in everybody if not member.resting]
+        candidates = [member for member in free if not member.resting]
         if self._options.plan == "auto" and times is not None:
             missing = [m.name for m in candidates if m.name not in times.machines]
             if not missing:
-                return await self._planned(candidates, times)
+                return await self._planned(candidates, times, rings_max)
             self._tell(f"equal shares for now: {', '.join(missing)} not measured")
-        return await self._equal(placed)
+            rings_max = 1
+        return await self._equal(free, rings_max)
 
-    async def gain_over(
-        self, current: Cast, everybody: Sequence[Member], times: Times | None
-    ) -> float:
-        """Tokens per second of the best ring there could be ÷ those of the current one.
+    async def better(
+        self,
+        standing: Sequence[Cast],
+        everybody: Sequence[Member],
+        times: Times | None,
+        *,
+        rings_max: int,
+    ) -> tuple[float, tuple[Cast, ...]]:
+        """The best rings there could be, and their tokens per second ÷ those of the standing ones.
 
-        Both are foretold by what is known now; 0 where that is not enough to plan by, or
-        where rings are not planned.
+        Both are foretold by what is known now; the factor is 0 where that is not enough
+        to plan by, or where rings are not planned.
 
         Raises:
             AtollError: No ring can be made of them.
         """
         candidates = [member for member in everybody if not member.resting]
         names = [member.name for member in candidates]
-        players = [member.name for member in current.members]
-        if self._options.plan != "auto" or times is None:
-            return 0.0
-        if not set(names) <= set(times.machines) or not set(players) <= set(names):
-            return 0.0
+        players = {member.name for cast in standing for member in cast.members}
+        if self._options.plan != "auto" or times is None or not standing:
+            return 0.0, ()
+        if not set(names) <= set(times.machines) or not players <= set(names):
+            return 0.0, ()
         fleet, costs, demand = self._fleet(candidates, times), self._costs, self._demand
         ends = self._options.ends
-        placement = [
-            Placed(names.index(name), entry.first - ends, entry.last - ends)
-            for name, entry in zip(players, current.entries, strict=True)
+        placements = [
+            [
+                Placed(names.index(member.name), entry.first - ends, entry.last - ends)
+                for member, entry in zip(cast.members, cast.entries, strict=True)
+            ]
+            for cast in standing
         ]
-        now = Predictor(fleet, costs, demand).predict(placement)
-        best = await asyncio.to_thread(plan_ring, fleet, costs, demand)
-        return best.prediction.tokens_per_s / now.tokens_per_s
+        now = share(fleet, costs, demand, placements).tokens_per_s
+        best = await asyncio.to_thread(plan_rings, fleet, costs, demand, rings_max=rings_max)
+        return best.tokens_per_s / now, await self._casts(best, candidates)
 
     def _fleet(self, candidates: Sequence[Member], times: Times) -> Fleet:
         return Fleet(
@@ -133,14 +149,34 @@ class Caster:
             links=times.links,
         )
 
-    async def _planned(self, candidates: Sequence[Member], times: Times) -> Cast:
-        fleet, ends = self._fleet(candidates, times), self._options.ends
-        made = await asyncio.to_thread(report, fleet, self._costs, self._demand, ends=ends)
-        by_name = {member.name: member for member in candidates}
-        entries = await self._book.entries([(s.first, s.last) for s in made.stages])
-        return Cast(tuple(by_name[s.name] for s in made.stages), entries, made)
+    async def _planned(
+        self, candidates: Sequence[Member], times: Times, rings_max: int
+    ) -> tuple[Cast, ...]:
+        fleet = self._fleet(candidates, times)
+        made = await asyncio.to_thread(
+            plan_rings, fleet, self._costs, self._demand, rings_max=rings_max
+        )
+        return await self._casts(made, candidates)
 
-    async def _equal(self, placed: Sequence[Member]) -> Cast:
+    async def _casts(self, plan: RingsPlan, candidates: Sequence[Member]) -> tuple[Cast, ...]:
+        by_name = {member.name: member for member in candidates}
+        reports = await asyncio.to_thread(
+            rings_told, plan, self._costs, self._demand, ends=self._options.ends
+        )
+        found = []
+        for report in reports.rings:
+            entries = await self._book.entries([(s.first, s.last) for s in report.stages])
+            members = tuple(by_name[stage.name] for stage in report.stages)
+            found.append(Cast(members, entries, report))
+        return tuple(found)
+
+    async def _equal(self, free: Sequence[Member], rings_max: int) -> tuple[Cast, ...]:
+        n_nodes = self._options.nodes
+        groups = [free[at : at + n_nodes] for at in range(0, len(free), n_nodes)]
+        whole = [group for group in groups if len(group) == n_nodes]
+        return tuple([await self._equal_ring(group) for group in whole[:rings_max]])
+
+    async def _equal_ring(self, placed: Sequence[Member]) -> Cast:
         manifest, ends = self._manifest, self._options.ends
         ranges = equal_cut(manifest.n_layers, ends, len(placed), self._boundaries)
         entries = await self._book.entries(ranges)

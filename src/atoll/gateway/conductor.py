@@ -1,154 +1,109 @@
-"""The conductor: turns a full fleet into a ring, and again after it broke.
+"""The conductor: has rings formed of the nodes that are in, and gives each request to one.
 
-One epoch after the other: plan, announce, link, wait for every stage, serve,
-until something is lost. Streams of a broken epoch end with an error; the next
-epoch begins as soon as every place is taken again.
+Whenever nodes are free it plans what rings they could form, and lets those begin;
+a ring that broke gives its nodes back, and they are planned for anew. Where better
+rings are foretold than those that stand, the ones that differ end once their
+streams have.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
+
+import psutil
 
 from atoll.api.backend import Health, ModelCard
-from atoll.domain.control import Plan, SessionFailed
-from atoll.domain.errors import AtollError, EngineFault, LinkFault, RingDown
+from atoll.domain.control import SessionFailed
+from atoll.domain.errors import AtollError, LinkFault, RingDown
 from atoll.domain.generation import GenerateRequest, Sampled
-from atoll.domain.ids import NO_SESSION, Epoch, NodeId, SessionId
-from atoll.engine.ends_messages import EndsOptions, ItemsDone
+from atoll.domain.ids import Epoch, NodeId, SessionId
+from atoll.engine.ends_messages import EndsOptions
 from atoll.gateway.casting import Cast, Caster
-from atoll.gateway.ends_keeper import EndsKeeper
-from atoll.gateway.formation import Formation
 from atoll.gateway.known_times import known_times
 from atoll.gateway.mailbox import Mailbox
-from atoll.gateway.options import RingOptions
+from atoll.gateway.patience import Patience
 from atoll.gateway.replanner import Replanner
+from atoll.gateway.ring import Ground, Reach, Rearranged, Ring
 from atoll.gateway.ring_driver import RingDriver
-from atoll.gateway.ring_plan import coordinator_config, make_plan, own_address
-from atoll.gateway.stalls import wait_stalled
+from atoll.gateway.routing import Load, first_to_finish, paces
 from atoll.gateway.turnstile import Turnstile
-from atoll.members.fleet import Fleet
 from atoll.members.member import Member
-from atoll.model.manifest import Manifest
-from atoll.net.identity import Identity
 from atoll.net.link import BULK, DATA, DataLink, Kind
 from atoll.net.transport import Transport
 
 log = logging.getLogger(__name__)
 
-FORM_S = 120.0
-"""Most time for cutting, loading and linking a ring, from when a shard last made progress."""
-AGAIN_S = 2.0
-"""Pause before a broken ring is formed again; doubled with each attempt that fails."""
-ATTEMPTS_MAX = 5
-"""Rings in a row that may break at once; then the next is formed when the fleet changes."""
-STEADY_S = 10.0
-"""A ring that served for so long was no failed attempt."""
-WIND_DOWN_S = 600.0
-"""Most time that streams have to end before a ring is rearranged."""
-SYMPTOM_S = 0.25
-"""A link that breaks is a symptom: so long its cause may take to be reported."""
 SESSION_BITS = 62
-
-
-class Rearranged(AtollError):
-    """The ring ends because it is to be formed of other nodes."""
+MEASURE_S = 120.0
+"""Most time for the nodes' measurements and the start of the ends, before rings are planned."""
+ENDS_SPARE = 1.25
+"""Free memory that the ends of a further ring need, as a multiple of what they hold."""
 
 
 class Conductor:
-    """The ring as the HTTP side sees it (`gateway.backend.Backend`).
+    """The rings as the HTTP side sees them (`api.backend.Backend`).
 
     Args:
         model_name: What clients call the model.
-        manifest: The model in numbers.
+        ground: What every ring stands on.
         caster: Decides who computes what.
         ends: Where the ends' files lie.
-        fleet: The nodes.
         incarnation: This start of the gateway.
-        tell: Takes one line at a time for the operator to read.
     """
 
     def __init__(
         self,
         model_name: str,
-        manifest: Manifest,
-        fleet: Fleet,
+        ground: Ground,
         *,
         caster: Caster,
-        identity: Identity,
-        options: RingOptions,
         ends: EndsOptions,
         incarnation: int,
-        tell: Callable[[str], None],
     ) -> None:
         self._name = model_name
-        self._manifest = manifest
+        self._ground = ground
+        self._fleet = ground.fleet
         self._caster = caster
-        self._cast: Cast | None = None
-        self._fleet = fleet
-        self._identity = identity
-        self._options = options
+        self._ends_bytes = ends.need_bytes
         self._incarnation = incarnation
         self._counter = 0
-        self._tell = tell
         self._created = int(time.time())
-        self._ends = EndsKeeper(ends, options, done=self._ends_done, gone=self._ends_gone)
-        self._replanner = Replanner(fleet, caster, self._ends, tell=tell)
-        self._plan: Plan | None = None
-        self._driver: RingDriver | None = None
-        self._serving = False
-        self._reason = f"waiting for {options.nodes} nodes to join"
-        self._trouble: asyncio.Future[AtollError] | None = None
-        self._forming: asyncio.Timeout | None = None
-        self._formation: Formation | None = None
-        self._rearranging = asyncio.Event()
-        self._turnstile = Turnstile(options.waiting)
+        self.rings: tuple[Ring, ...] = tuple(
+            Ring(number, ground, ends, changed=self._ring_changed)
+            for number in range(max(1, ground.options.rings))
+        )
+        self._replanner = Replanner(self._fleet, caster, self.rings[0].ends, tell=ground.tell)
+        self._wanted: list[Cast] = []
+        self._patience = {ring: Patience() for ring in self.rings}
+        self._fruitless: int | None = None
+        self._reason = f"waiting for {ground.options.nodes} nodes to join"
+        self._turnstile = Turnstile(ground.options.waiting)
+        self._news = asyncio.Event()
         self.became_ready = asyncio.Event()
-        self._link_port = 0
-        self._transport: Transport | None = None
-        fleet.on_rearranged = self._rearranging.set
-        fleet.on_lost = self._lost
-        fleet.on_session_failed = self._session_failed
-        fleet.on_fetched = self._fetched
-        fleet.measuring.is_serving = lambda: self._serving
+        self._reach: Reach | None = None
+        self._fleet.on_rearranged = self._rests
+        self._fleet.on_lost = self._lost
+        self._fleet.on_session_failed = self._session_failed
+        self._fleet.on_fetched = self._fetched
+        self._fleet.measuring.is_serving = lambda: bool(self._serving)
 
     def open(self, transport: Transport, link_port: int) -> None:
         """Nodes are dialled over this, and reach us at this TCP port; before `run`."""
-        self._transport, self._link_port = transport, link_port
+        self._reach = Reach(transport, link_port)
 
     # What the HTTP side asks
 
     @property
     def card(self) -> ModelCard:
         """The model that is served."""
-        loaded = self._ends.loaded
-        n_vocab = loaded.n_vocab if loaded else self._manifest.n_vocab
-        return ModelCard(self._name, self._created, self._options.context, n_vocab)
-
-    @property
-    def cast(self) -> Cast | None:
-        """Who computes what by the plan in force."""
-        return self._cast
-
-    @property
-    def plan(self) -> Plan | None:
-        """The plan in force, while there is one."""
-        return self._plan
-
-    @property
-    def driver(self) -> RingDriver | None:
-        """The running epoch."""
-        return self._driver if self._serving else None
-
-    @property
-    def ends(self) -> EndsKeeper:
-        """The ends process."""
-        return self._ends
+        loaded = self.rings[0].ends.loaded
+        n_vocab = loaded.n_vocab if loaded else self._ground.manifest.n_vocab
+        return ModelCard(self._name, self._created, self._ground.options.context, n_vocab)
 
     def health(self) -> Health:
         """Whether a generation could start now."""
@@ -165,12 +120,12 @@ class Conductor:
             BadRequest: The request cannot be served as it stands.
         """
         await self._turnstile.wait()
-        driver = self._driver
-        if driver is None or not self._serving:
+        driver = self._choose(request)
+        if driver is None:
             raise RingDown(
                 f"the model cannot be served now: {self._reason}", hint="try again shortly"
             )
-        if self._options.exact and not request.exact:
+        if self._ground.options.exact and not request.exact:
             request = dataclasses.replace(request, exact=True)
         session = SessionId(secrets.randbits(SESSION_BITS))
         mailbox = Mailbox()
@@ -184,216 +139,205 @@ class Conductor:
         finally:
             driver.cancel(session, "the client went away")
 
-    # The ring's life
+    @property
+    def _serving(self) -> list[Ring]:
+        return [ring for ring in self.rings if ring.driver is not None]
+
+    def _choose(self, request: GenerateRequest) -> RingDriver | None:
+        """The ring that will finish the request first."""
+        serving = [(r.cast.report, r.driver) for r in self.rings if r.cast and r.driver]
+        if not serving:
+            return None
+        slots = self._ground.options.streams
+        known = paces([(report, driver.laps.quick_s()) for report, driver in serving])
+        loads = [
+            Load(pace, driver.active, driver.waiting, slots)
+            for pace, (_, driver) in zip(known, serving, strict=True)
+        ]
+        return serving[first_to_finish(loads, len(request.prompt), request.max_tokens)][1]
+
+    # The rings' lives
 
     async def run(self) -> None:
-        """Form the ring whenever the fleet is full, until cancelled."""
-        failed = 0
+        """Have rings formed whenever nodes are free for them, until cancelled."""
         try:
-            while True:
-                await self._fleet.wait_full()
-                changes = self._fleet.changes
-                error, served_s = await self._one_epoch()
-                self._reason = error.problem
-                if isinstance(error, Rearranged):
-                    failed = 0
-                    continue
-                self._turnstile.open()
-                failed = 1 if served_s >= STEADY_S else failed + 1
-                self._tell(f"the ring is down: {error}")
-                if failed < ATTEMPTS_MAX:
-                    await asyncio.sleep(AGAIN_S * 2 ** (failed - 1))
-                    continue
-                self._tell(
-                    f"{failed} attempts failed; mend the cause, then restart a node to try again"
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._hear_changes(), name="hear-changes")
+                tasks.create_task(
+                    self._replanner.watch(self._standing, self._rearrange, len(self.rings)),
+                    name="replan",
                 )
-                await self._fleet.wait_change(changes)
-                failed = 0
+                while True:
+                    await self._fleet.wait_full()
+                    self._news.clear()
+                    for ring in await self._next_rings():
+                        tasks.create_task(self._keep(ring), name=f"ring-{ring.number}")
+                    await self._news.wait()
         finally:
-            await self._ends.close()
+            for ring in self.rings:
+                await ring.ends.close()
 
-    async def _one_epoch(self) -> tuple[AtollError, float]:
-        """Serve one epoch; returns what ended it, and the seconds it served."""
-        trouble: asyncio.Future[AtollError] = asyncio.get_running_loop().create_future()
-        self._trouble = trouble
-        self._rearranging.clear()
-        try:
-            self._reason = "the ring is being formed"
-            async with asyncio.timeout(FORM_S) as self._forming, asyncio.TaskGroup() as tasks:
-                forming = tasks.create_task(self._form(), name="form-ring")
-                trouble.add_done_callback(lambda _done: forming.cancel())
-            if trouble.done():
-                return trouble.result(), 0.0
-            return await self._serve(forming.result(), trouble)
-        except TimeoutError:
-            obstacle = self._formation.obstacle if self._formation is not None else ""
-            return RingDown(f"the ring could not be formed within {FORM_S:g} s{obstacle}"), 0.0
-        except ExceptionGroup as group:
-            fault = next((e for e in group.exceptions if isinstance(e, AtollError)), None)
-            if fault is None:
-                raise
-            return fault, 0.0
-        finally:
-            self._serving = False
-            self._trouble = self._forming = self._formation = None
-            if self._driver is not None:
-                reason = trouble.result().problem if trouble.done() else "the gateway is closing"
-                self._driver.down(reason)
-            self._driver = None
+    async def _hear_changes(self) -> None:
+        while True:
+            await self._fleet.wait_change(self._fleet.changes)
+            self._news.set()
 
-    async def _serve(
-        self, driver: RingDriver, trouble: asyncio.Future[AtollError]
-    ) -> tuple[AtollError, float]:
-        driver.up()
-        self._serving = True
-        self._turnstile.open()
-        self._tell("the ring is complete: " + self._shape())
-        self.became_ready.set()
-        began_s = time.monotonic()
-        async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(self._watch(driver), name="watch-progress"),
-                tasks.create_task(self._wind_down(driver), name="wind-down"),
-                tasks.create_task(self._replanner.watch(self._cast), name="replan"),
-            ]
-            # Shielded, as a cancelled wait would cancel the future too.
-            error = await asyncio.shield(trouble)
-            for task in background:
-                task.cancel()
-        return error, time.monotonic() - began_s
-
-    async def _wind_down(self, driver: RingDriver) -> None:
-        """Once the fleet was rearranged: hold new streams, let the old ones end, and stop."""
-        await self._rearranging.wait()
-        self._turnstile.shut()
-        self._serving = False
-        self._reason = "the ring is being rearranged"
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WIND_DOWN_S):
-                await driver.wait_idle()
-        self._fail(Rearranged(self._reason))
-
-    async def _watch(self, driver: RingDriver) -> None:
-        """Give the ring up when a session makes no progress: somebody keeps its windows.
-
-        While stages report new work a session may wait longer: it may be a long
-        prompt on slow machines, or its turn may come late.
-        """
-
-        def work() -> tuple[int, ...]:
-            return tuple(m.report.rows for m in self._players if m.report is not None)
-
-        await wait_stalled(self._options.stall_s, lambda: driver.marks, work)
-        if driver.at_ends:
-            self._ends.replace()
-        self._fail(RingDown(f"no answer came round the ring for {self._options.stall_s:g} s"))
-
-    async def _form(self) -> RingDriver:
-        await self._fleet.measuring.wait_settled(self._tell)
-        ends = await self._ends.ready()
-        fleet = self._fleet
-        left = RingDown("a node left before the ring was formed")
-        if fleet.missing:
-            raise left
-        links = fleet.measuring.distances.links()
-        times = known_times(self._ends.window_s, fleet.everybody, links)
-        cast = await self._caster.cast(fleet.members, fleet.everybody, times)
-        members = cast.members
-        if not all(fleet.has(member.link.peer) for member in members):
-            raise left
-        assert self._transport is not None
-        self._cast = cast
+    async def _keep(self, ring: Ring) -> None:
+        """Let a ring live, and heed how it ended."""
+        assert self._reach is not None
         self._counter += 1
-        plan = make_plan(
-            Epoch(self._incarnation, self._counter),
-            self._manifest,
-            cast,
-            self._options,
-            lenders=self._fleet.everybody,
-            gateway=(
-                self._identity.node_id,
-                own_address(members[-1], self._transport, self._link_port),
-            ),
-        )
-        self._plan = plan
-        driver = RingDriver(
-            plan,
-            coordinator_config(members, self._options),
-            self._identity,
-            ends,
-            fail=self._link_broke,
-        )
-        self._driver = driver
-        self._formation = Formation(plan, members, driver, self._fleet, self._transport)
-        await self._formation.run(self._identity)
-        return driver
+        error, served_s = await ring.run(Epoch(self._incarnation, self._counter), self._reach)
+        self._fruitless = None
+        if isinstance(error, Rearranged):
+            self._reason = error.problem
+            self._patience[ring].restore()
+        else:
+            self._failed(error, served_s, ring)
+        self._news.set()
 
-    @property
-    def _players(self) -> Sequence[Member]:
-        """Who has a part in the plan in force."""
-        return self._cast.members if self._cast is not None else ()
+    def _failed(self, error: AtollError, served_s: float, ring: Ring) -> None:
+        """A ring broke, or could not be planned: try again later, but not for ever."""
+        self._reason = error.problem
+        self._turnstile.open()
+        self._ground.tell(f"{ring.name} is down: {error}")
+        loop, changes = asyncio.get_running_loop(), self._fleet.changes
+        again_s = self._patience[ring].note(served_s, now_s=loop.time(), changes=changes)
+        if again_s == float("inf"):
+            self._ground.tell(
+                f"{self._patience[ring].failed} attempts failed;"
+                " mend the cause, then restart a node to try again"
+            )
+        else:
+            loop.call_at(again_s, self._news.set)
 
-    def _shape(self) -> str:
-        assert self._plan is not None
-        inner = " → ".join(f"{s.name} [{s.first}, {s.last})" for s in self._plan.stages)
-        return f"gateway → {inner} → gateway"
+    async def _next_rings(self) -> list[Ring]:
+        """Rings that may begin now, each with the cast that it took."""
+        now_s, changes = asyncio.get_running_loop().time(), self._fleet.changes
+        patience = self._patience
+        idle = [r for r in self.rings if not r.taken and not patience[r].is_lost(changes)]
+        alone = not any(ring.taken for ring in self.rings)
+        idle = idle[: self._room_for_ends() + alone]
+        if not idle or any(patience[ring].pauses(now_s) for ring in idle):
+            return []
+        if self._fruitless == changes and not alone:
+            # These nodes were found to form no further ring.
+            return []
+        try:
+            wanted = self._wanted_now()
+            casts = await self._plan(len(idle), alone=alone) if wanted is None else wanted
+        except AtollError as error:
+            self._fruitless = changes
+            if alone:
+                self._failed(error, 0.0, idle[0])
+            else:
+                log.info("conductor.no_further_ring problem=%s", error.problem)
+            return []
+        taken = []
+        for ring, cast in zip(idle, casts, strict=False):
+            ring.take(cast)
+            taken.append(ring)
+        return taken
+
+    def _wanted_now(self) -> list[Cast] | None:
+        """Of the rings that were decided on, those whose nodes are free; None: plan anew."""
+        if any(not self._fleet.has(m.link.peer) for c in self._wanted for m in c.members):
+            self._wanted = []
+        if not self._wanted:
+            return None
+        free = {member.link.peer for member in self._free()}
+        ready = [c for c in self._wanted if all(m.link.peer in free for m in c.members)]
+        self._wanted = [cast for cast in self._wanted if cast not in ready]
+        return ready
+
+    async def _plan(self, rings_max: int, *, alone: bool) -> Sequence[Cast]:
+        """What rings the free nodes should form.
+
+        Raises:
+            AtollError: They can form none.
+        """
+        if alone:
+            self._reason = "the ring is being formed"
+        try:
+            async with asyncio.timeout(MEASURE_S):
+                await self._fleet.measuring.wait_settled(self._ground.tell)
+                await self.rings[0].ends.ready()
+        except TimeoutError:
+            raise RingDown(f"the nodes were not measured within {MEASURE_S:g} s") from None
+        if self._fleet.missing and alone:
+            raise RingDown("a node left before the ring was formed")
+        everybody, ends_s = self._fleet.everybody, self.rings[0].ends.window_s
+        times = known_times(ends_s, everybody, self._fleet.measuring.distances.links())
+        return await self._caster.cast(self._free(), times, rings_max=rings_max)
+
+    def _free(self) -> list[Member]:
+        """Who has no part in a ring: those with a place first, as equal shares go by them."""
+        busy = {member.link.peer for ring in self.rings for member in ring.players}
+        spares = [member for member in self._fleet.spares if not member.resting]
+        return [m for m in (*self._fleet.members, *spares) if m.link.peer not in busy]
+
+    def _room_for_ends(self) -> int:
+        """How many further rings this machine has memory for: each has ends of its own."""
+        if not self._ends_bytes:
+            return len(self.rings)
+        return int(psutil.virtual_memory().available / (ENDS_SPARE * self._ends_bytes))
+
+    # Better rings
+
+    def _standing(self) -> list[Cast]:
+        """The rings that serve; empty while one is formed or rearranged."""
+        taken = [ring for ring in self.rings if ring.taken]
+        if any(ring.driver is None for ring in taken):
+            return []
+        return [ring.cast for ring in taken if ring.cast is not None]
+
+    def _rearrange(self, casts: Sequence[Cast]) -> None:
+        """Have these rings instead of those that stand; those that stay the same go on."""
+        keep = {cast.key for cast in casts} & {cast.key for cast in self._standing()}
+        self._wanted = [cast for cast in casts if cast.key not in keep]
+        for ring in self.rings:
+            if ring.taken and ring.cast is not None and ring.cast.key not in keep:
+                ring.rearrange()
+
+    def _rests(self) -> None:
+        """A node handed its place on: its ring ends once its streams have."""
+        for ring in self.rings:
+            if any(member.resting for member in ring.players):
+                ring.rearrange()
+
+    def _ring_changed(self) -> None:
+        if self._serving:
+            self._turnstile.open()
+            self.became_ready.set()
+        elif any(ring.is_winding_down for ring in self.rings):
+            self._turnstile.shut()
+            self._reason = "the ring is being rearranged"
+        self._news.set()
 
     # What others report
 
     def authorise(self, peer: NodeId, kind: Kind) -> None:
-        """Data links are taken from the last stage alone; nodes introduce themselves.
+        """Data links are taken from last stages alone; nodes introduce themselves.
 
         Shards are lent to members.
         """
         if kind == BULK and not self._fleet.has(peer):
             raise LinkFault("only nodes that have joined get a shard", hint="join first")
-        if kind == DATA and (self._plan is None or peer != self._plan.stages[-1].node):
+        if kind == DATA and not any(ring.is_last(peer) for ring in self.rings):
             raise LinkFault("the plan names another neighbour", hint="try again shortly")
 
     def on_data(self, link: DataLink) -> None:
-        """The last stage has dialled."""
-        if self._driver is None or self._formation is None:
+        """A last stage has dialled."""
+        if not any(ring.on_data(link) for ring in self.rings if ring.is_last(link.peer)):
             link.close(LinkFault("the plan has changed"))
-            return
-        self._formation.take_last(link)
 
     def _fetched(self) -> None:
-        """A shard made progress: a ring that forms may take longer."""
-        if self._forming is not None and not self._forming.expired():
-            self._forming.reschedule(asyncio.get_running_loop().time() + FORM_S)
-
-    def _ends_done(self, message: ItemsDone, payload: bytes) -> None:
-        if self._driver is not None:
-            self._driver.ends_done(message, payload)
+        for ring in self.rings:
+            ring.fetched()
 
     def _lost(self, node: NodeId, error: AtollError) -> None:
-        """A node failed or left; that matters if it has a part."""
-        if any(member.link.peer == node for member in self._players):
-            self._fail(error)
-
-    def _fail(self, error: AtollError) -> None:
-        if self._trouble is not None and not self._trouble.done():
-            self._trouble.set_result(error)
-            # Streams end now, not when the conductor wakes.
-            self._serving = False
-            if self._driver is not None:
-                self._driver.down(error.problem)
-
-    def _link_broke(self, error: AtollError) -> None:
-        trouble = self._trouble
-
-        def tell() -> None:
-            if self._trouble is trouble:
-                self._fail(error)
-
-        asyncio.get_running_loop().call_later(SYMPTOM_S, tell)
+        for ring in self.rings:
+            ring.lost(node, error)
 
     def _session_failed(self, message: SessionFailed) -> None:
-        if self._driver is None or self._plan is None or message.epoch != self._plan.epoch:
-            return
-        log.warning("ring.session_failed code=%s problem=%s", message.code, message.problem)
-        if message.session != NO_SESSION:
-            self._driver.session_failed(message.session, message.seq, message.code, message.problem)
-
-    def _ends_gone(self, fault: EngineFault) -> None:
-        self._fail(RingDown(f"the gateway's {fault.problem}"))
+        for ring in self.rings:
+            ring.session_failed(message)

@@ -22,6 +22,7 @@ class EndsKeeper:
     Args:
         asked: Where the ends' files lie.
         options: The ring's shape.
+        timed: Time the process before its first use.
         done: Takes what the ends computed.
         gone: Told when the process ends by itself.
     """
@@ -31,6 +32,7 @@ class EndsKeeper:
         asked: EndsOptions,
         options: RingOptions,
         *,
+        timed: bool = False,
         done: Callable[[ItemsDone, bytes], None],
         gone: Callable[[EngineFault], None],
     ) -> None:
@@ -41,7 +43,7 @@ class EndsKeeper:
         self._process: EndsProcess | None = None
         self._ended = False
         self._timing: EndsTiming | None = None
-        self._timed = False
+        self._to_time = timed
         self.loaded: EndsLoaded | None = None
         """What the process said when it was loaded."""
         self.window_s: tuple[WindowTime, ...] = ()
@@ -55,7 +57,7 @@ class EndsKeeper:
     async def ready(self) -> EndsProcess:
         """The process: running already, or started now in place of one that ended.
 
-        The first one is timed if nodes are, before anybody uses it.
+        The first one is timed, if it is to be, before anybody uses it.
 
         Raises:
             EngineFault: It does not start.
@@ -63,9 +65,9 @@ class EndsKeeper:
         if self._process is not None and not self._ended:
             return self._process
         process, loaded = await self._start()
-        if self._options.plan == "auto" and not self._timed:
+        if self._to_time:
+            self._to_time = False
             sound = await self._time(process, loaded.n_embd)
-            self._timed = True
             if not sound:
                 process, loaded = await self._start()
         self.loaded = loaded

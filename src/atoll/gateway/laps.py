@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 LAPS_KEPT = 4096
+RECENT = 64
 
 
 class Laps:
@@ -21,6 +22,18 @@ class Laps:
         self.stages_s: deque[float] = deque(maxlen=LAPS_KEPT)
         self.sampling_s: deque[float] = deque(maxlen=LAPS_KEPT)
         self.ends_call_s: deque[float] = deque(maxlen=LAPS_KEPT)
+
+    def quick_s(self) -> float | None:
+        """A step's time where little stood in its way: of the last ones, a tenth were quicker.
+
+        Steps that met other streams' windows took longer. None before the first.
+        """
+        n = min(len(self.overhead_s), RECENT)
+        if not n:
+            return None
+        parts = (self.overhead_s, self.stages_s, self.ends_s, self.sampling_s)
+        laps = sorted(sum(part[-i] for part in parts) for i in range(1, n + 1))
+        return laps[n // 10]
 
     def note(
         self,

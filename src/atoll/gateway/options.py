@@ -35,6 +35,7 @@ class RingOptions:
         plan: `auto`: who computes what is planned by what was measured, and nodes that
             would slow the ring are left out; `equal`: equal shares for all places.
         plan_streams: Streams at once that the plan is made for.
+        rings: Most rings of the model that may stand side by side.
         gpu: What computes the ends: `auto`, `none` or a GPU's number
             (`engine.devices.choose`).
     """
@@ -54,6 +55,7 @@ class RingOptions:
     gpu: str = "auto"
     plan: Literal["auto", "equal"] = "equal"
     plan_streams: int = 1
+    rings: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Watches while a ring serves whether another one would be worth the move.
+"""Watches while rings serve whether others would be worth the move.
 
 It looks again when somebody came or left, and now and then, as links and nodes
 change: what a stage takes counts more than what was once measured, or said. Small
@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from atoll.domain.errors import AtollError
 from atoll.gateway.casting import Cast, Caster
@@ -29,7 +30,7 @@ LOOK_S = 60.0
 
 
 class Replanner:
-    """Compares the ring that serves with the best that there could be.
+    """Compares the rings that serve with the best that there could be.
 
     Args:
         fleet: The nodes.
@@ -45,41 +46,59 @@ class Replanner:
         self._caster = caster
         self._ends = ends
         self._tell = tell
+        self._drifts: dict[int, list[tuple[Member, Drift]]] = {}
 
-    async def watch(self, current: Cast | None) -> None:
-        """Have the fleet rearranged once a ring is worth leaving `current` for; maybe never."""
-        drifts = _drifts(current)
-        while current is not None:
+    async def watch(
+        self,
+        standing: Callable[[], Sequence[Cast]],
+        rearrange: Callable[[Sequence[Cast]], None],
+        rings_max: int,
+    ) -> NoReturn:
+        """Have rings rearranged whenever others are worth it, until cancelled.
+
+        Args:
+            standing: The rings that serve; empty while that is about to change.
+            rearrange: Takes the rings that there are to be instead.
+            rings_max: Most rings.
+        """
+        while True:
             changes = self._fleet.changes
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._fleet.wait_change(changes)
             await self._fleet.measuring.wait_settled()
+            casts = standing()
+            self._note_drifts(casts)
+            better = await self._better(casts, rings_max)
+            if better and standing() == casts:
+                rearrange(better)
+
+    def _note_drifts(self, casts: Sequence[Cast]) -> None:
+        """Heed what stages take beside what was measured."""
+        self._drifts = {id(cast): self._drifts.get(id(cast)) or _drifts(cast) for cast in casts}
+        for drifts in self._drifts.values():
             for member, drift in drifts:
                 _note(member, drift)
-            if await self._is_better(current):
-                self._fleet.on_rearranged()
-                return
 
-    async def _is_better(self, current: Cast) -> bool:
+    async def _better(self, casts: Sequence[Cast], rings_max: int) -> Sequence[Cast]:
+        """Rings that are worth leaving these for; empty if there are none."""
         links = self._fleet.measuring.distances.links()
-        times = known_times(self._ends.window_s, self._fleet.everybody, links)
+        everybody = self._fleet.everybody
+        times = known_times(self._ends.window_s, everybody, links)
         try:
-            gain = await self._caster.gain_over(current, self._fleet.everybody, times)
+            gain, better = await self._caster.better(casts, everybody, times, rings_max=rings_max)
         except AtollError as error:
             log.info("replanner.no_plan problem=%s", error.problem)
-            return False
+            return ()
         log.info("replanner.looked gain=%.2f", gain)
         if gain < GAIN:
-            return False
-        self._tell(f"another ring would be {gain:.1f} times as fast: the ring is rearranged")
-        return True
+            return ()
+        self._tell(f"other rings would be {gain:.1f} times as fast: the rings are rearranged")
+        return better
 
 
-def _drifts(current: Cast | None) -> list[tuple[Member, Drift]]:
+def _drifts(current: Cast) -> list[tuple[Member, Drift]]:
     """For each member with a part what compares its work with what was measured."""
-    if current is None:
-        return []
     return [
         (member, Drift(member.measured, entry.last - entry.first))
         for member, entry in zip(current.members, current.entries, strict=True)

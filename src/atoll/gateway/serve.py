@@ -24,8 +24,9 @@ from atoll.gateway.lan import Lan
 from atoll.gateway.lending import Lending
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.prepare import Prepared, ends_options, memory_needed, prepare
+from atoll.gateway.ring import Ground
 from atoll.gateway.shard_book import ShardBook
-from atoll.gateway.status import RingStatus, ring_status
+from atoll.gateway.status import GatewayStatus, gateway_status
 from atoll.members.fleet import Fleet
 from atoll.members.join_files import JoinFiles, MakeTicket
 from atoll.members.measuring import Measuring
@@ -62,7 +63,7 @@ class Gateway:
     addresses: tuple[HostPort, ...]
     join_files: tuple[Path, ...]
     conductor: Conductor
-    status: Callable[[], RingStatus]
+    status: Callable[[], GatewayStatus]
 
 
 @asynccontextmanager
@@ -106,8 +107,8 @@ async def open_gateway(
     book = ShardBook(model.path, model.model, prepared.manifest.shards)
     conductor = _conductor(model, prepared, book=book, fleet=fleet, home=home, ring=ring, tell=tell)
 
-    def status() -> RingStatus:
-        return ring_status(conductor, fleet, prepared.manifest, ring.streams)
+    def status() -> GatewayStatus:
+        return gateway_status(conductor, fleet, prepared.manifest, ring)
 
     text = await TextProcess.start(model.path)
     try:
@@ -146,15 +147,15 @@ def _conductor(
     ring: RingOptions,
     tell: Callable[[str], None],
 ) -> Conductor:
-    caster = Caster(prepared.manifest, prepared.boundaries, ring, book, host=host_id(), tell=tell)
+    identity = Identity.load_or_create(home / IDENTITY_FILE)
     return Conductor(
-        *(model.name, prepared.manifest, fleet),
-        caster=caster,
-        identity=Identity.load_or_create(home / IDENTITY_FILE),
-        options=ring,
+        model.name,
+        Ground(prepared.manifest, fleet, identity, ring, tell),
+        caster=Caster(
+            *(prepared.manifest, prepared.boundaries, ring, book), host=host_id(), tell=tell
+        ),
         ends=ends_options(model, prepared, ring),
         incarnation=next_incarnation(home / INCARNATION_FILE),
-        tell=tell,
     )
 
 

@@ -1,10 +1,10 @@
-"""The ring in numbers, for `atoll status` and the demo's table."""
+"""The rings in numbers, for `atoll status` and the demo's table."""
 
 from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,6 +12,7 @@ import psutil
 
 from atoll import __version__
 from atoll.domain.address import Address
+from atoll.domain.ids import NodeId
 from atoll.engine.process import missing
 from atoll.members.member import Member, address_of
 from atoll.model.manifest import Manifest
@@ -20,6 +21,9 @@ from atoll.plan.report import PlanReport
 if TYPE_CHECKING:
     # Commands that only show the numbers need none of the gateway, which is slow to import.
     from atoll.gateway.conductor import Conductor
+    from atoll.gateway.laps import Laps
+    from atoll.gateway.options import RingOptions
+    from atoll.gateway.ring import Ring
     from atoll.members.fleet import Fleet
 
 
@@ -79,9 +83,28 @@ class LapStatus(msgspec.Struct, frozen=True):
 
 
 class RingStatus(msgspec.Struct, frozen=True):
+    """One ring of the model.
+
+    `plan` is what it was made by, None where its parts are equal. Its `active` streams
+    hold a slot, `waiting` ones are in line for one.
+    """
+
+    ready: bool
+    reason: str
+    epoch: tuple[int, int]
+    active: int
+    waiting: int
+    stages: tuple[StageStatus, ...]
+    lap: LapStatus | None
+    ends_device: str = ""
+    plan: PlanReport | None = None
+
+
+class GatewayStatus(msgspec.Struct, frozen=True):
     """The answer of `GET /status`.
 
-    `plan` is what the ring was made by, None where its parts are equal.
+    Each of the `rings` answers requests by itself; the first is there from the
+    beginning. Each may hold `streams` streams.
     """
 
     version: str
@@ -92,7 +115,6 @@ class RingStatus(msgspec.Struct, frozen=True):
     n_layers: int
     ready: bool
     reason: str
-    epoch: tuple[int, int]
     streams: int
     context: int
     active: int
@@ -100,27 +122,20 @@ class RingStatus(msgspec.Struct, frozen=True):
     nodes_missing: int
     gateway_memory_bytes: int
     ends: tuple[tuple[int, int], ...]
-    stages: tuple[StageStatus, ...]
-    lap: LapStatus | None
-    ends_device: str = ""
-    plan: PlanReport | None = None
+    rings: tuple[RingStatus, ...]
 
 
-def ring_status(conductor: Conductor, fleet: Fleet, manifest: Manifest, streams: int) -> RingStatus:
+def gateway_status(
+    conductor: Conductor, fleet: Fleet, manifest: Manifest, options: RingOptions
+) -> GatewayStatus:
     """A snapshot."""
-    plan, driver, health = conductor.plan, conductor.driver, conductor.health()
-    loaded = conductor.ends.loaded
-    stages: tuple[StageStatus, ...] = ()
-    ends: tuple[tuple[int, int], ...] = ()
-    if plan is not None:
-        by_node = {member.link.peer: member for member in fleet.everybody}
-        stages = tuple(
-            _stage(member, plan_stage.first, plan_stage.last)
-            for plan_stage in plan.stages
-            if (member := by_node.get(plan_stage.node)) is not None
-        )
-        ends = ((0, plan.stages[0].first), (plan.stages[-1].last, plan.n_layers))
-    return RingStatus(
+    health = conductor.health()
+    by_node = {member.link.peer: member for member in fleet.everybody}
+    # The first one is there before it is formed: its reason is the gateway's.
+    shown = [ring for ring in conductor.rings if ring.taken or not ring.number]
+    rings = tuple(_ring(ring, by_node) for ring in shown)
+    held = options.ends
+    return GatewayStatus(
         version=__version__,
         model=conductor.card.name,
         model_id=manifest.model,
@@ -129,18 +144,34 @@ def ring_status(conductor: Conductor, fleet: Fleet, manifest: Manifest, streams:
         n_layers=manifest.n_layers,
         ready=health.ready,
         reason=health.reason,
-        epoch=(plan.epoch.incarnation, plan.epoch.counter) if plan else (0, 0),
-        streams=streams,
+        streams=options.streams,
         context=conductor.card.context,
+        active=sum(ring.active for ring in rings),
+        waiting=sum(ring.waiting for ring in rings),
+        nodes_missing=fleet.missing,
+        gateway_memory_bytes=_memory((os.getpid(), *(ring.ends.pid for ring in conductor.rings))),
+        ends=((0, held), (manifest.n_layers - held, manifest.n_layers)),
+        rings=rings,
+    )
+
+
+def _ring(ring: Ring, by_node: Mapping[NodeId, Member]) -> RingStatus:
+    plan, driver, loaded = ring.plan, ring.driver, ring.ends.loaded
+    stages = tuple(
+        _stage(member, stage.first, stage.last)
+        for stage in (plan.stages if plan is not None else ())
+        if (member := by_node.get(stage.node)) is not None
+    )
+    return RingStatus(
+        ready=driver is not None,
+        reason=ring.reason if driver is None else "",
+        epoch=(plan.epoch.incarnation, plan.epoch.counter) if plan else (0, 0),
         active=driver.active if driver else 0,
         waiting=driver.waiting if driver else 0,
-        nodes_missing=fleet.missing,
-        gateway_memory_bytes=_memory((os.getpid(), conductor.ends.pid)),
-        ends=ends,
         stages=stages,
-        lap=_lap(conductor),
+        lap=_lap(driver.laps) if driver else None,
         ends_device=loaded.device if loaded is not None else "",
-        plan=conductor.cast.report if conductor.cast is not None else None,
+        plan=ring.cast.report if ring.cast is not None else None,
     )
 
 
@@ -186,11 +217,9 @@ def _shown(address: Address) -> str:
     return str(places[0]) if places else address.relay
 
 
-def _lap(conductor: Conductor) -> LapStatus | None:
-    driver = conductor.driver
-    if driver is None or not driver.laps.overhead_s:
+def _lap(laps: Laps) -> LapStatus | None:
+    if not laps.overhead_s:
         return None
-    laps = driver.laps
 
     def median_ms(samples: Iterable[float]) -> float:
         return round(1e3 * statistics.median(samples), 3)

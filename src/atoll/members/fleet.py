@@ -79,7 +79,6 @@ class Fleet:
         self._files: JoinFiles | None = None
         self._members: dict[NodeId, Member] = {}
         self._strangers = Strangers()
-        self._epoch: Epoch | None = None
         self._closed = False
         self._changes = 0
         self._changed = asyncio.Event()
@@ -195,10 +194,9 @@ class Fleet:
 
     def announce(self, notice: PlanNotice, epoch: Epoch, members: Sequence[Member]) -> None:
         """Send the plan of `epoch` to whom it gives a part; reports of older ones count no more."""
-        self._epoch = epoch
-        for member in self._members.values():
-            member.ready = member.report = member.fetching = None
         for member in members:
+            member.epoch = epoch
+            member.ready = member.report = member.fetching = None
             member.link.send(notice)
 
     def send(self, node: NodeId, message: ControlMessage) -> None:
@@ -230,7 +228,7 @@ class Fleet:
             if self._room is None or not self._room.heard(link, message):
                 self._admit(link, message)
             return
-        if isinstance(message, _OF_AN_EPOCH) and message.epoch != self._epoch:
+        if isinstance(message, _OF_AN_EPOCH) and message.epoch != member.epoch:
             log.info("fleet.late node=%s said=%s", member.name, type(message).__name__)
             return
         match message:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
 from atoll.domain.control import Fetching, Join, Ready, StageReport
+from atoll.domain.ids import Epoch
 from atoll.domain.measure import Measured
 from atoll.net.link import ControlLink
 
@@ -19,6 +20,8 @@ class Member:
     owner: str
     join: Join
     link: ControlLink
+    epoch: Epoch | None = None
+    """The ring that it has a part in, or had last; what it says of others counts no more."""
     ready: Ready | None = None
     report: StageReport | None = None
     fetching: Fetching | None = None

@@ -89,6 +89,23 @@ def plan_ring(fleet: Fleet, model: ModelCosts, demand: Demand) -> RingPlan:
     )
 
 
+def every_period(fleet: Fleet, model: ModelCosts, demand: Demand) -> list[float]:
+    """For each subset of a small fleet's nodes, by its bits, its best ring's period in seconds.
+
+    All of the subset have a part in it; infinite where they hold none.
+
+    Raises:
+        BadRequest: The fleet's description is none.
+        NothingFits: No node has memory for a layer.
+    """
+    check_fleet(fleet)
+    search = _Search(fleet, model, demand)
+    found = [float("inf")] * (1 << len(fleet.machines))
+    for ring in search.every_ring():
+        found[sum(1 << search.looked_at[spot - 1] for spot in ring.tour)] = ring.period_s
+    return found
+
+
 class _Search:
     def __init__(self, fleet: Fleet, model: ModelCosts, demand: Demand) -> None:
         self._fleet, self._model, self._demand = fleet, model, demand

@@ -11,7 +11,8 @@ from atoll.model.manifest import Manifest
 from atoll.plan.capacity import layer_need
 from atoll.plan.explain import OneMore, one_more, reason
 from atoll.plan.fleet import Demand, Fleet, ModelCosts
-from atoll.plan.planner import RingPlan, plan_ring
+from atoll.plan.planner import RingPlan
+from atoll.plan.replicas import RingsPlan, plan_rings
 
 
 class StageReport(msgspec.Struct, frozen=True):
@@ -35,6 +36,7 @@ class PlanReport(msgspec.Struct, frozen=True):
     `token_ms` is a lone stream's time per token, `tokens_per_s` what `streams` get
     together, `first_token_ms` the time to the first token of `prompt` tokens.
     `gap` bounds by how much, as a share, the best plan there is could be faster.
+    `shared`: of several rings, it is planned to serve some of the streams.
     """
 
     streams: int
@@ -51,6 +53,20 @@ class PlanReport(msgspec.Struct, frozen=True):
     more_of: str
     more_gain: float
     gap: float
+    shared: bool = True
+
+
+class RingsReport(msgspec.Struct, frozen=True):
+    """Rings side by side: `tokens_per_s` is what `streams` get of all of them together.
+
+    The `streams` of a ring are those of them that it is planned to serve. One that is not
+    `shared` has none of them: it answers when the others are busy, and is foretold for one.
+    """
+
+    streams: int
+    tokens_per_s: float
+    rings: tuple[PlanReport, ...]
+    left_out: tuple[str, ...]
 
 
 def model_costs(manifest: Manifest, boundaries: Collection[int], ends: int) -> ModelCosts:
@@ -70,16 +86,31 @@ def model_costs(manifest: Manifest, boundaries: Collection[int], ends: int) -> M
     )
 
 
-def report(fleet: Fleet, model: ModelCosts, demand: Demand, *, ends: int) -> PlanReport:
-    """Plan a ring and tell what it does, why, and what one more node would bring.
+def report(
+    fleet: Fleet, model: ModelCosts, demand: Demand, *, ends: int, rings_max: int = 1
+) -> RingsReport:
+    """Plan rings and tell what they do, why, and what one more node would bring.
 
     Raises:
         BadRequest: The fleet is none.
         NothingFits: It has too little memory.
         CannotCut: The model cannot be cut as its memory asks for.
     """
-    plan = plan_ring(fleet, model, demand)
-    return told(plan, fleet, model, demand, ends=ends)
+    plan = plan_rings(fleet, model, demand, rings_max=rings_max)
+    return rings_told(plan, model, demand, ends=ends)
+
+
+def rings_told(plan: RingsPlan, model: ModelCosts, demand: Demand, *, ends: int) -> RingsReport:
+    """Rings that were planned, in a report."""
+    rings = []
+    for ring in plan.rings:
+        asked = msgspec.structs.replace(demand, streams=max(1, ring.streams))
+        made = told(ring.plan, ring.fleet, model, asked, ends=ends)
+        shared = ring.streams > 0
+        rings.append(msgspec.structs.replace(made, left_out=plan.left_out, shared=shared))
+    return RingsReport(
+        demand.streams, round(plan.tokens_per_s, 3), tuple(rings), left_out=plan.left_out
+    )
 
 
 def told(

@@ -1,0 +1,322 @@
+"""One ring of the model: formed of a cast, served, and ended; then it may be formed again.
+
+The conductor decides of whom and when. Streams of a ring that broke end with an
+error; those of a ring that is rearranged end by themselves first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from atoll.domain.control import Plan, SessionFailed
+from atoll.domain.errors import AtollError, EngineFault, RingDown
+from atoll.domain.ids import NO_SESSION, Epoch, NodeId
+from atoll.engine.ends_messages import EndsOptions, ItemsDone
+from atoll.gateway.casting import Cast
+from atoll.gateway.ends_keeper import EndsKeeper
+from atoll.gateway.formation import Formation
+from atoll.gateway.options import RingOptions
+from atoll.gateway.ring_driver import RingDriver
+from atoll.gateway.ring_plan import coordinator_config, make_plan, own_address
+from atoll.gateway.stalls import wait_stalled
+from atoll.members.fleet import Fleet
+from atoll.members.member import Member
+from atoll.model.manifest import Manifest
+from atoll.net.identity import Identity
+from atoll.net.link import DataLink
+from atoll.net.transport import Transport
+
+log = logging.getLogger(__name__)
+
+FORM_S = 120.0
+"""Most time for cutting, loading and linking a ring, from when a shard last made progress."""
+WIND_DOWN_S = 600.0
+"""Most time that streams have to end before a ring is rearranged."""
+SYMPTOM_S = 0.25
+"""A link that breaks is a symptom: so long its cause may take to be reported."""
+
+
+class Rearranged(AtollError):
+    """The ring ends because it is to be formed of other nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What every ring stands on.
+
+    Args:
+        manifest: The model in numbers.
+        fleet: The nodes.
+        identity: The gateway's.
+        options: A ring's shape.
+        tell: Takes one line at a time for the operator to read.
+    """
+
+    manifest: Manifest
+    fleet: Fleet
+    identity: Identity
+    options: RingOptions
+    tell: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How nodes are dialled, and our TCP port that they dial."""
+
+    transport: Transport
+    link_port: int
+
+
+class Ring:
+    """One of the rings that may stand side by side.
+
+    Args:
+        number: Its number, from 0.
+        ground: What it stands on.
+        ends: Where the ends' files lie.
+        changed: Called when it begins to serve, winds down, or is over.
+    """
+
+    def __init__(
+        self, number: int, ground: Ground, ends: EndsOptions, *, changed: Callable[[], None]
+    ) -> None:
+        self.number = number
+        self._ground = ground
+        self._changed = changed
+        self.ends = EndsKeeper(
+            *(ends, ground.options),
+            # One process is timed for all.
+            timed=number == 0 and ground.options.plan == "auto",
+            done=self._ends_done,
+            gone=self._ends_gone,
+        )
+        self.reason = "it is not formed"
+        """Why it cannot serve, where it cannot."""
+        self._cast: Cast | None = None
+        self._plan: Plan | None = None
+        self._driver: RingDriver | None = None
+        self._serving = False
+        self._trouble: asyncio.Future[AtollError] | None = None
+        self._forming: asyncio.Timeout | None = None
+        self._formation: Formation | None = None
+        self._rearranging = asyncio.Event()
+        self.taken = False
+
+    # What others ask
+
+    @property
+    def name(self) -> str:
+        """What the operator reads."""
+        return f"ring {self.number + 1}" if self.number else "the ring"
+
+    @property
+    def cast(self) -> Cast | None:
+        """Who computes what by the last plan."""
+        return self._cast
+
+    @property
+    def plan(self) -> Plan | None:
+        """The last plan."""
+        return self._plan
+
+    @property
+    def driver(self) -> RingDriver | None:
+        """The running epoch, while new streams may begin."""
+        return self._driver if self._serving else None
+
+    @property
+    def players(self) -> Sequence[Member]:
+        """Who has a part now."""
+        return self._cast.members if self._cast is not None and self.taken else ()
+
+    @property
+    def is_winding_down(self) -> bool:
+        """Whether it only lets its streams end."""
+        return self.taken and self._rearranging.is_set()
+
+    # Its life
+
+    def take(self, cast: Cast) -> None:
+        """Its members are its own from now on, until `run` is over."""
+        self._cast = cast
+        self.taken = True
+        self._rearranging.clear()
+
+    async def run(self, epoch: Epoch, reach: Reach) -> tuple[AtollError, float]:
+        """Serve one epoch with the cast taken; returns what ended it, and the seconds it served."""
+        assert self._cast is not None
+        trouble: asyncio.Future[AtollError] = asyncio.get_running_loop().create_future()
+        self._trouble = trouble
+        try:
+            self.reason = f"{self.name} is being formed"
+            async with asyncio.timeout(FORM_S) as self._forming, asyncio.TaskGroup() as tasks:
+                forming = tasks.create_task(self._form(epoch, self._cast, reach), name="form-ring")
+                trouble.add_done_callback(lambda _done: forming.cancel())
+            if trouble.done():
+                return trouble.result(), 0.0
+            return await self._serve(forming.result(), trouble)
+        except TimeoutError:
+            obstacle = self._formation.obstacle if self._formation is not None else ""
+            late = f"{self.name} could not be formed within {FORM_S:g} s{obstacle}"
+            return RingDown(late), 0.0
+        except ExceptionGroup as group:
+            fault = next((e for e in group.exceptions if isinstance(e, AtollError)), None)
+            if fault is None:
+                raise
+            return fault, 0.0
+        finally:
+            self._serving = False
+            self.taken = False
+            self._trouble = self._forming = self._formation = None
+            if self._driver is not None:
+                reason = trouble.result().problem if trouble.done() else "the gateway is closing"
+                self._driver.down(reason)
+            self._driver = None
+            self._changed()
+
+    async def _form(self, epoch: Epoch, cast: Cast, reach: Reach) -> RingDriver:
+        ground = self._ground
+        ends = await self.ends.ready()
+        members = cast.members
+        if not all(ground.fleet.has(member.link.peer) for member in members):
+            raise RingDown("a node left before the ring was formed")
+        plan = self._plan = make_plan(
+            epoch,
+            ground.manifest,
+            cast,
+            ground.options,
+            lenders=ground.fleet.everybody,
+            gateway=(
+                ground.identity.node_id,
+                own_address(members[-1], reach.transport, reach.link_port),
+            ),
+        )
+        driver = RingDriver(
+            plan,
+            coordinator_config(members, ground.options),
+            ground.identity,
+            ends,
+            fail=self._link_broke,
+        )
+        self._driver = driver
+        self._formation = Formation(plan, members, driver, ground.fleet, reach.transport)
+        await self._formation.run(ground.identity)
+        return driver
+
+    async def _serve(
+        self, driver: RingDriver, trouble: asyncio.Future[AtollError]
+    ) -> tuple[AtollError, float]:
+        driver.up()
+        self._serving = True
+        self._ground.tell(f"{self.name} is complete: {self._shape()}")
+        self._changed()
+        began_s = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(self._watch(driver), name="watch-progress"),
+                tasks.create_task(self._wind_down(driver), name="wind-down"),
+            ]
+            # Shielded, as a cancelled wait would cancel the future too.
+            error = await asyncio.shield(trouble)
+            for task in background:
+                task.cancel()
+        return error, time.monotonic() - began_s
+
+    async def _wind_down(self, driver: RingDriver) -> None:
+        """Once it is to be rearranged: take no streams, let the old ones end, and stop."""
+        await self._rearranging.wait()
+        self._serving = False
+        self.reason = f"{self.name} is being rearranged"
+        self._changed()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WIND_DOWN_S):
+                await driver.wait_idle()
+        self.fail(Rearranged(self.reason))
+
+    async def _watch(self, driver: RingDriver) -> None:
+        """Give the ring up when a session makes no progress: somebody keeps its windows.
+
+        While stages report new work a session may wait longer: it may be a long
+        prompt on slow machines, or its turn may come late.
+        """
+
+        def work() -> tuple[int, ...]:
+            return tuple(m.report.rows for m in self.players if m.report is not None)
+
+        stall_s = self._ground.options.stall_s
+        await wait_stalled(stall_s, lambda: driver.marks, work)
+        if driver.at_ends:
+            self.ends.replace()
+        self.fail(RingDown(f"no answer came round the ring for {stall_s:g} s"))
+
+    def _shape(self) -> str:
+        assert self._plan is not None
+        inner = " → ".join(f"{s.name} [{s.first}, {s.last})" for s in self._plan.stages)
+        return f"gateway → {inner} → gateway"
+
+    # What others report
+
+    def rearrange(self) -> None:
+        """Its nodes are wanted elsewhere: end once its streams have."""
+        if self.taken:
+            self._rearranging.set()
+
+    def is_last(self, node: NodeId) -> bool:
+        """Whether a node's data link closes this ring."""
+        return self.taken and self._plan is not None and self._plan.stages[-1].node == node
+
+    def on_data(self, link: DataLink) -> bool:
+        """The last stage has dialled; False: this ring has no use for it."""
+        if self._driver is None or self._formation is None:
+            return False
+        self._formation.take_last(link)
+        return True
+
+    def fetched(self) -> None:
+        """A shard made progress: a ring that forms may take longer."""
+        if self._forming is not None and not self._forming.expired():
+            self._forming.reschedule(asyncio.get_running_loop().time() + FORM_S)
+
+    def lost(self, node: NodeId, error: AtollError) -> None:
+        """A node failed or left; that matters if it has a part."""
+        if any(member.link.peer == node for member in self.players):
+            self.fail(error)
+
+    def session_failed(self, message: SessionFailed) -> None:
+        """A stage of this ring refused a window, or a link did."""
+        if self._driver is None or self._plan is None or message.epoch != self._plan.epoch:
+            return
+        log.warning("ring.session_failed code=%s problem=%s", message.code, message.problem)
+        if message.session != NO_SESSION:
+            self._driver.session_failed(message.session, message.seq, message.code, message.problem)
+
+    def fail(self, error: AtollError) -> None:
+        """The ring cannot go on."""
+        if self._trouble is not None and not self._trouble.done():
+            self._trouble.set_result(error)
+            # Streams end now, not when the task wakes.
+            self._serving = False
+            self.reason = error.problem
+            if self._driver is not None:
+                self._driver.down(error.problem)
+
+    def _link_broke(self, error: AtollError) -> None:
+        trouble = self._trouble
+
+        def tell() -> None:
+            if self._trouble is trouble:
+                self.fail(error)
+
+        asyncio.get_running_loop().call_later(SYMPTOM_S, tell)
+
+    def _ends_done(self, message: ItemsDone, payload: bytes) -> None:
+        if self._driver is not None:
+            self._driver.ends_done(message, payload)
+
+    def _ends_gone(self, fault: EngineFault) -> None:
+        self.fail(RingDown(f"the gateway's {fault.problem}"))
