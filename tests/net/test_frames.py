@@ -39,6 +39,7 @@ from atoll.domain.wire import (
     DataMessage,
     Grant,
     Ping,
+    Pong,
     Refused,
     Release,
     Window,
@@ -89,7 +90,7 @@ BARE: st.SearchStrategy[DataMessage] = st.one_of(
     st.builds(Release, NUMBER, st.integers(0, 255), EPOCHS, SIGNATURES),
     st.builds(Grant, st.integers(1, 1 << 16)),
     st.builds(Refused, NUMBER, NUMBER, TEXT, TEXT),
-    st.builds(Ping, NUMBER),
+    st.builds(Ping, NUMBER) | st.builds(Pong, NUMBER),
 )
 FRAMES = st.lists(window_frames() | st.tuples(BARE, st.just(b"")), max_size=8)
 MESSAGES: st.SearchStrategy[ControlMessage] = st.one_of(
@@ -256,6 +257,8 @@ def test_rows_have_a_range(rows: int) -> None:
         Refused(SessionId(1), 0, "", "p" * 1025),
         Refused(SessionId(1), -1, "", ""),
         Ping(-1),
+        Pong(-1),
+        Pong(1 << 63),
     ],
 )
 def test_other_messages_have_ranges_too(message: DataMessage) -> None:
@@ -266,6 +269,8 @@ def test_other_messages_have_ranges_too(message: DataMessage) -> None:
 def test_only_windows_have_payloads() -> None:
     with pytest.raises(ProtocolFault, match="Ping with a payload of 3 bytes"):
         decode(encode(Ping(1), b"abc"))
+    with pytest.raises(ProtocolFault, match="Pong with a payload of 3 bytes"):
+        decode(encode(Pong(1), b"abc"))
 
 
 @pytest.mark.parametrize(
@@ -277,6 +282,8 @@ def test_only_windows_have_payloads() -> None:
         msgspec.msgpack.encode(["p", "1"]),
         msgspec.msgpack.encode(["p", True]),
         msgspec.msgpack.encode(["p", 1.5]),
+        msgspec.msgpack.encode(["a"]),
+        msgspec.msgpack.encode(["a", "1"]),
         msgspec.msgpack.encode(["z", 1]),
         msgspec.msgpack.encode(["p", 1]) + b"\x00",
         b"\x95\xa1n\x01\x01\xa2\xff\xfe\xa1a",

@@ -7,13 +7,16 @@ import time
 from typing import Any
 
 import pytest
+from bench.slow_net import Path, slow_tcp
 
 from atoll.domain.control import Beat, ControlMessage, Leave, Refusal, Welcome
 from atoll.domain.errors import LinkFault, ProtocolFault
 from atoll.domain.ids import Epoch, SessionId, Slot
-from atoll.domain.wire import Grant, Ping, Refused, Window
+from atoll.domain.wire import Grant, Ping, Pong, Refused, Window
 from atoll.net.frames import encode
+from atoll.net.identity import Identity
 from atoll.net.link import ControlInbox, DataLimits, LinkLost, LinkSettings, UnusableFrame
+from atoll.net.tls import dial_data
 
 pytestmark = pytest.mark.network
 LIMITS = DataLimits(n_embd=4, rows_max=8)
@@ -148,6 +151,7 @@ async def test_refused_frames_are_delivered_and_pings_are_not(open_pair: Any) ->
     async with asyncio.timeout(10), open_pair() as pair:
         refused = Refused(SessionId(7), 3, "gap", "expected 2")
         pair.near.send(Ping(99))
+        pair.near.send(Pong(99))
         pair.near.send(refused)
         assert await pair.far_heard.frames.get() == (refused, b"")
         assert pair.far_heard.seen == 1
@@ -161,6 +165,65 @@ async def test_beats_keep_a_silent_link(open_pair: Any) -> None:
         assert not pair.near.is_closed
         assert not pair.far.is_closed
         assert pair.far_heard.seen == 0
+
+
+async def test_heartbeats_are_answered_and_timed_on_both_sides(open_any_station: Any) -> None:
+    async with asyncio.timeout(20), open_any_station() as station:
+        near, far, _near_heard, far_heard = await _pair(station, LIMITS, heartbeat_s=0.05)
+        sent_bytes = near.sent_bytes
+        near.send(a_window(), bytes(32))
+        assert near.sent_bytes == sent_bytes + len(encode(a_window(), bytes(32)))
+        while near.round_trip_s is None or far.round_trip_s is None:
+            await asyncio.sleep(0.01)
+        assert near.round_trip_s > 0
+        assert far.round_trip_s > 0
+        await _close(near, far)
+        assert far_heard.frames.qsize() == 1
+
+
+async def test_a_round_trip_is_no_shorter_than_the_way(open_station: Any) -> None:
+    """Beside windows, which share the line."""
+    delay_s = 0.03
+    async with asyncio.timeout(20), open_station() as station:
+        path = Path(delay_s=delay_s)
+        async with slow_tcp(station.port, path) as port:
+            near = await dial_data(
+                "127.0.0.1",
+                port,
+                expected=station.identity.node_id,
+                identity=Identity.generate(),
+                settings=LinkSettings(heartbeat_s=0.1),
+            )
+            far = await station.data.get()
+            heard = _Heard()
+            near.start(_Heard(), LIMITS)
+            far.start(heard, LIMITS)
+            while near.round_trip_s is None:
+                near.send(a_window(), bytes(32))
+                await asyncio.sleep(0.01)
+            # The proxy's timers may be half a millisecond early, each way.
+            assert near.round_trip_s >= 2 * delay_s - 0.002
+            await _close(near, far)
+
+
+async def test_many_pings_get_few_answers(open_pair: Any) -> None:
+    """So that answers cannot fill the line, nor whoever asks the memory here."""
+    async with asyncio.timeout(10), open_pair() as pair:
+        before = pair.far.sent_bytes
+        pair.near._write(b"".join(encode(Ping(count)) for count in range(1000)) + encode(Grant(1)))
+        assert await pair.far_heard.frames.get() == (Grant(1), b"")
+        assert 0 < pair.far.sent_bytes - before < 20 * len(encode(Pong(1)))
+        assert not pair.far.is_closed
+
+
+async def test_answers_that_nobody_asked_for_change_nothing(open_pair: Any) -> None:
+    async with asyncio.timeout(10), open_pair() as pair:
+        for count in range(100, 1100):
+            pair.near.send(Pong(count))
+        pair.near.send(Grant(1))
+        assert await pair.far_heard.frames.get() == (Grant(1), b"")
+        assert pair.far.round_trip_s is None
+        assert not pair.far.is_closed
 
 
 async def test_killed_peer_is_noticed_at_once(open_station: Any, start_peer: Any) -> None:

@@ -81,12 +81,18 @@ class Refused(msgspec.Struct, frozen=True, tag="n", array_like=True):
 
 
 class Ping(msgspec.Struct, frozen=True, tag="p", array_like=True):
-    """Heartbeat; answered by nothing, its arrival is the message."""
+    """Heartbeat, counted from 1; the link answers with a `Pong`, the program hears of neither."""
 
     count: int
 
 
-DataMessage = Window | Cancel | Release | Grant | Refused | Ping
+class Pong(msgspec.Struct, frozen=True, tag="a", array_like=True):
+    """The answer to the heartbeat of this number, at once: the round trip is the way's length."""
+
+    count: int
+
+
+DataMessage = Window | Cancel | Release | Grant | Refused | Ping | Pong
 
 
 def row_bytes(encoding: str, n_embd: int) -> int:

@@ -41,6 +41,7 @@ from atoll.domain.wire import (
     DataMessage,
     Grant,
     Ping,
+    Pong,
     Refused,
     Release,
     Window,
@@ -301,7 +302,7 @@ def _epoch_ok(epoch: Epoch) -> bool:
     return 0 <= epoch.incarnation < NUMBER_LIMIT and 0 <= epoch.counter < NUMBER_LIMIT
 
 
-def _problem_with(message: Cancel | Release | Grant | Refused | Ping) -> str:
+def _problem_with(message: Cancel | Release | Grant | Refused | Ping | Pong) -> str:
     """What is wrong with a message that is no window; empty if nothing is."""
     match message:
         case Cancel():
@@ -317,7 +318,7 @@ def _problem_with(message: Cancel | Release | Grant | Refused | Ping) -> str:
             if len(message.code) > 64 or len(message.problem) > _PROBLEM_CHARS_MAX:
                 return "its text is too long"
             return _range_problem((message.session, message.seq))
-        case Ping():
+        case Ping() | Pong():
             return _range_problem((message.count,))
 
 

@@ -107,7 +107,7 @@ class DataHandler(Protocol):
     """
 
     def on_frame(self, message: DataMessage, payload: bytes) -> None:
-        """A valid frame; heartbeats are not delivered."""
+        """A valid frame; heartbeats and their answers are not delivered."""
 
     def on_unusable(self, fault: UnusableFrame) -> None:
         """A frame that is whole but wrong was dropped; raise `fault` to close the link."""
@@ -174,6 +174,10 @@ class Link(Protocol):
     def buffered_bytes(self) -> int:
         """Bytes still to be written."""
 
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes that were given to it to be written, since it stands."""
+
     def close(self, reason: LinkFault | None = None) -> None:
         """Stop at once to deliver; write what waits, then end. A second call does nothing.
 
@@ -186,6 +190,13 @@ class Link(Protocol):
 
 class DataLink(Link, Protocol):
     """A link between neighbours in the ring."""
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """The least of the last round trips; None before the first.
+
+        What the other side answers is its own affair: to be shown, not to be relied on.
+        """
 
     def start(self, handler: DataHandler, limits: DataLimits) -> None:
         """Begin to deliver, with what came before; called once, within `handshake_s`."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence
 
 from atoll.domain.bulk import BulkBeat, BulkMessage, Parting
 from atoll.domain.control import Beat, ControlMessage, Refusal
 from atoll.domain.errors import LinkFault
-from atoll.domain.ids import SessionId
-from atoll.domain.wire import DataMessage, Ping, Refused
+from atoll.domain.ids import NodeId, SessionId
+from atoll.domain.wire import DataMessage, Ping, Pong, Refused
 from atoll.net.frames import (
     DataDecoder,
     bulk_decoder,
@@ -28,8 +30,10 @@ from atoll.net.link import (
     DataHandler,
     DataLimits,
     Kind,
+    LinkSettings,
     UnusableFrame,
 )
+from atoll.net.pulse import Pulse
 from atoll.net.stream_link import PARTING_CHARS_MAX, StreamLink
 
 LINK_CODE = "link"
@@ -43,6 +47,17 @@ class StreamDataLink(StreamLink):
     kind = DATA
     _handler: DataHandler
     _decoder: DataDecoder
+
+    def __init__(
+        self, transport: asyncio.Transport, peer: NodeId, settings: LinkSettings, early: bytes
+    ) -> None:
+        self._pulse = Pulse()
+        super().__init__(transport, peer, settings, early)
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """The least of the last round trips; None before the first."""
+        return self._pulse.round_trip_s
 
     def start(self, handler: DataHandler, limits: DataLimits) -> None:
         """Begin to deliver; called once, within `handshake_s`."""
@@ -60,6 +75,7 @@ class StreamDataLink(StreamLink):
         return self._write(encode_many(frames))
 
     def _beat(self, count: int) -> bytes:
+        self._pulse.sent(count, now_s=time.perf_counter())
         return encode(Ping(count))
 
     def _parting(self, reason: LinkFault) -> bytes:
@@ -71,11 +87,19 @@ class StreamDataLink(StreamLink):
 
     def _deliver(self, data: bytes) -> None:
         handler = self._handler
-        any_delivered = False
+        any_delivered = has_answered = False
         while True:
             try:
                 for message, payload in self._decoder.feed(data):
                     if type(message) is Ping:
+                        # Of those that came together one: an answer never makes more of them.
+                        if not has_answered:
+                            has_answered = True
+                            if not self.send(Pong(message.count)):
+                                return
+                        continue
+                    if type(message) is Pong:
+                        self._pulse.answered(message.count, now_s=time.perf_counter())
                         continue
                     if type(message) is Refused and message.code == LINK_CODE:
                         self._part(message.problem)

@@ -45,6 +45,7 @@ class StreamLink(asyncio.Protocol):
         self._heard = True
         self._missed = 0
         self._beats = 0
+        self._sent_bytes = 0
         self._ending = False
         self._lost_early: LinkFault | None = None
         self._reason: LinkFault | None = None
@@ -96,6 +97,11 @@ class StreamLink(asyncio.Protocol):
     def buffered_bytes(self) -> int:
         """Bytes still to be written."""
         return 0 if self.is_closed else self._transport.get_write_buffer_size()
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes that were given to this link to be written, since it stands."""
+        return self._sent_bytes
 
     def close(self, reason: LinkFault | None = None) -> None:
         """Stop at once to deliver; write what waits, tell the peer `reason`, then end."""
@@ -167,6 +173,7 @@ class StreamLink(asyncio.Protocol):
         if self.is_closed:
             return False
         transport = self._transport
+        self._sent_bytes += len(data)
         transport.write(data)
         if transport.get_write_buffer_size() > self._buffer_bytes_max:
             self._abort(
