@@ -14,6 +14,7 @@ from tests.support.hand_gateway import (
     LIMITS,
     N_EMBD,
     N_SLOTS,
+    WAIT_S,
     HandGateway,
     Heard,
     row_at,
@@ -21,7 +22,7 @@ from tests.support.hand_gateway import (
 
 from atoll.domain.control import SessionFailed, StageFailed
 from atoll.domain.ids import NO_SESSION, Epoch, SessionId, Slot
-from atoll.domain.wire import F16_SCALED, F32, Cancel, Grant, Ping, Refused, Release, Window
+from atoll.domain.wire import F16_SCALED, F32, Cancel, Grant, Ping, Pong, Refused, Release, Window
 from atoll.net.frames import encode
 from atoll.net.identity import Identity
 from atoll.net.link import DataLink
@@ -192,6 +193,23 @@ async def test_a_frame_nobody_can_read_is_answered_and_skipped(
     assert (window.session, payload) == (GOOD, right[1])
 
 
+@pytest.mark.parametrize("side", ["up", "down"])
+async def test_heartbeats_are_answered_beside_windows_and_change_nothing(
+    formed: HandGateway, side: str
+) -> None:
+    """Neither asked-for answers nor others reach the stage."""
+    right = await reference(formed)
+    link: DataLink = getattr(formed, side)
+    write_raw(link, b"".join(encode(Ping(count)) + encode(Pong(count)) for count in range(500)))
+    assert await formed.computed(GOOD, 0, 0, 0) == right[0]
+    async with asyncio.timeout(WAIT_S):
+        while link.round_trip_s is None:
+            await asyncio.sleep(0.05)
+    assert link.round_trip_s > 0
+    assert await formed.computed(GOOD, 0, 1, 1) == right[1]
+    assert not formed.running.done()
+
+
 async def test_many_unreadable_frames_end_the_link(formed: HandGateway) -> None:
     for _ in range(17):
         write_raw(formed.up, raw_frame(b"\xc1"))
@@ -209,6 +227,7 @@ async def test_many_unreadable_frames_end_the_link(formed: HandGateway) -> None:
         (encode(Refused(SessionId(1), 0, "x", "y")), "the upstream sent a Refused"),
         (encode(Grant(1)), "the upstream sent a Grant"),
         (encode(Ping(1), b"abc"), "Ping with a payload"),
+        (encode(Pong(-1)), "a number is out of range"),
     ],
 )
 async def test_what_breaks_the_framing_ends_the_link_with_a_reason(

@@ -13,11 +13,19 @@ import psutil
 import pytest
 from tests.conftest import MakeModel
 from tests.support.children import is_running, new_children
-from tests.support.hand_gateway import FIRST, LAST, WAIT_S, HandGateway, at, open_hand_gateway
+from tests.support.hand_gateway import (
+    FIRST,
+    LAST,
+    N_EMBD,
+    WAIT_S,
+    HandGateway,
+    at,
+    open_hand_gateway,
+)
 from tests.support.loopback import Site, serving
 from tests.support.rings import wait_until
 
-from atoll.domain.control import StageFailed
+from atoll.domain.control import StageFailed, StageReport
 from atoll.domain.ids import Epoch
 from atoll.engine.devices import PROCESSOR
 from atoll.engine.library import ENGINE_BUILD, LIBRARY_VARIABLE, find_library
@@ -92,6 +100,18 @@ async def test_a_library_that_is_gone_when_the_plan_comes(
     hand.announce(hand.plan())
     failed = await hand.heard.next_message(StageFailed)
     assert "absent.so, which is not there" in failed.problem
+
+
+async def test_the_way_to_the_next_stage_is_reported(formed: HandGateway) -> None:
+    report = await formed.heard.next_message(StageReport)
+    while report.next_rtt_s == 0:
+        report = await formed.heard.next_message(StageReport)
+    before = report.next_bytes
+    await formed.computed(1, 0, 0, 0)
+    while report.windows == 0:
+        report = await formed.heard.next_message(StageReport)
+    assert report.next_bytes >= before + 4 * N_EMBD
+    assert report.next_rtt_s > 0
 
 
 async def test_one_failure_is_reported_once(formed: HandGateway) -> None:

@@ -154,7 +154,9 @@ class StageReport(msgspec.Struct, frozen=True, tag="report"):
     `step_rows` their rows. Seconds
     are summed over steps: `engine_s` inside llama.cpp, `busy_s` inside the stage
     process as a whole, `call_s` from handing a batch to the stage process until
-    its answer, `node_s` in the node's own handlers.
+    its answer, `node_s` in the node's own handlers. `next_rtt_s` is the least of the
+    last round trips to whom its windows go, 0 where none was timed yet, and
+    `next_bytes` what was sent there since the link stands.
     """
 
     epoch: Epoch
@@ -170,6 +172,8 @@ class StageReport(msgspec.Struct, frozen=True, tag="report"):
     sessions: int
     isolation: tuple[str, ...] = ()
     step_rows: int = 0
+    next_rtt_s: float = 0.0
+    next_bytes: int = 0
 
 
 class StageFailed(msgspec.Struct, frozen=True, tag="stage_failed"):

@@ -9,7 +9,6 @@ as they come, cut anywhere, and give the frames up to the first that is wrong.
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, NoReturn, TypeVar
@@ -359,7 +358,8 @@ def _measure_problem(message: Fetching | Ready | StageReport | SessionFailed) ->
     if not _epoch_ok(message.epoch):
         return "its epoch is out of range"
     for value in msgspec.structs.astuple(message):
-        if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
+        # NaN is neither; what is larger has no number of milliseconds that JSON could tell.
+        if isinstance(value, float) and not 0 <= value < NUMBER_LIMIT:
             return f"{value} s is no time"
         if isinstance(value, int) and not 0 <= value < NUMBER_LIMIT:
             return "a number is out of range"

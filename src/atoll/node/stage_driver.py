@@ -133,6 +133,11 @@ class StageDriver:
         """Sessions that hold a slot here."""
         return self._machine.sessions
 
+    @property
+    def downstream(self) -> DataLink | None:
+        """Where results go, once it stands."""
+        return self._downstream
+
     async def wait_linked(self) -> None:
         """Wait until both links stand."""
         await self._linked.wait()

@@ -244,7 +244,7 @@ class StageHost:
 
     def report(self) -> StageReport:
         """Counters for the gateway."""
-        counters = self._driver.counters
+        counters, onward = self._driver.counters, self._driver.downstream
         assert self._loaded is not None
         return StageReport(
             epoch=self._plan.epoch,
@@ -260,6 +260,8 @@ class StageHost:
             sessions=self._driver.sessions,
             isolation=self._loaded.isolation,
             step_rows=counters.step_rows,
+            next_rtt_s=(onward.round_trip_s or 0.0) if onward is not None else 0.0,
+            next_bytes=onward.sent_bytes if onward is not None else 0,
         )
 
     def _memory_bytes(self) -> int:
