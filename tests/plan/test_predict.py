@@ -42,6 +42,18 @@ def test_a_lap_is_the_sum_of_its_parts() -> None:
     assert found.limit == "distance"
 
 
+def test_each_link_is_told_in_the_order_of_the_ring() -> None:
+    hops = predictor(streams=30).predict(PLACED).hops
+    assert [(hop.source, hop.target, hop.delay_s) for hop in hops] == [
+        ("gateway", "a", 0.010),
+        ("a", "b", 0.020),
+        ("b", "gateway", 0.005),
+    ]
+    assert {hop.bytes_per_s for hop in hops} == {1e6}
+    # One row of 1,000 bytes, whatever the flights hold.
+    assert [hop.window_s for hop in hops] == pytest.approx([0.011, 0.021, 0.006])
+
+
 def test_a_full_ring_is_bounded_by_its_slowest_stage() -> None:
     # 30 streams in 3 flights of 10 rows: stage b takes 4 layers x 0.03 s.
     found = predictor(streams=30).predict(PLACED)

@@ -13,7 +13,7 @@ from atoll.domain.ids import ModelId
 from atoll.model.architectures import boundaries
 from atoll.model.gguf import open_gguf
 from atoll.model.manifest import describe
-from atoll.plan.fleet import Demand
+from atoll.plan.fleet import Demand, LinkEntry
 from atoll.plan.report import PlanReport, model_costs, report
 
 
@@ -25,6 +25,32 @@ def test_layers_are_counted_in_the_whole_model() -> None:
         assert before.last == after.first
     assert sum(stage.need_bytes for stage in found.stages) == 12 * 100 * 1024**2
     assert msgspec.json.decode(msgspec.json.encode(found), type=PlanReport) == found
+
+
+def test_every_link_is_told_by_its_ends() -> None:
+    """What a stage's window takes on the way to it is what its link is told to take."""
+    links = (
+        LinkEntry("gateway", "a", 0.020, 1e6),
+        LinkEntry("a", "b", 0.005, 2e6),
+        LinkEntry("gateway", "b", 0.020),
+        LinkEntry("b", "gateway", 0.001),
+    )
+    known = msgspec.structs.replace(fleet([machine("a", 5, 8), machine("b", 5, 8)]), links=links)
+    [found] = report(known, model(12), Demand(streams=4), ends=2).rings
+    assert [stage.name for stage in found.stages] == ["a", "b"]
+    assert [(link.source, link.target) for link in found.links] == [
+        ("gateway", "a"),
+        ("a", "b"),
+        ("b", "gateway"),
+    ]
+    assert [link.delay_ms for link in found.links] == [20.0, 5.0, 1.0]
+    assert [link.bytes_per_s for link in found.links] == [1e6, 2e6, 125e6]
+    assert [link.window_ms for link in found.links] == [
+        *(stage.link_ms for stage in found.stages),
+        found.back_ms,
+    ]
+    told = msgspec.json.decode(msgspec.json.encode(found))["links"][1]
+    assert (told["from"], told["to"]) == ("a", "b")
 
 
 def test_costs_of_a_real_file(random_model: MakeModel) -> None:

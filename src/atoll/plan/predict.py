@@ -14,7 +14,7 @@ starts again when it is back, and when the slowest stage has served all others.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -47,13 +47,25 @@ class StagePrediction:
 
 
 @dataclass(frozen=True, slots=True)
+class HopPrediction:
+    """A link of the ring: `delay_s` one way, its rate, and a lone stream's window on it."""
+
+    source: str
+    target: str
+    delay_s: float
+    bytes_per_s: float
+    window_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What a placement is expected to do.
 
     `token_s` is the time per token of one stream alone, `tokens_per_s` what all the
     streams of the demand get together, `first_token_s` the time to the first token
     of a prompt on an idle ring. `limit` names what bounds the tokens per second:
-    a node, those who share a host, a link's rate, or "distance".
+    a node, those who share a host, a link's rate, or "distance". `hops` are the links
+    in their order, from the gateway's first to the one back to it.
     """
 
     token_s: float
@@ -63,6 +75,7 @@ class Prediction:
     back_s: float
     stages: tuple[StagePrediction, ...]
     limit: str
+    hops: tuple[HopPrediction, ...]
 
 
 class Predictor:
@@ -102,9 +115,8 @@ class Predictor:
 
     def hops_s(self, placement: Sequence[Placed], rows: int) -> list[float]:
         """The links of a lap, from the gateway's first to the one back to it."""
-        places = [GATEWAY, *(placed.machine + 1 for placed in placement), GATEWAY]
         size = rows * self.model.row_bytes
-        return [self.links.seconds(a, b, size) for a, b in pairwise(places)]
+        return [self.links.seconds(a, b, size) for a, b in _hops(placement)]
 
     def lap_s(self, placement: Sequence[Placed], rows: int) -> float:
         """One flight of `rows` rows once round, alone."""
@@ -152,6 +164,14 @@ class Predictor:
                 for placed, hop_s in zip(placement, hops, strict=False)
             ),
             limit=period_s[2],
+            hops=tuple(
+                HopPrediction(
+                    *(self._names[a], self._names[b]),
+                    *(self.links.link(a, b).latency_s, self.links.link(a, b).bytes_per_s),
+                    hop_s,
+                )
+                for (a, b), hop_s in zip(_hops(placement), hops, strict=True)
+            ),
         )
 
     def _first_token_s(self, placement: Sequence[Placed]) -> float:
@@ -192,12 +212,16 @@ class Predictor:
     def longest_sending(self, placement: Sequence[Placed], rows: int) -> tuple[str, float]:
         """The link that takes longest to put a flight's bytes on the line, and that time."""
         names = self._names
-        places = [GATEWAY, *(placed.machine + 1 for placed in placement), GATEWAY]
         size = rows * self.model.row_bytes
         return max(
             (
                 (f"the link {names[a]} to {names[b]}", size / self.links.link(a, b).bytes_per_s)
-                for a, b in pairwise(places)
+                for a, b in _hops(placement)
             ),
             key=lambda item: item[1],
         )
+
+
+def _hops(placement: Sequence[Placed]) -> Iterator[tuple[int, int]]:
+    """The links of a lap, by the places of their ends in the table."""
+    return pairwise([GATEWAY, *(placed.machine + 1 for placed in placement), GATEWAY])

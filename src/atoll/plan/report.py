@@ -14,6 +14,9 @@ from atoll.plan.fleet import Demand, Fleet, ModelCosts
 from atoll.plan.planner import RingPlan
 from atoll.plan.replicas import RingsPlan, plan_rings
 
+FROM_TO = {"source": "from", "target": "to"}
+"""How the ends of a link are called in JSON."""
+
 
 class StageReport(msgspec.Struct, frozen=True):
     """A node's part: layers [first, last) of the model, and what a lone token takes there.
@@ -30,6 +33,19 @@ class StageReport(msgspec.Struct, frozen=True):
     memory_bytes: int
 
 
+class LinkReport(msgspec.Struct, frozen=True, rename=FROM_TO):
+    """A link of the ring: one way for a small frame, its rate, and a lone stream's window on it.
+
+    In JSON its ends are `from` and `to`.
+    """
+
+    source: str
+    target: str
+    delay_ms: float
+    bytes_per_s: float
+    window_ms: float
+
+
 class PlanReport(msgspec.Struct, frozen=True):
     """A plan and what it foretells.
 
@@ -37,6 +53,7 @@ class PlanReport(msgspec.Struct, frozen=True):
     together, `first_token_ms` the time to the first token of `prompt` tokens.
     `gap` bounds by how much, as a share, the best plan there is could be faster.
     `shared`: of several rings, it is planned to serve some of the streams.
+    `links` lead from the gateway to the first stage, from each to the next, and back.
     """
 
     streams: int
@@ -54,6 +71,7 @@ class PlanReport(msgspec.Struct, frozen=True):
     more_gain: float
     gap: float
     shared: bool = True
+    links: tuple[LinkReport, ...] = ()
 
 
 class RingsReport(msgspec.Struct, frozen=True):
@@ -147,6 +165,16 @@ def told(
         more_of=more.like,
         more_gain=round(more.gain, 3),
         gap=round(plan.gap, 4),
+        links=tuple(
+            LinkReport(
+                source=hop.source,
+                target=hop.target,
+                delay_ms=_ms(hop.delay_s),
+                bytes_per_s=round(hop.bytes_per_s),
+                window_ms=_ms(hop.window_s),
+            )
+            for hop in found.hops
+        ),
     )
 
 
