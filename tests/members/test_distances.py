@@ -60,6 +60,18 @@ async def test_latency_and_rate() -> None:
     assert distances.links() == ()
 
 
+async def test_less_than_a_millisecond_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop's clock has not moved between the echo and its answer."""
+    distances = Distances()
+    link = Link(distances, delay_s=0.0, longer_s=0.0)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: 1.0)
+    distances.came(member(link))
+    async with asyncio.timeout(5):
+        await distances.wait_known()
+    assert distances.links()[0].latency_s > 0
+    distances.close()
+
+
 async def test_it_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "AGAIN_S", 0.01)
     distances = Distances()

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import statistics
+import time
 from dataclasses import dataclass, field
 
 from atoll.domain.control import Echo, EchoBack
@@ -74,7 +75,7 @@ class Distances:
         course = self._courses.get(node)
         if course is None or message.number != course.number:
             return
-        now_s = asyncio.get_running_loop().time()
+        now_s = time.perf_counter()
         course.round_trips_s.append(now_s - course.sent_s)
         if len(course.round_trips_s) <= SMALL:
             self._send(course)
@@ -116,7 +117,8 @@ class Distances:
         large = len(course.round_trips_s) == SMALL
         # Of chance, so that no line on the way makes it shorter.
         padding = os.urandom(PADDING_BYTES) if large else b""
-        course.sent_s = asyncio.get_running_loop().time()
+        # Not the loop's clock, which uvloop moves in whole milliseconds.
+        course.sent_s = time.perf_counter()
         course.member.link.send(Echo(course.number, padding))
 
     def _conclude(self, course: _Course) -> None:
