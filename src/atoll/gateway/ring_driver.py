@@ -110,6 +110,11 @@ class RingDriver:
         """Whether both data links stand."""
         return self._first is not None and self._last is not None
 
+    @property
+    def first(self) -> DataLink | None:
+        """The link that windows leave by, once it stands."""
+        return self._first
+
     def take_first(self, link: DataLink) -> None:
         """Send windows to the first stage over this link."""
         if self._over:
