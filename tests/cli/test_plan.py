@@ -37,6 +37,8 @@ def test_a_plan_for_people(run: Run, asked: list[str]) -> None:
     assert done.code == 0, done.err
     assert "reef" in done.out
     assert "1-4" in done.out
+    assert "foretold ms" in done.out
+    assert "measured ms" not in done.out
     assert "reef limits the ring" in done.err
     assert "tokens/s for one stream" in done.err
     # What has no part makes a ring of its own, unless there is to be one only.
@@ -53,6 +55,10 @@ def test_a_plan_for_programs(run: Run, asked: list[str]) -> None:
     [ring] = made["rings"]
     assert [(s["name"], s["first"], s["last"]) for s in ring["stages"]] == [("reef", 1, 5)]
     assert made["left_out"] == ["rock"]
+    assert [(link["from"], link["to"]) for link in ring["links"]] == [
+        ("gateway", "reef"),
+        ("reef", "gateway"),
+    ]
     assert made["tokens_per_s"] == pytest.approx(ring["tokens_per_s"])
     assert ring["token_ms"] == pytest.approx(2.0 + 4 * 0.9, abs=0.1)
 

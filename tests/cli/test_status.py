@@ -20,12 +20,17 @@ class TestLive:
             assert f"node-{number}" in shown.out
         assert "1-14" in shown.out
         assert "15-28" in shown.out
+        assert "measured ms" in shown.out
 
     def test_json_holds_the_numbers(self, ring: LiveRing, run: Run) -> None:
         found = json.loads(run("status", "--json", home=ring.home).out)
         assert found["ready"] is True
         assert [(s["first"], s["last"]) for s in found["rings"][0]["stages"]] == [(1, 15), (15, 29)]
         assert all(stage["shard_bytes"] > 1e6 for stage in found["rings"][0]["stages"])
+        ends = [(link["from"], link["to"]) for link in found["rings"][0]["links"]]
+        assert ends[0][0] == ends[-1][1] == "gateway"
+        names = [stage["name"] for stage in found["rings"][0]["stages"]]
+        assert [target for _, target in ends[:-1]] == names
 
     def test_a_key_is_needed_elsewhere(self, ring: LiveRing, run: Run) -> None:
         refused = run("status", "--url", ring.url)

@@ -37,9 +37,9 @@ def a_plan() -> Plan:
     return make_plan(Epoch(1, 1), MANIFEST, ring, OPTIONS, gateway=gateway)
 
 
-def a_report(next_rtt_s: float, next_bytes: int = 0) -> StageReport:
+def a_report(next_rtt_s: float, next_bytes: int = 0, *, epoch: int = 1) -> StageReport:
     zeros = {field.name: 0 for field in msgspec.structs.fields(StageReport)}
-    values = zeros | {"epoch": Epoch(1, 1), "isolation": ()}
+    values = zeros | {"epoch": Epoch(1, epoch), "isolation": ()}
     return msgspec.convert(
         values | {"next_rtt_s": next_rtt_s, "next_bytes": next_bytes}, StageReport
     )
@@ -89,6 +89,13 @@ def test_what_is_not_measured_yet_is_not_zero() -> None:
     assert [link.measured_ms for link in found] == [None] * 3
     # Not even the way to the first stage stands.
     assert link_status(a_plan(), None, None, [None, None])[0].measured_ms is None
+
+
+def test_a_node_that_has_gone_on_to_another_ring_tells_nothing_of_this_one() -> None:
+    reports = [a_report(0.05, 88, epoch=2), a_report(0.001, 99)]
+    found = link_status(a_plan(), None, None, reports)
+    assert [link.measured_ms for link in found] == [None, None, 0.5]
+    assert [link.sent_bytes for link in found] == [0, 0, 99]
 
 
 def test_programs_read_from_and_to() -> None:

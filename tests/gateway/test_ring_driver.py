@@ -13,7 +13,7 @@ from tests.support.rings import wait_until
 
 from atoll.domain.errors import EngineFault, RingDown
 from atoll.domain.ids import Epoch, SessionId, Slot
-from atoll.domain.wire import F32, Cancel, Grant, Refused, Release, Window, signed_part
+from atoll.domain.wire import F32, Cancel, Grant, Pong, Refused, Release, Window, signed_part
 from atoll.gateway.serve import Gateway
 from atoll.net.frames import encode
 from atoll.net.identity import verify
@@ -129,6 +129,24 @@ async def test_a_refusal_of_the_first_stage_ends_that_session(
     assert isinstance(asked.error, EngineFault)
     assert "the slot is taken (slot)" in asked.error.problem
     await wait_released(ring_gateway, hand_node)
+
+
+async def test_the_way_to_the_first_stage_is_timed_while_windows_go(
+    ring_gateway: Gateway, hand_node: HandNode
+) -> None:
+    await hand_node.form(ring_gateway.join_files[0])
+    await ring_gateway.conductor.became_ready.wait()
+    expected = await alone(ring_gateway, hand_node)
+    driver = ring_gateway.conductor.rings[0].driver
+    assert driver is not None
+    first = driver.first
+    assert first is not None
+    before = first.sent_bytes
+    hand_node.up.send_flight([(Pong(count), b"") for count in range(50)])
+    await wait_until(lambda: first.round_trip_s is not None, what="a round trip")
+    assert await alone(ring_gateway, hand_node) == expected
+    assert first.sent_bytes > before
+    assert ring_gateway.conductor.health().ready
 
 
 async def wait_released(gateway: Gateway, node: HandNode) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from cyclopts.types import PositiveInt
 
+from atoll.cli.link_table import link_table
 from atoll.cli.running import run
 from atoll.cli.screen import data_console, say, show_json
 from atoll.cli.settings import StoreFlags, flags
@@ -66,8 +67,8 @@ def plan(model: str | None = None, /, *, options: PlanFlags | None = None) -> No
     With `--fleet` a ring of the machines in the file is planned, and nothing is started. Those get
     a part that make the ring faster, as many layers as they are quick and have memory for, in the
     order that the links favour. Without, it is the plan of the running ring, beside what was
-    measured of it. Shown are the parts, the time per token, tokens per second and time to the
-    first token, what limits them, and what one more machine would bring.
+    measured of it. Shown are the parts, the links between them, the time per token, tokens per
+    second and time to the first token, what limits them, and what one more machine would bring.
 
     Example: `atoll plan`
 
@@ -103,6 +104,7 @@ def _running(model: str | None, options: PlanFlags) -> None:
         return
     for made, ring in planned:
         data_console().print(plan_table(made, ring.stages))
+        data_console().print(link_table(made.links, ring.links))
         for line in plan_lines(made, ring.lap):
             say(line)
 
@@ -121,6 +123,7 @@ def _described(model: str, path: Path, options: PlanFlags) -> None:
         if number > 1:
             say(f"ring {number}{'' if ring.shared else ', for when the others are busy'}:")
         data_console().print(plan_table(ring))
+        data_console().print(link_table(ring.links))
         for line in plan_lines(ring):
             say(line)
     for line in together_lines(made):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from atoll.cli.link_table import link_table
 from atoll.cli.running import run
 from atoll.cli.screen import data_console, show_json
 from atoll.cli.settings import flags
@@ -25,6 +26,7 @@ class StatusFlags(TargetFlags):
 def status(*, options: StatusFlags | None = None) -> int:
     """Show the running ring: its stages, their speed and memory.
 
+    Of each link between them it shows how long the way was foretold to be, and is.
     The exit code is 0 if the ring can answer and 7 if it cannot.
 
     Example: `atoll status`
@@ -48,6 +50,7 @@ def _show(ring: RingStatus, console: Console) -> None:
     if ring.stages:
         console.print(stage_table(ring.stages))
         console.print(time_table(ring.stages))
+        console.print(link_table(ring.plan.links if ring.plan else (), ring.links))
     if ring.plan is not None:
         for line in plan_lines(ring.plan):
             console.print(line, soft_wrap=True)

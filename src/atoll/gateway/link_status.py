@@ -43,14 +43,19 @@ def link_status(
         plan: Who is in the ring.
         foretold: What it was made by, if it was planned.
         first: The gateway's link to the first stage, once it stands.
-        reports: What each stage has told, in the plan's order; None: nothing yet.
+        reports: What each stage's node told last, in the plan's order; None: nothing yet.
+            That of another ring, where the node has gone on, is passed over.
     """
     names = [GATEWAY, *(stage.name for stage in plan.stages), GATEWAY]
     delays_ms: list[float | None] = [None] * (len(names) - 1)
     if foretold is not None and len(foretold.links) == len(delays_ms):
         delays_ms = [link.delay_ms for link in foretold.links]
     seen = [(first.round_trip_s, first.sent_bytes) if first is not None else (None, 0)]
-    seen += [(told.next_rtt_s, told.next_bytes) if told else (None, 0) for told in reports]
+    for told in reports:
+        if told is None or told.epoch != plan.epoch:
+            seen.append((None, 0))
+        else:
+            seen.append((told.next_rtt_s, told.next_bytes))
     return tuple(
         LinkStatus(source, target, delay_ms, _half_ms(round_trip_s), sent_bytes)
         for (source, target), delay_ms, (round_trip_s, sent_bytes) in zip(

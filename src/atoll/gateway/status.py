@@ -14,6 +14,7 @@ from atoll import __version__
 from atoll.domain.address import Address
 from atoll.domain.ids import NodeId
 from atoll.engine.process import missing
+from atoll.gateway.link_status import LinkStatus, link_status
 from atoll.members.member import Member, address_of
 from atoll.model.manifest import Manifest
 from atoll.plan.report import PlanReport
@@ -86,7 +87,8 @@ class RingStatus(msgspec.Struct, frozen=True):
     """One ring of the model.
 
     `plan` is what it was made by, None where its parts are equal. Its `active` streams
-    hold a slot, `waiting` ones are in line for one.
+    hold a slot, `waiting` ones are in line for one. `links` are those between gateway
+    and stages, in the order of the ring.
     """
 
     ready: bool
@@ -98,6 +100,7 @@ class RingStatus(msgspec.Struct, frozen=True):
     lap: LapStatus | None
     ends_device: str = ""
     plan: PlanReport | None = None
+    links: tuple[LinkStatus, ...] = ()
 
 
 class GatewayStatus(msgspec.Struct, frozen=True):
@@ -162,6 +165,11 @@ def _ring(ring: Ring, by_node: Mapping[NodeId, Member]) -> RingStatus:
         for stage in (plan.stages if plan is not None else ())
         if (member := by_node.get(stage.node)) is not None
     )
+    foretold = ring.cast.report if ring.cast is not None else None
+    links: tuple[LinkStatus, ...] = ()
+    if plan is not None:
+        told = [by_node[s.node].report if s.node in by_node else None for s in plan.stages]
+        links = link_status(plan, foretold, driver.first if driver else None, told)
     return RingStatus(
         ready=driver is not None,
         reason=ring.reason if driver is None else "",
@@ -171,7 +179,8 @@ def _ring(ring: Ring, by_node: Mapping[NodeId, Member]) -> RingStatus:
         stages=stages,
         lap=_lap(driver.laps) if driver else None,
         ends_device=loaded.device if loaded is not None else "",
-        plan=ring.cast.report if ring.cast is not None else None,
+        plan=foretold,
+        links=links,
     )
 
 
