@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.support.children import new_children
-from tests.support.rings import open_ring, wait_until
+from tests.support.rings import Ring, open_ring, start_node, wait_until
 
+from atoll.domain.control import Plan
 from atoll.domain.measure import WindowTime
 from atoll.engine.whole import WholeModel
 from atoll.gateway import conductor as conductor_module
 from atoll.gateway import replanner as replanner_module
 from atoll.gateway.casting import Times
 from atoll.gateway.options import RingOptions
+from atoll.gateway.prefetching import Prefetcher
+from atoll.members.member import Member
 from atoll.members.register import REGISTER_FILE, Register
+from atoll.model.manifest import ShardEntry
 from atoll.net.ticket import Ticket
 from atoll.plan.fleet import Machine
 from atoll.store.layout import FoundModel, Store
@@ -87,6 +92,22 @@ async def test_unequal_nodes_get_unequal_parts(
     assert new_children() == []
 
 
+def invited(ring: Ring, folder: Path, name: str) -> Path:
+    """A ticket for one more node than there are places."""
+    register = Register(folder / "gateway" / REGISTER_FILE)
+    invitation, secret = register.invite("friend", uses=1, lifetime_s=60)
+    gateway, path = ring.gateway, folder / f"{name}.join"
+    Ticket(gateway.key, gateway.addresses, secret, invitation.expires).write(path)
+    return path
+
+
+def plan_of(ring: Ring) -> Plan:
+    """The plan of the only ring."""
+    plan = ring.gateway.conductor.rings[0].plan
+    assert plan is not None
+    return plan
+
+
 async def test_a_newcomer_that_is_worth_it_moves_the_ring(
     small: FoundModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,15 +133,103 @@ async def test_a_newcomer_that_is_worth_it_moves_the_ring(
         async with asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(ask_on())
             known[0] = measured(node_1=3.0, node_2=1.0)
-            invitation, secret = Register(tmp_path / "gateway" / REGISTER_FILE).invite(
-                "friend", uses=1, lifetime_s=60
-            )
-            gateway, path = ring.gateway, tmp_path / "node-2.join"
-            Ticket(gateway.key, gateway.addresses, secret, invitation.expires).write(path)
-            await ring.add_node(path)
+            await ring.add_node(invited(ring, tmp_path, "node-2"))
             await wait_until(lambda: ring.status.rings[0].stages[0].name == "node-2", timeout_s=30)
             await ring.wait_ready()
             assert await ring.tokens(prompt, 20) == wanted
             stopping = True
         assert asking.result() > 0
         assert any("other rings would be" in line for line in ring.said)
+
+
+async def test_a_newcomer_has_its_shard_before_the_old_ring_ends(
+    small: FoundModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes with nothing but a ticket, and the old ring serves until its shard is there."""
+    known = [measured(node_1=3.0)]
+    monkeypatch.setattr(conductor_module, "known_times", lambda *_args: known[0])
+    monkeypatch.setattr(replanner_module, "known_times", lambda *_args: known[0])
+    prompt = tuple(range(3, 60))
+    options = replace(OPTIONS, nodes=1, plan_streams=1)
+    own = Store(tmp_path / "own")
+    at_the_end: list[tuple[int, bool, str, list[str]]] = []
+    fetch = Prefetcher.fetch
+
+    async def watched(
+        self: Prefetcher, members: Sequence[Member], entries: Sequence[ShardEntry]
+    ) -> None:
+        await fetch(self, members, entries)
+        [stage] = ring.status.rings[0].stages
+        shards = [path.name for path in own.shards_dir.rglob("*.gguf")]
+        ready = ring.gateway.conductor.health().ready
+        at_the_end.append((plan_of(ring).epoch.counter, ready, stage.name, shards))
+
+    monkeypatch.setattr(Prefetcher, "fetch", watched)
+    async with open_ring(small, Store(tmp_path / "store"), tmp_path, options) as ring:
+        [stage] = plan_of(ring).stages
+        wanted = await ring.tokens(prompt, 20)
+        stopping = False
+
+        async def ask_on() -> int:
+            count = 0
+            while not stopping:
+                assert await ring.tokens(prompt, 20) == wanted
+                count += 1
+            return count
+
+        async with asyncio.TaskGroup() as tasks:
+            asking = [tasks.create_task(ask_on()) for _ in range(2)]
+            known[0] = measured(node_1=3.0, node_2=1.0)
+            path, log = invited(ring, tmp_path, "node-2"), tmp_path / "node-2.log"
+            ring.nodes.append(await start_node(path, tmp_path / "node-2", log, store=own))
+            await wait_until(
+                lambda: f"node-2 [{stage.first}, {stage.last}) → gateway" in "\n".join(ring.said),
+                timeout_s=30,
+                what=f"the better ring (said: {ring.said[-5:]})",
+            )
+            await ring.wait_ready()
+            assert await ring.tokens(prompt, 20) == wanted
+            stopping = True
+        assert all(task.result() > 0 for task in asking)
+        # When all was fetched the first epoch still served, on node-1 alone.
+        assert at_the_end == [(1, True, "node-1", [f"{stage.first}-{stage.last}.gguf"])]
+        said = [line for line in ring.said if "ring" in line]
+        assert [line.partition(" MiB")[2] or line[:17] for line in said[-4:]] == [
+            " for a better ring: node-2",
+            " for a better ring are fetched",
+            "other rings would",
+            "the ring is compl",
+        ]
+        # Nothing was left to be fetched between the rings.
+        assert plan_of(ring).epoch.counter == 2
+        assert plan_of(ring).stages[0].sources == ()
+        assert "for a ring to come" in ring.nodes[1].said
+        assert "fetching the layers of this node" not in ring.nodes[1].said
+    assert new_children() == []
+
+
+async def test_a_newcomer_that_cannot_fetch_leaves_the_ring_as_it_is(
+    small: FoundModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot write its shard; the ring serves on, and the gateway says why."""
+    known = [measured(node_1=3.0)]
+    monkeypatch.setattr(conductor_module, "known_times", lambda *_args: known[0])
+    monkeypatch.setattr(replanner_module, "known_times", lambda *_args: known[0])
+    prompt = tuple(range(3, 60))
+    options = replace(OPTIONS, nodes=1, plan_streams=1)
+    own = Store(tmp_path / "own")
+    async with open_ring(small, Store(tmp_path / "store"), tmp_path, options) as ring:
+        wanted = await ring.tokens(prompt, 20)
+        known[0] = measured(node_1=3.0, node_2=1.0)
+        (own.shards_dir / small.model).write_text("in the way")
+        path, log = invited(ring, tmp_path, "node-2"), tmp_path / "node-2.log"
+        ring.nodes.append(await start_node(path, tmp_path / "node-2", log, store=own))
+        problem = "better ones have to wait: node-2 cannot fetch its layers"
+        await wait_until(lambda: problem in "\n".join(ring.said), timeout_s=30)
+        assert str(tmp_path) not in ring.said[-1]
+        assert ring.gateway.conductor.health().ready
+        assert await ring.tokens(prompt, 20) == wanted
+        ring.nodes[1].process.kill()
+        await ring.nodes[1].wait_ended()
+        assert await ring.tokens(prompt, 20) == wanted
+        assert plan_of(ring).epoch.counter == 1

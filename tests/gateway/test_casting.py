@@ -156,6 +156,28 @@ async def test_what_other_rings_would_gain(caster: Any) -> None:
     assert (await planner.better((), two, both, rings_max=1))[0] == 0
 
 
+async def test_what_rings_gain_that_were_found_before(caster: Any) -> None:
+    """Shards are fetched for them meanwhile, and things change."""
+    two = players("slow", "fast")
+    planner = caster()
+    standing = await planner.cast(two[:1], times(machine("slow", 3)), rings_max=1)
+    both = times(machine("slow", 3), machine("fast", 1))
+    factor, better = await planner.better(standing, two, both, rings_max=1)
+    assert planner.gain(better, standing, two, both) == pytest.approx(factor)
+    assert (
+        0.9
+        < planner.gain(better, standing, two, times(machine("slow", 3), machine("fast", 3)))
+        < 1.1
+    )
+    # One of them is resting, is gone, or another one since it came back.
+    two[1].resting = True
+    assert planner.gain(better, standing, two, both) == 0
+    two[1].resting = False
+    assert planner.gain(better, standing, two[:1], both) == 0
+    assert planner.gain(better, standing, [two[0], *players("x", "fast")[1:]], both) == 0
+    assert planner.gain(better, (), two, both) == 0
+
+
 async def test_for_several_streams_rings_side_by_side(caster: Any) -> None:
     four = players(*"abcd")
     links = tuple(LinkEntry("gateway", name, 0.01) for name in "abcd")

@@ -10,15 +10,19 @@ from typing import Any, cast
 
 import pytest
 from tests.gateway.test_known_times import MEASURED
-from tests.gateway.test_ring_plan import member
+from tests.gateway.test_prefetching import asked, nodes
+from tests.gateway.test_ring_plan import MANIFEST, member
 
-from atoll.domain.control import StageReport
+from atoll.domain.control import NotPrefetched, Prefetch, Prefetched, StageReport
 from atoll.domain.errors import AtollError
 from atoll.domain.ids import Epoch, ShardId
 from atoll.gateway import replanner as module
 from atoll.gateway.casting import Cast
 from atoll.gateway.replanner import Replanner
+from atoll.members.member import Member
 from atoll.model.manifest import ShardEntry
+
+STANDING, BETTER = Cast((), ()), Cast((), ())
 
 
 @dataclass
@@ -26,7 +30,7 @@ class Fleet:
     """Changes when the test says so."""
 
     changes: int = 0
-    everybody: tuple[()] = ()
+    everybody: list[Member] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -42,6 +46,9 @@ class Fleet:
         return Known()
 
     async def wait_change(self, _since: int) -> None:
+        await self.wait_news()
+
+    async def wait_news(self) -> None:
         await self.changed.wait()
         self.changed.clear()
 
@@ -49,8 +56,12 @@ class Fleet:
 class Caster:
     """Says what the test wants, one after the other."""
 
-    def __init__(self, *gains: float | AtollError) -> None:
+    manifest = MANIFEST
+
+    def __init__(self, *gains: float | AtollError, found: Cast | None = None) -> None:
         self.gains = list(gains)
+        self.found = found or BETTER
+        self.gain_later = 2.0
         self.asked = 0
         self.while_planning: Callable[[], None] = lambda: None
 
@@ -63,14 +74,15 @@ class Caster:
         self.while_planning()
         if isinstance(gain, AtollError):
             raise gain
-        return gain, (BETTER,)
+        return gain, (self.found,)
+
+    def gain(self, casts: Sequence[Cast], *_args: object) -> float:
+        assert casts == (self.found,)
+        return self.gain_later
 
 
 class Ends:
     window_s = ()
-
-
-STANDING, BETTER = Cast((), ()), Cast((), ())
 
 
 class Watch:
@@ -129,6 +141,87 @@ async def test_rings_that_changed_while_it_planned_are_left_alone() -> None:
         while not caster.asked:
             await asyncio.sleep(0)
         await turns()
+    assert watch.moves == []
+
+
+def newcomer(fleet: Fleet) -> tuple[Member, Cast]:
+    """A node whose shard is all that a better ring lacks."""
+    one = nodes(1).everybody[0]
+    fleet.everybody.append(one)
+    return one, Cast((one,), MANIFEST.shards[:1])
+
+
+async def news(fleet: Fleet) -> None:
+    fleet.changed.set()
+    await turns()
+
+
+async def test_shards_are_fetched_before_rings_are_left() -> None:
+    fleet = Fleet()
+    one, better = newcomer(fleet)
+    caster = Caster(2.0, found=better)
+    caster.gain_later = 1.5
+    async with asyncio.timeout(5), Watch(fleet, caster) as watch:
+        await turns()
+        await news(fleet)
+        [order] = asked(one)
+        assert isinstance(order, Prefetch)
+        assert watch.moves == []
+        one.prefetch = Prefetched(order.number)
+        await news(fleet)
+    assert watch.moves == [(better,)]
+    # What was foretold before the fetch was looked at again.
+    assert watch.said[-2:] == [
+        "0.0 MiB for a better ring are fetched",
+        "other rings would be 1.5 times as fast: the rings are rearranged",
+    ]
+
+
+@pytest.mark.parametrize("worth", [True, False])
+async def test_rings_that_changed_during_a_fetch_are_left_alone(worth: bool) -> None:
+    fleet = Fleet()
+    one, better = newcomer(fleet)
+    caster = Caster(2.0, found=better)
+    async with asyncio.timeout(5), Watch(fleet, caster) as watch:
+        await turns()
+        await news(fleet)
+        if worth:
+            watch.standing.clear()
+        else:
+            caster.gain_later = 1.1
+        one.prefetch = Prefetched(1)
+        await news(fleet)
+    assert one.holds == {(1, 3)}
+    assert watch.moves == []
+
+
+async def test_rings_stay_while_better_ones_lack_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same is not tried again soon, unless somebody came or left."""
+    fleet = Fleet()
+    one, better = newcomer(fleet)
+    caster = Caster(*[2.0] * 9, found=better)
+
+    async def fail(number: int) -> None:
+        one.prefetch = NotPrefetched(number, "no room")
+        await news(fleet)
+
+    async with asyncio.timeout(5), Watch(fleet, caster) as watch:
+        await turns()
+        await news(fleet)
+        await fail(1)
+        assert watch.said[-1] == (
+            "the rings stay as they are, better ones have to wait:"
+            " n0 cannot fetch its layers: no room"
+        )
+        await news(fleet)
+        assert (caster.asked, len(asked(one))) == (2, 1)
+        fleet.changes += 1
+        await news(fleet)
+        assert len(asked(one)) == 2
+        await fail(2)
+        monkeypatch.setattr(module, "RETRY_S", 0.0)
+        await news(fleet)
+        assert len(asked(one)) == 3
     assert watch.moves == []
 
 

@@ -20,7 +20,10 @@ from atoll.domain.control import (
     ControlMessage,
     Fetching,
     Leave,
+    NotPrefetched,
     PlanNotice,
+    Prefetched,
+    Prefetching,
     Ready,
     Refusal,
     SessionFailed,
@@ -434,6 +437,18 @@ async def test_a_shard_on_its_way_is_known(tmp_path: Path) -> None:
             await port.fleet.wait_ready(now, port.fleet.members)
         assert member.fetching is None
         assert len(moved) == 2
+
+
+async def test_what_a_node_says_of_a_shard_fetched_ahead_is_news(port: Port) -> None:
+    peer = await port.join(0)
+    [member] = port.fleet.members
+    for said in (Prefetching(1, 2, 9), NotPrefetched(1, "no room"), Prefetched(2)):
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            news = tasks.create_task(port.fleet.wait_news())
+            await asyncio.sleep(0)
+            peer.link.send(said)
+            await news
+        assert member.prefetch == said
 
 
 async def test_one_host_cannot_take_all_places_of_strangers(

@@ -22,7 +22,11 @@ from atoll.domain.control import (
     Knock,
     KnockAnswer,
     Leave,
+    NotPrefetched,
     PlanNotice,
+    Prefetch,
+    Prefetched,
+    Prefetching,
     Ready,
     Refusal,
     Reveal,
@@ -31,7 +35,7 @@ from atoll.domain.control import (
     Welcome,
 )
 from atoll.domain.errors import ProtocolFault
-from atoll.domain.ids import Epoch, SessionId, Slot
+from atoll.domain.ids import Epoch, ModelId, SessionId, ShardId, Slot
 from atoll.domain.wire import (
     ENCODINGS,
     HEADER_BYTES_MAX,
@@ -99,6 +103,12 @@ MESSAGES: st.SearchStrategy[ControlMessage] = st.one_of(
     st.builds(Welcome, TEXT),
     st.builds(Refusal, TEXT, TEXT, st.booleans()),
     st.builds(Leave, TEXT),
+    st.builds(
+        *(Prefetch, NUMBER, st.just("a" * 64), st.just(9), st.just(0), st.just(1), st.just(5)),
+        *(st.just("b" * 64), st.integers(1, 1 << 59)),
+    ),
+    st.builds(Prefetching, NUMBER, st.integers(0, 1 << 59), st.integers(0, 1 << 59)),
+    st.builds(Prefetched, NUMBER) | st.builds(NotPrefetched, NUMBER, TEXT),
     st.builds(Knock, TEXT, st.just(bytes(32))),
     st.builds(KnockAnswer, st.just(bytes(32))) | st.builds(Reveal, st.just(bytes(32))),
     st.builds(CodeConfirmed),
@@ -390,6 +400,10 @@ def a_report(**changes: Any) -> StageReport:
         a_report(next_rtt_s=1e300),
         a_report(next_bytes=-1),
         SessionFailed(Epoch(1, 1), SessionId(-1), 1, "", ""),
+        Prefetch(1, ModelId("../a"), 6, 0, 1, 5, ShardId("b" * 64), 1),
+        Prefetching(-1, 0, 0),
+        Prefetched(-1),
+        NotPrefetched(-1, ""),
         Knock("n" * 256, bytes(32)),
         Knock("n", b""),
         Knock("n", bytes(33)),

@@ -124,6 +124,46 @@ class Fetching(msgspec.Struct, frozen=True, tag="fetching"):
     size_bytes: int
 
 
+class Prefetch(msgspec.Struct, frozen=True, tag="prefetch"):
+    """The gateway asks a node to have a shard on its disk for a ring to come.
+
+    One at a time: a newer one replaces it. `number` names it in the answers, which
+    are `Prefetching` now and then and one of the others at the end. The rest is as
+    in a plan.
+    """
+
+    number: int
+    model: ModelId
+    n_layers: int
+    data_offset: int
+    first: int
+    last: int
+    shard: ShardId
+    size_bytes: int
+    sources: tuple[Source, ...] = ()
+
+
+class Prefetching(msgspec.Struct, frozen=True, tag="prefetching"):
+    """The shard that was asked for ahead is on its way: bytes that are here, and in all."""
+
+    number: int
+    here_bytes: int
+    size_bytes: int
+
+
+class Prefetched(msgspec.Struct, frozen=True, tag="prefetched"):
+    """The shard is on the node's disk, and its hash is right."""
+
+    number: int
+
+
+class NotPrefetched(msgspec.Struct, frozen=True, tag="not_prefetched"):
+    """The shard could not be had, or is not fetched any more; what came of it is kept."""
+
+    number: int
+    problem: str
+
+
 class Echo(msgspec.Struct, frozen=True, tag="echo"):
     """The gateway times the way to a node, which answers at once; `padding` makes it long."""
 
@@ -245,6 +285,10 @@ ControlMessage = (
     | Welcome
     | Refusal
     | Lend
+    | Prefetch
+    | Prefetching
+    | Prefetched
+    | NotPrefetched
     | Echo
     | EchoBack
     | Measure

@@ -142,7 +142,7 @@ def step_s(layer_s: Sequence[WindowTime], overhead_s: float, layers: int, rows: 
 def order_problem(order: Measure) -> str:
     """What is wrong with an order to measure; empty if nothing is."""
     ranges = order.ranges
-    if not _is_hash(order.model) or not all(_is_hash(r.shard) for r in ranges):
+    if not is_hash(order.model) or not all(is_hash(r.shard) for r in ranges):
         return "a model or shard in it is no hash"
     if not 0 < order.n_layers <= LAYERS_MAX:
         return f"a model of {order.n_layers} layers"
@@ -191,5 +191,6 @@ def _is_odd(tier: TierMemory) -> bool:
     return not sound or max(len(tier.name), len(tier.kind)) > TEXT_CHARS_MAX
 
 
-def _is_hash(text: str) -> bool:
+def is_hash(text: str) -> bool:
+    """Whether a text is a SHA-256 as hashes are written here."""
     return len(text) == HASH_CHARS and set(text) <= set("0123456789abcdef")

@@ -84,6 +84,11 @@ class Caster:
             slots=options.streams,
         )
 
+    @property
+    def manifest(self) -> Manifest:
+        """The model."""
+        return self._manifest
+
     async def cast(
         self, free: Sequence[Member], times: Times | None, *, rings_max: int
     ) -> tuple[Cast, ...]:
@@ -122,25 +127,48 @@ class Caster:
         Raises:
             AtollError: No ring can be made of them.
         """
+        now = self._foretold(standing, everybody, times)
+        if not now or times is None:
+            return 0.0, ()
         candidates = [member for member in everybody if not member.resting]
-        names = [member.name for member in candidates]
-        players = {member.name for cast in standing for member in cast.members}
-        if self._options.plan != "auto" or times is None or not standing:
-            return 0.0, ()
-        if not set(names) <= set(times.machines) or not players <= set(names):
-            return 0.0, ()
         fleet, costs, demand = self._fleet(candidates, times), self._costs, self._demand
+        best = await asyncio.to_thread(plan_rings, fleet, costs, demand, rings_max=rings_max)
+        return best.tokens_per_s / now, await self._casts(best, candidates)
+
+    def gain(
+        self,
+        casts: Sequence[Cast],
+        standing: Sequence[Cast],
+        everybody: Sequence[Member],
+        times: Times | None,
+    ) -> float:
+        """Tokens per second of some rings ÷ those of the standing ones, as in `better`."""
+        now = self._foretold(standing, everybody, times)
+        return self._foretold(casts, everybody, times) / now if now else 0.0
+
+    def _foretold(
+        self, casts: Sequence[Cast], everybody: Sequence[Member], times: Times | None
+    ) -> float:
+        """Tokens per second of rings side by side; 0 where that cannot be told."""
+        candidates = [member for member in everybody if not member.resting]
+        if self._options.plan != "auto" or times is None or not casts:
+            return 0.0
+        if not {member.name for member in candidates} <= set(times.machines):
+            return 0.0
+        # Who left and came back is another member.
+        places = {id(member): place for place, member in enumerate(candidates)}
+        if any(id(member) not in places for cast in casts for member in cast.members):
+            return 0.0
         ends = self._options.ends
         placements = [
             [
-                Placed(names.index(member.name), entry.first - ends, entry.last - ends)
+                Placed(places[id(member)], entry.first - ends, entry.last - ends)
                 for member, entry in zip(cast.members, cast.entries, strict=True)
             ]
-            for cast in standing
+            for cast in casts
         ]
-        now = share(fleet, costs, demand, placements).tokens_per_s
-        best = await asyncio.to_thread(plan_rings, fleet, costs, demand, rings_max=rings_max)
-        return best.tokens_per_s / now, await self._casts(best, candidates)
+        fleet = self._fleet(candidates, times)
+        return share(fleet, self._costs, self._demand, placements).tokens_per_s
 
     def _fleet(self, candidates: Sequence[Member], times: Times) -> Fleet:
         return Fleet(

@@ -50,7 +50,7 @@ def make_plan(
             last=entry.last,
             shard=entry.shard,
             address=address_of(member),
-            sources=_sources(member, (entry.first, entry.last), lenders),
+            sources=sources_for(member, (entry.first, entry.last), lenders),
         )
         for member, entry in zip(cast.members, cast.entries, strict=True)
     )
@@ -70,7 +70,7 @@ def make_plan(
     )
 
 
-def _sources(
+def sources_for(
     borrower: Member, layers: tuple[int, int], lenders: Sequence[Member]
 ) -> tuple[Source, ...]:
     """Who else has the shard of a stage; nobody where its node has it already."""

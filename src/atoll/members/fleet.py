@@ -18,7 +18,10 @@ from atoll.domain.control import (
     Fetching,
     Join,
     Leave,
+    NotPrefetched,
     PlanNotice,
+    Prefetched,
+    Prefetching,
     Ready,
     Refusal,
     SessionFailed,
@@ -183,14 +186,17 @@ class Fleet:
     async def wait_ready(self, epoch: Epoch, members: Sequence[Member]) -> None:
         """Wait until each of them has said that its stage of `epoch` is ready."""
         while not all(m.ready and m.ready.epoch == epoch for m in members):
-            self._changed.clear()
-            await self._changed.wait()
+            await self.wait_news()
 
     async def wait_change(self, since: int) -> None:
         """Wait until somebody came or left after `changes` was `since`."""
         while self._changes == since:
-            self._changed.clear()
-            await self._changed.wait()
+            await self.wait_news()
+
+    async def wait_news(self) -> None:
+        """Wait until somebody comes, leaves, is ready, or tells of a shard fetched ahead."""
+        self._changed.clear()
+        await self._changed.wait()
 
     def announce(self, notice: PlanNotice, epoch: Epoch, members: Sequence[Member]) -> None:
         """Send the plan of `epoch` to whom it gives a part; reports of older ones count no more."""
@@ -224,9 +230,7 @@ class Fleet:
         """A message on a control link."""
         member = self._members.get(link.peer)
         if member is None or member.link is not link:
-            self._strangers.forget(link)
-            if self._room is None or not self._room.heard(link, message):
-                self._admit(link, message)
+            self._admit(link, message)
             return
         if isinstance(message, _OF_AN_EPOCH) and message.epoch != member.epoch:
             log.info("fleet.late node=%s said=%s", member.name, type(message).__name__)
@@ -239,6 +243,9 @@ class Fleet:
                 before, member.fetching = member.fetching, message
                 if before is None or message.here_bytes > before.here_bytes:
                     self.on_fetched()
+            case Prefetching() | Prefetched() | NotPrefetched():
+                member.prefetch = message
+                self._changed.set()
             case StageReport():
                 member.report = message
             case Measured() | NotMeasured() | EchoBack():
@@ -256,6 +263,9 @@ class Fleet:
                 raise LinkFault(f"a node may not send a {type(message).__name__}")
 
     def _admit(self, link: ControlLink, message: ControlMessage) -> None:
+        self._strangers.forget(link)
+        if self._room is not None and self._room.heard(link, message):
+            return
         if isinstance(message, Leave):
             self._part_for_good(link)
             return

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
-from atoll.domain.control import Fetching, Join, Ready, StageReport
+from atoll.domain.control import (
+    Fetching,
+    Join,
+    NotPrefetched,
+    Prefetched,
+    Prefetching,
+    Ready,
+    StageReport,
+)
 from atoll.domain.ids import Epoch
 from atoll.domain.measure import Measured
 from atoll.net.link import ControlLink
@@ -29,6 +37,10 @@ class Member:
     """What it measured of itself; None: it has not answered, or could not."""
     holds: set[tuple[int, int]] = field(default_factory=set)
     """Layer ranges whose shards it had in this gateway's time."""
+    prefetches: int = 0
+    """How many shards it was asked to fetch ahead; the last one's number."""
+    prefetch: Prefetching | Prefetched | NotPrefetched | None = None
+    """What it said last of one of them."""
     slower: float = 1.0
     """What its stage takes ÷ what was measured for it, where the two have parted."""
     resting: bool = False

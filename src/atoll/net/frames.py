@@ -26,12 +26,17 @@ from atoll.domain.control import (
     Fetching,
     Join,
     Lend,
+    NotPrefetched,
+    Prefetch,
+    Prefetched,
+    Prefetching,
     Ready,
     SessionFailed,
     StageReport,
 )
 from atoll.domain.errors import ProtocolFault
 from atoll.domain.ids import Epoch
+from atoll.domain.prefetch import prefetch_problem
 from atoll.domain.wire import (
     ENCODINGS,
     F32,
@@ -343,6 +348,8 @@ def _problem_with_control(message: ControlMessage) -> str:
             return _range_problem((message.memory_free_bytes,))
         case Lend():
             return _range_problem((message.first, message.last))
+        case Prefetch() | Prefetching() | Prefetched() | NotPrefetched():
+            return prefetch_problem(message)
         case Fetching() | Ready() | StageReport() | SessionFailed():
             return _measure_problem(message)
         case Echo() | EchoBack():

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-import msgspec
 import psutil
 from msgspec.structs import replace
 
@@ -27,11 +26,11 @@ from atoll.domain.control import (
     Lend,
     Plan,
     PlanNotice,
+    Prefetch,
     Ready,
     Refusal,
     StageFailed,
     Welcome,
-    plan_signed_part,
 )
 from atoll.domain.errors import AtollError, LinkFault, NotLetIn, ProtocolFault
 from atoll.domain.ids import Epoch, NodeId
@@ -40,7 +39,7 @@ from atoll.engine.library import ENGINE_BUILD
 from atoll.engine.place import check_engine
 from atoll.engine.threads import shorten_slices
 from atoll.net.address import is_wildcard
-from atoll.net.identity import Identity, verify
+from atoll.net.identity import Identity
 from atoll.net.link import (
     BULK,
     CONTROL,
@@ -66,7 +65,10 @@ from atoll.node.lends import Lends
 from atoll.node.measurer import Measurer
 from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions, host_id
+from atoll.node.plan_notice import checked_plan
+from atoll.node.prefetcher import Prefetcher
 from atoll.node.probe_cache import ProbeCache
+from atoll.node.shard_seeker import holders_of
 from atoll.node.stage_host import StageHost
 from atoll.store.layout import Store
 from atoll.transfer.lender import open_lender
@@ -126,6 +128,7 @@ class NodeDaemon:
         self._told_fetch_s = 0.0
         self._probes = probes
         self._measurer: Measurer
+        self._prefetcher: Prefetcher
 
     async def run(self, membership: Membership) -> None:
         """Join, serve, and return when the gateway says goodbye.
@@ -155,6 +158,12 @@ class NodeDaemon:
                 dial_lender=self._dial_lender,
                 send=self._send,
                 serving=lambda: self._stage is not None,
+            )
+            self._prefetcher = Prefetcher(
+                *(self._store, self._options),
+                holders=lambda sources: holders_of(sources, transport, self._dial_lender),
+                send=self._send,
+                tell=self._tell,
             )
             link = await dial_gateway(membership, transport)
             self._link = link
@@ -196,6 +205,7 @@ class NodeDaemon:
                     tasks.create_task(self._report_often(link), name="report"),
                     tasks.create_task(self._carry_out(), name="carry-out-plans"),
                     tasks.create_task(self._measurer.run(), name="measure"),
+                    tasks.create_task(self._prefetcher.run(), name="prefetch-shards"),
                 ]
                 try:
                     await self._listen_to_gateway(inbox)
@@ -247,6 +257,7 @@ class NodeDaemon:
             case PlanNotice():
                 plan = self._checked_plan(message)
                 self._epoch = plan.epoch
+                self._prefetcher.stop()
                 if self._plans.full():
                     self._plans.get_nowait()  # only the newest counts
                 self._plans.put_nowait(plan)
@@ -254,6 +265,8 @@ class NodeDaemon:
                 self._send(EchoBack(number))
             case Lend():
                 self._lends.note(message)
+            case Prefetch():
+                self._prefetcher.ask(message)
             case Measure():
                 self._measurer.ask(message)
             case Refusal(problem, hint, final):
@@ -274,17 +287,8 @@ class NodeDaemon:
             self._tasks.create_task(endpoint.add_outside_address(place), name="outside-address")
 
     def _checked_plan(self, notice: PlanNotice) -> Plan:
-        """The plan, if the gateway that was pinned signed it and it is newer than the last."""
-        if not verify(self._gateway, notice.signature, plan_signed_part(notice.plan)):
-            raise ProtocolFault("a plan came without the gateway's signature")
-        try:
-            plan = msgspec.msgpack.decode(notice.plan, type=Plan)
-        except msgspec.MsgspecError as error:
-            raise ProtocolFault(f"a plan cannot be read: {error}") from error
-        if self._epoch is not None and plan.epoch <= self._epoch:
-            raise ProtocolFault(f"the plan's epoch {plan.epoch} is not above {self._epoch}")
-        if plan.gateway != self._gateway:
-            raise ProtocolFault("the plan names another gateway")
+        """The plan, with the gateway where it can be dialled from here."""
+        plan = checked_plan(notice, self._gateway, self._epoch)
         assert self._link is not None
         place = gateway_place(plan.gateway_address, self._link, self._gateway_udp_port)
         return replace(plan, gateway_address=place)
@@ -330,6 +334,7 @@ class NodeDaemon:
                 self._tell(
                     f"serving {layers} on {message.device}, loaded in {message.load_s:.1f} s"
                 )
+                self._prefetcher.release()
                 self._send(message)
 
             await stage.run(ready)

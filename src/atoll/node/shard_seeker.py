@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from atoll.domain.bulk import ShardRange
-from atoll.domain.control import Plan, StagePlan
+from atoll.domain.control import Plan, Source, StagePlan
 from atoll.domain.errors import AtollError, PullFailed
 from atoll.domain.ids import ModelId, ShardId
+from atoll.net.link import BulkLink
+from atoll.net.transport import Transport
 from atoll.node.options import NodeOptions
 from atoll.store.cache import prune
 from atoll.store.layout import FoundModel, Store, UnknownModel
@@ -42,6 +44,20 @@ class Wanted:
 def wanted_of(plan: Plan, mine: StagePlan) -> Wanted:
     """The shard of one stage of a plan."""
     return Wanted(plan.model, plan.n_layers, plan.data_offset, mine.first, mine.last, mine.shard)
+
+
+def holders_of(
+    sources: Sequence[Source],
+    transport: Transport,
+    dial_gateway: Callable[[], Awaitable[BulkLink]],
+) -> list[Holder]:
+    """Who has a shard: the gateway, and whom it names."""
+
+    def dialer(source: Source) -> Callable[[], Awaitable[BulkLink]]:
+        return lambda: transport.dial_bulk(source.address, expected=source.node)
+
+    others = [Holder(source.name, dialer(source)) for source in sources]
+    return [Holder("the gateway", dial_gateway), *others]
 
 
 class ShardSeeker:

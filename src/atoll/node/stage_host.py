@@ -14,7 +14,6 @@ from atoll.domain.control import (
     Plan,
     Ready,
     SessionFailed,
-    Source,
     StagePlan,
     StageReport,
 )
@@ -35,11 +34,10 @@ from atoll.net.link import BulkLink, DataLink
 from atoll.net.transport import Transport
 from atoll.node.options import NodeOptions
 from atoll.node.probe_drift import Work
-from atoll.node.shard_seeker import ShardSeeker, wanted_of
+from atoll.node.shard_seeker import ShardSeeker, holders_of, wanted_of
 from atoll.node.stage_driver import StageDriver
 from atoll.store.layout import Store
 from atoll.store.shards import ShardFile
-from atoll.transfer.borrower import Holder
 
 log = logging.getLogger(__name__)
 
@@ -93,11 +91,10 @@ class StageHost:
         except ValueError as error:
             raise ProtocolFault(f"the plan's limits do not fit: {error}") from error
         self._loaded: Loaded | None = None
-        self._dial_lender = dial_lender
         self._fetching: Fetching | None = None
         self._seeker = ShardSeeker(
             *(wanted_of(plan, self.mine), store, options),
-            holders=self._holders(),
+            holders=holders_of(self.mine.sources, transport, dial_lender),
             progress=self._fetched,
         )
 
@@ -190,14 +187,6 @@ class StageHost:
             )
         self._loaded = loaded
         return shard, kv, loaded
-
-    def _holders(self) -> list[Holder]:
-        """Who has the shard: the gateway, and whom it names."""
-        others = [Holder(source.name, self._dialer(source)) for source in self.mine.sources]
-        return [Holder("the gateway", self._dial_lender), *others]
-
-    def _dialer(self, source: Source) -> Callable[[], Awaitable[BulkLink]]:
-        return lambda: self._transport.dial_bulk(source.address, expected=source.node)
 
     def _fetched(self, here_bytes: int, size_bytes: int) -> None:
         self._fetching = Fetching(self._plan.epoch, here_bytes, size_bytes)
