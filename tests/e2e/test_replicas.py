@@ -64,12 +64,12 @@ async def test_two_rings_side_by_side(small: FoundModel, tmp_path: Path) -> None
 
 async def lose_one(ring: Ring, wanted: tuple[int, ...]) -> None:
     """A node dies while both rings answer: its ring's streams end, the others' go on."""
-    running = [Endless(ring) for _ in range(4)]
+    running = [Endless(ring) for _ in range(6)]
     async with asyncio.TaskGroup() as tasks:
         reading = [tasks.create_task(stream.read()) for stream in running]
-        await wait_until(lambda: all(part.active == 2 for part in ring.status.rings))
+        await wait_until(lambda: all(part.active for part in ring.status.rings))
         ring.nodes[1].process.kill()
-        await wait_until(lambda: sum(stream.error is not None for stream in running) == 2)
+        await wait_until(lambda: any(stream.error is not None for stream in running))
         # Whoever asks now is answered by the ring that is left.
         assert await ring.tokens(PROMPT, 12) == wanted
         going = [stream for stream in running if stream.error is None]
