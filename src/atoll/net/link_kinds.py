@@ -22,6 +22,7 @@ from atoll.net.link import (
     BULK,
     CONTROL,
     DATA,
+    TIMING,
     BulkHandler,
     ControlHandler,
     DataFrame,
@@ -31,6 +32,7 @@ from atoll.net.link import (
     UnusableFrame,
 )
 from atoll.net.stream_link import PARTING_CHARS_MAX, StreamLink
+from atoll.net.timing_link import StreamTimingLink
 
 LINK_CODE = "link"
 """Code of the `Refused` that says why the sender closes the whole link."""
@@ -172,8 +174,11 @@ class StreamBulkLink(StreamLink):
         self._handler.on_closed(reason)
 
 
-LINK_TYPES: dict[Kind, type[StreamControlLink | StreamDataLink | StreamBulkLink]] = {
+LINK_TYPES: dict[
+    Kind, type[StreamControlLink | StreamDataLink | StreamBulkLink | StreamTimingLink]
+] = {
     CONTROL: StreamControlLink,
     DATA: StreamDataLink,
     BULK: StreamBulkLink,
+    TIMING: StreamTimingLink,
 }
