@@ -30,10 +30,10 @@ PEER = NodeId("a" * 64)
     ("order", "problem"),
     [
         (TimePeer(PEER), ""),
-        (TimePeer(PEER, Address(HostPort("reef.example", 1)), PART_BYTES), ""),
+        (TimePeer(PEER, Address(HostPort("reef.example", 1)), 2 * PART_BYTES), ""),
         (TimePeer(NodeId("a" * 63)), "a peer without a key"),
         (TimePeer(NodeId("A" * 64)), "a peer without a key"),
-        (TimePeer(PEER, None, PART_BYTES - 1), "a burst of 8191 bytes"),
+        (TimePeer(PEER, None, PART_BYTES), "a burst of 8192 bytes"),
         (TimePeer(PEER, None, BURST_BYTES_MAX + 1), "a burst of 131073 bytes"),
         (TimePeer(PEER, Address(HostPort("reef.example", 0))), "port 0 is out of range"),
         (TimePeer(PEER, Address(HostPort("", 1))), "a host of its address is no name or address"),

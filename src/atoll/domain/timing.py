@@ -112,7 +112,7 @@ def order_problem(order: TimePeer) -> str:
     """What is wrong with an order to time a way; empty if nothing is."""
     if len(order.peer) != KEY_CHARS or not set(order.peer) <= set("0123456789abcdef"):
         return "a peer without a key"
-    if not PART_BYTES <= order.burst_bytes <= BURST_BYTES_MAX:
+    if not 2 * PART_BYTES <= order.burst_bytes <= BURST_BYTES_MAX:
         return f"a burst of {order.burst_bytes} bytes"
     try:
         if order.address is not None:
