@@ -26,6 +26,16 @@ def test_one_direction_counts_for_the_other() -> None:
     assert table(LinkEntry("gateway", "c", 0.02, 1e6)).link(3, GATEWAY) == Link(0.02, 1e6)
 
 
+def test_nodes_are_as_near_as_they_measured_not_as_over_the_gateway() -> None:
+    far = (LinkEntry("gateway", "a", 0.05, 1e6), LinkEntry("gateway", "b", 0.05, 1e6))
+    found = table(*far, LinkEntry("a", "b", 0.001, 5e6))
+    assert found.link(1, 2) == found.link(2, 1) == Link(0.001, 5e6)
+    # The rate may differ by direction.
+    found = table(*far, LinkEntry("b", "a", 0.001, 5e6), LinkEntry("a", "b", 0.001, 2e6))
+    assert (found.link(1, 2), found.link(2, 1)) == (Link(0.001, 2e6), Link(0.001, 5e6))
+    assert found.least_into(0)[2] == pytest.approx(0.001)
+
+
 def test_an_unknown_pair_is_as_far_apart_as_over_the_gateway() -> None:
     found = table(LinkEntry("gateway", "a", 0.02, 3e6), LinkEntry("gateway", "b", 0.01, 1e6))
     assert found.link(1, 2) == Link(0.03, 1e6)
