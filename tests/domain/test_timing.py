@@ -29,14 +29,17 @@ PEER = NodeId("a" * 64)
 @pytest.mark.parametrize(
     ("order", "problem"),
     [
-        (TimePeer(PEER), ""),
-        (TimePeer(PEER, Address(HostPort("reef.example", 1)), 2 * PART_BYTES), ""),
-        (TimePeer(NodeId("a" * 63)), "a peer without a key"),
-        (TimePeer(NodeId("A" * 64)), "a peer without a key"),
-        (TimePeer(PEER, None, PART_BYTES), "a burst of 8192 bytes"),
-        (TimePeer(PEER, None, BURST_BYTES_MAX + 1), "a burst of 131073 bytes"),
-        (TimePeer(PEER, Address(HostPort("reef.example", 0))), "port 0 is out of range"),
-        (TimePeer(PEER, Address(HostPort("", 1))), "a host of its address is no name or address"),
+        (TimePeer(PEER, Address(), False), ""),
+        (TimePeer(PEER, Address(HostPort("reef.example", 1)), True, 2 * PART_BYTES), ""),
+        (TimePeer(NodeId("a" * 63), Address(), True), "a peer without a key"),
+        (TimePeer(NodeId("A" * 64), Address(), True), "a peer without a key"),
+        (TimePeer(PEER, Address(), True, PART_BYTES), "a burst of 8192 bytes"),
+        (TimePeer(PEER, Address(), True, BURST_BYTES_MAX + 1), "a burst of 131073 bytes"),
+        (TimePeer(PEER, Address(HostPort("reef.example", 0)), True), "port 0 is out of range"),
+        (
+            TimePeer(PEER, Address(HostPort("", 1)), False),
+            "a host of its address is no name or address",
+        ),
     ],
 )
 def test_orders(order: TimePeer, problem: str) -> None:

@@ -75,8 +75,8 @@ async def nodes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Nodes]:
 async def test_the_worse_of_two_figures_counts(nodes: Nodes) -> None:
     nodes.came(A)
     nodes.came(B)
-    assert await nodes.asked(B) == TimePeer(A)
-    assert await nodes.asked(A) == TimePeer(B, AT_B, BURST_BYTES_MAX)
+    assert await nodes.asked(B) == TimePeer(A, AT_A, False)
+    assert await nodes.asked(A) == TimePeer(B, AT_B, True, BURST_BYTES_MAX)
     nodes.timed(A, B, 0.010, came=5e6, went=9e6)
     assert nodes.ways.links() == ()
     # B would be nearer, and claims that all it sends arrives at once.
@@ -115,8 +115,8 @@ async def test_where_one_cannot_dial_the_other_one_tries(nodes: Nodes) -> None:
     # Who is to be dialled has nothing to say about it.
     nodes.ways.heard(B, PeerNotTimed(A, "not my turn"))
     nodes.ways.heard(A, PeerNotTimed(B, "nobody listens"))
-    assert await nodes.asked(A, 2) == TimePeer(B)
-    assert await nodes.asked(B, 2) == TimePeer(A, AT_A, BURST_BYTES_MAX)
+    assert await nodes.asked(A, 2) == TimePeer(B, AT_B, False)
+    assert await nodes.asked(B, 2) == TimePeer(A, AT_A, True, BURST_BYTES_MAX)
     nodes.timed(B, A, 0.01, 1e6, 1e6)
     nodes.timed(A, B, 0.01, 1e6, 1e6)
     assert len(nodes.ways.links()) == 2
@@ -223,8 +223,8 @@ async def test_beside_a_ring_bursts_are_small(nodes: Nodes) -> None:
     nodes.ways.is_serving = lambda: True
     nodes.came(A)
     nodes.came(B)
-    assert await nodes.asked(A) == TimePeer(B, AT_B, BUSY_BURST_BYTES)
-    assert await nodes.asked(B) == TimePeer(A, None, BUSY_BURST_BYTES)
+    assert await nodes.asked(A) == TimePeer(B, AT_B, True, BUSY_BURST_BYTES)
+    assert await nodes.asked(B) == TimePeer(A, AT_A, False, BUSY_BURST_BYTES)
 
 
 async def test_without_being_asked_nobody_is_heard(

@@ -108,7 +108,7 @@ async def test_it_times_the_way_to_whom_the_gateway_names(hand: HandGateway) -> 
 
     with pytest.raises(NotWelcome, match="did not name you"):
         await dial()
-    hand.control.send(TimePeer(friend.node_id))
+    hand.control.send(TimePeer(friend.node_id, at(1), False))
     link = await _until_welcome(dial)
     seen = await WayTimer(link, BURST_BYTES_MAX).run(leads=True)
     assert seen.peer == hand.node.node_id
@@ -117,13 +117,13 @@ async def test_it_times_the_way_to_whom_the_gateway_names(hand: HandGateway) -> 
     link.close()
     await link.wait_closed()
     # The other way round there is nobody.
-    hand.control.send(TimePeer(friend.node_id, at(1)))
+    hand.control.send(TimePeer(friend.node_id, at(1), True))
     not_timed = await hand.heard.next_message(PeerNotTimed)
     assert not_timed == PeerNotTimed(friend.node_id, "nobody listens at 127.0.0.1:1")
 
 
 async def test_an_order_to_time_nobody_is_refused(hand: HandGateway) -> None:
-    hand.control.send(TimePeer(NodeId("x")))
+    hand.control.send(TimePeer(NodeId("x"), at(1), True))
     assert isinstance(await end_of(hand), LinkFault)
     assert "a peer without a key" in (await hand.heard.next_message(Refusal)).problem
 

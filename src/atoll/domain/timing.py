@@ -36,12 +36,13 @@ KEY_CHARS: Final = 64
 class TimePeer(msgspec.Struct, frozen=True, tag="time_peer"):
     """The gateway asks a node to time the way to another one, which it asks too.
 
-    `address`: where to dial it; None: that one dials. `burst_bytes` bounds what is
-    sent at a time.
+    `dial`: whether to dial it, or to let it dial. `burst_bytes` bounds what is sent at
+    a time.
     """
 
     peer: NodeId
-    address: Address | None = None
+    address: Address
+    dial: bool
     burst_bytes: int = BURST_BYTES_MAX
 
 
@@ -115,8 +116,7 @@ def order_problem(order: TimePeer) -> str:
     if not 2 * PART_BYTES <= order.burst_bytes <= BURST_BYTES_MAX:
         return f"a burst of {order.burst_bytes} bytes"
     try:
-        if order.address is not None:
-            check(order.address)
+        check(order.address)
     except ProtocolFault as fault:
         return fault.problem
     return ""

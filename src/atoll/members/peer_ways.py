@@ -192,9 +192,9 @@ class PeerWays:
         dialler = timing.dialler
         other = pair[1] if dialler == pair[0] else pair[0]
         size = BUSY_BURST_BYTES if self.is_serving() else BURST_BYTES_MAX
-        target = self._members[other]
-        target.link.send(TimePeer(dialler, None, size))
-        self._members[dialler].link.send(TimePeer(other, address_of(target), size))
+        here, there = self._members[dialler], self._members[other]
+        there.link.send(TimePeer(dialler, address_of(here), False, size))
+        here.link.send(TimePeer(other, address_of(there), True, size))
 
     def _not_timed(self, pair: Pair, timing: _Timing, problem: str) -> None:
         timing.problems.append(f"{self._name(timing.dialler)}: {problem}")

@@ -157,7 +157,7 @@ class NodeDaemon:
                 send=self._send,
                 serving=lambda: self._stage is not None,
             )
-            self._peers = PeerTimer(transport.dial_timing, send=self._send)
+            self._peers = PeerTimer(transport, send=self._send)
             link = await dial_gateway(membership, transport)
             self._link = link
             try:
@@ -174,6 +174,7 @@ class NodeDaemon:
                     address = own_address(
                         self._options, listener, link, transport, membership.relay
                     )
+                    self._peers.is_hidden = not (address.tls or address.relay)
                     await self._serve(link, introduction(self._options, membership.secret, address))
             except LinkFault as fault:
                 link.close(fault)

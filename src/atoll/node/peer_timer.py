@@ -1,6 +1,7 @@
 """Times the ways to other nodes when the gateway asks, and tells what came of it.
 
-Of two nodes that are named to each other one dials, the other lets it in once.
+Of two nodes that are named to each other one dials, the other lets it in once, and
+opens its own router for it.
 Whatever goes wrong is the answer of the one that was to dial.
 """
 
@@ -31,37 +32,51 @@ ORDERS_MAX = 8
 EXPECTED_MAX = 64
 
 
-class _Dial(Protocol):
-    """As `Transport.dial_timing`."""
+class _Transport(Protocol):
+    """What is needed of a `Transport`."""
 
-    def __call__(self, address: Address, *, expected: NodeId) -> Awaitable[TimingLink]: ...
+    @property
+    def endpoint(self) -> _Endpoint | None: ...
+
+    def dial_timing(self, address: Address, *, expected: NodeId) -> Awaitable[TimingLink]: ...
+
+
+class _Endpoint(Protocol):
+    def punch(self, address: Address, *, expected: NodeId) -> Awaitable[None]: ...
 
 
 class PeerTimer:
     """What a node does for the gateway's table of ways.
 
     Args:
-        dial: Opens a timing link to another node.
+        transport: What dials other nodes.
         send: Takes the answer for the gateway.
     """
 
-    def __init__(self, dial: _Dial, *, send: Callable[[PeerTimed | PeerNotTimed], None]) -> None:
-        self._dial = dial
+    def __init__(
+        self, transport: _Transport, *, send: Callable[[PeerTimed | PeerNotTimed], None]
+    ) -> None:
+        self._transport = transport
         self._send = send
-        self._orders: asyncio.Queue[tuple[TimePeer, Address]] = asyncio.Queue(ORDERS_MAX)
+        self._orders: asyncio.Queue[TimePeer] = asyncio.Queue(ORDERS_MAX)
         self._expected: dict[NodeId, tuple[TimePeer, float]] = {}
         self._came: asyncio.Queue[tuple[TimePeer, WayTimer, TimingLink]] = asyncio.Queue(ORDERS_MAX)
+        self._punches: asyncio.Queue[TimePeer] = asyncio.Queue(ORDERS_MAX)
+        self.is_hidden = False
+        """Whether nobody gets through to this node before it has sent something there."""
 
     def ask(self, order: TimePeer) -> None:
         """Do this: dial once what is under way is done, or let the peer in that dials."""
-        if order.address is None:
+        if not order.dial:
             now_s = asyncio.get_running_loop().time()
             self._expected = {p: e for p, e in self._expected.items() if e[1] > now_s}
             if len(self._expected) < EXPECTED_MAX:
                 self._expected[order.peer] = (order, now_s + EXPECT_S)
+                if self.is_hidden and order.address.quic and not self._punches.full():
+                    self._punches.put_nowait(order)
             return
         try:
-            self._orders.put_nowait((order, order.address))
+            self._orders.put_nowait(order)
         except asyncio.QueueFull:
             self._send(PeerNotTimed(order.peer, "too many ways are to be timed from here"))
 
@@ -89,15 +104,16 @@ class PeerTimer:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._lead(), name="time peers")
             tasks.create_task(self._follow(), name="be timed by peers")
-        raise AssertionError("both go on for ever")
+            tasks.create_task(self._punch(), name="punch to peers")
+        raise AssertionError("all go on for ever")
 
     async def _lead(self) -> NoReturn:
         while True:
-            order, address = await self._orders.get()
+            order = await self._orders.get()
             answer: PeerTimed | PeerNotTimed
             try:
                 async with asyncio.timeout(LIMIT_S):
-                    link = await self._dialled(order, address)
+                    link = await self._dialled(order)
                     answer = await _timed(WayTimer(link, order.burst_bytes), link, leads=True)
             except TimeoutError:
                 answer = PeerNotTimed(order.peer, f"it takes longer than {LIMIT_S:g} s")
@@ -108,14 +124,15 @@ class PeerTimer:
                 log.warning("peer_timer.failed peer=%s problem=%s", order.peer, answer.problem)
             self._send(answer)
 
-    async def _dialled(self, order: TimePeer, address: Address) -> TimingLink:
+    async def _dialled(self, order: TimePeer) -> TimingLink:
+        dial = self._transport.dial_timing
         for _ in range(EARLY_TRIES):
             try:
-                return await self._dial(address, expected=order.peer)
+                return await dial(order.address, expected=order.peer)
             except NotWelcome as refused:
                 log.info("peer_timer.early peer=%s problem=%s", order.peer, refused.problem)
                 await asyncio.sleep(EARLY_S)
-        return await self._dial(address, expected=order.peer)
+        return await dial(order.address, expected=order.peer)
 
     async def _follow(self) -> NoReturn:
         while True:
@@ -126,6 +143,14 @@ class PeerTimer:
             except (TimeoutError, LinkFault) as problem:
                 # The one that dialled tells the gateway.
                 log.info("peer_timer.ended peer=%s problem=%s", order.peer, problem or "too slow")
+
+    async def _punch(self) -> NoReturn:
+        """Send to those who will dial, so that our router lets them in."""
+        while True:
+            order = await self._punches.get()
+            endpoint = self._transport.endpoint
+            if endpoint is not None:
+                await endpoint.punch(order.address, expected=order.peer)
 
 
 async def _timed(timer: WayTimer, link: TimingLink, *, leads: bool) -> PeerTimed:
