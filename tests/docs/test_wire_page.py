@@ -13,6 +13,7 @@ import pytest
 import atoll
 from atoll.domain.bulk import BulkMessage, ShardRange
 from atoll.domain.control import ControlMessage, Plan, Source, StagePlan
+from atoll.domain.timing import TimingMessage
 from atoll.domain.wire import DataMessage
 from atoll.engine import codec
 from atoll.net.frames import DataDecoder, encode
@@ -35,7 +36,13 @@ def row_of(tag: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "message", [*get_args(DataMessage), *get_args(ControlMessage), *get_args(BulkMessage)]
+    "message",
+    [
+        *get_args(DataMessage),
+        *get_args(ControlMessage),
+        *get_args(BulkMessage),
+        *get_args(TimingMessage),
+    ],
 )
 def test_every_message_is_listed_with_its_fields(message: type[msgspec.Struct]) -> None:
     row = row_of(str(message.__struct_config__.tag))

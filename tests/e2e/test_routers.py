@@ -168,3 +168,19 @@ def test_who_can_reach_the_relay_alone_joins_and_comes_back(
     assert node.process.wait(20) == 0
     assert relay.stop() == 0
     assert new_children() == []
+
+
+def test_nodes_behind_routers_time_the_way_between_them(
+    internet: Internet, programs: Programs
+) -> None:
+    gateway = programs.gateway(internet.host(), 2, "--verbose", plan="auto")
+    for name in ("home-1", "home-2"):
+        programs.join(internet.home(), name, programs.invite(), machine=name)
+    gateway.wait_said("peer_ways.known one=home-")
+    assert "peer_ways.not_timed" not in gateway.said
+    # The plan needs one of them, or both.
+    gateway.wait_said("the ring is complete")
+    assert gateway.stop() == 0
+    for node in programs.nodes.values():
+        assert node.process.wait(20) == 0, node.said
+    assert new_children() == []

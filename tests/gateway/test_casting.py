@@ -198,3 +198,13 @@ async def test_equal_shares_of_several_rings(caster: Any) -> None:
     ]
     assert len(await shared.cast(five, None, rings_max=1)) == 1
     assert await shared.cast(five[:1], None, rings_max=1) == ()
+
+
+async def test_ways_to_nodes_of_other_rings_are_left_out(caster: Any) -> None:
+    two = players("free", "busy")
+    measured = times(
+        *(machine("free", 2), machine("busy", 1)),
+        links=(LinkEntry("gateway", "busy", 0.0), LinkEntry("free", "busy", 0.0)),
+    )
+    [cast] = await caster().cast(two[:1], measured, rings_max=2)
+    assert ranges(cast) == [("free", 1, 9)]

@@ -27,7 +27,7 @@ MEASURED = Measured(
 def test_members_that_were_measured() -> None:
     one, other = member(0), member(1)
     one.measured = MEASURED
-    links = (LinkEntry("gateway", "n0", 0.01),)
+    links = (LinkEntry("gateway", "n0", 0.01), LinkEntry("gateway", "n1", 0.01))
     found = known_times((WindowTime(1, 0.002),), [one, other], links)
     assert found is not None
     assert list(found.machines) == ["n0"]
@@ -36,7 +36,12 @@ def test_members_that_were_measured() -> None:
     assert machine.overhead_s >= MEASURED.overhead_s
     assert machine.host == one.join.host_id
     assert machine.memory_bytes == one.join.memory_free_bytes
-    assert found.links == links
+    assert found.links == links[:1]
+    # Who rests has no part, and a plan may not hear of links to nobody.
+    one.resting = True
+    found = known_times((WindowTime(1, 0.002),), [one, other], links)
+    assert found is not None
+    assert (found.machines, found.links) == ({}, ())
 
 
 def test_without_the_ends_nothing_is_known() -> None:

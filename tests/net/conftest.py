@@ -29,10 +29,11 @@ from atoll.net.link import (
     DataLink,
     Kind,
     LinkSettings,
+    TimingLink,
     UnusableFrame,
 )
 from atoll.net.listener import Authorise, Listener, Takers, listen
-from atoll.net.tls import dial_bulk, dial_control, dial_data
+from atoll.net.tls import dial_bulk, dial_control, dial_data, dial_timing
 
 PEER = Path(__file__).with_name("peer.py")
 LIMITS = DataLimits(n_embd=4, rows_max=8)
@@ -43,6 +44,7 @@ ON_ONE_LOOP = {
     "test_iroh_endpoint.py",
     "test_link_kinds.py",
     "test_relay.py",
+    "test_timing_link.py",
     "test_transport.py",
 }
 """What stands on links that test_stream_link.py and others try on both."""
@@ -94,6 +96,7 @@ class Station:
     data: asyncio.Queue[DataLink] = field(default_factory=asyncio.Queue)
     control: asyncio.Queue[ControlLink] = field(default_factory=asyncio.Queue)
     bulk: asyncio.Queue[BulkLink] = field(default_factory=asyncio.Queue)
+    timing: asyncio.Queue[TimingLink] = field(default_factory=asyncio.Queue)
     way = "tls"
 
     @property
@@ -127,6 +130,15 @@ class Station:
             settings=settings,
         )
 
+    async def dial_timing(self, settings: LinkSettings | None = None) -> Any:
+        return await dial_timing(
+            "127.0.0.1",
+            self.port,
+            expected=self.identity.node_id,
+            identity=Identity.generate(),
+            settings=settings,
+        )
+
 
 @dataclass
 class QuicStation:
@@ -139,6 +151,7 @@ class QuicStation:
     data: asyncio.Queue[DataLink] = field(default_factory=asyncio.Queue)
     control: asyncio.Queue[ControlLink] = field(default_factory=asyncio.Queue)
     bulk: asyncio.Queue[BulkLink] = field(default_factory=asyncio.Queue)
+    timing: asyncio.Queue[TimingLink] = field(default_factory=asyncio.Queue)
     way = "quic"
 
     @property
@@ -164,6 +177,11 @@ class QuicStation:
             self.address, expected=self.identity.node_id, settings=settings
         )
 
+    async def dial_timing(self, settings: LinkSettings | None = None) -> Any:
+        return await self.stranger.dial_timing(
+            self.address, expected=self.identity.node_id, settings=settings
+        )
+
 
 OpenStation = Callable[..., Any]
 
@@ -183,6 +201,7 @@ async def tls_station(
     data: asyncio.Queue[DataLink] = asyncio.Queue()
     control: asyncio.Queue[ControlLink] = asyncio.Queue()
     bulks: asyncio.Queue[BulkLink] = asyncio.Queue()
+    timings: asyncio.Queue[TimingLink] = asyncio.Queue()
     async with listen(
         "127.0.0.1",
         0,
@@ -192,10 +211,11 @@ async def tls_station(
             on_data=data.put_nowait,
             on_control=control.put_nowait,
             on_bulk=bulks.put_nowait if bulk else None,
+            on_timing=timings.put_nowait,
         ),
         settings=settings,
     ) as listener:
-        yield Station(listener, identity, data, control, bulks)
+        yield Station(listener, identity, data, control, bulks, timings)
 
 
 @asynccontextmanager
@@ -218,6 +238,7 @@ async def quic_station(
                 on_data=station.data.put_nowait,
                 on_control=station.control.put_nowait,
                 on_bulk=station.bulk.put_nowait if bulk else None,
+                on_timing=station.timing.put_nowait,
             ),
             settings=settings,
         ):

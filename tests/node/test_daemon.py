@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import pytest
@@ -27,14 +28,16 @@ from atoll.domain.bulk import AskBlock, AskOutline, Block, NotHere, Outline, Sha
 from atoll.domain.control import Leave, Lend, PlanNotice, Ready, Refusal, StageFailed, StageReport
 from atoll.domain.errors import LinkFault, NotLetIn, ProtocolFault
 from atoll.domain.ids import Epoch, ModelId, NodeId, ShardId
+from atoll.domain.timing import BURST_BYTES_MAX, PeerNotTimed, PeerTimed, TimePeer
 from atoll.domain.wire import Grant, Window
 from atoll.net.identity import Identity
-from atoll.net.link import BulkLink, DataLimits, LinkSettings, NotWelcome
-from atoll.net.tls import dial_bulk, dial_control
+from atoll.net.link import BulkLink, DataLimits, LinkSettings, NotWelcome, TimingLink
+from atoll.net.tls import dial_bulk, dial_control, dial_timing
 from atoll.node import daemon
 from atoll.node.daemon import NodeDaemon
 from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions
+from atoll.node.way_timer import WayTimer
 from atoll.store.layout import FoundModel, Store
 
 pytestmark = [
@@ -42,6 +45,8 @@ pytestmark = [
     pytest.mark.network,
     pytest.mark.usefixtures("own_children"),
 ]
+
+_L = TypeVar("_L")
 
 
 def a_membership(port: int, gateway: NodeId) -> Membership:
@@ -92,7 +97,38 @@ async def test_it_lends_its_shard_to_whom_the_gateway_names(hand: HandGateway) -
     await link.wait_closed()
 
 
-async def _until_welcome(dial: Callable[[], Awaitable[BulkLink]]) -> BulkLink:
+async def test_it_times_the_way_to_whom_the_gateway_names(hand: HandGateway) -> None:
+    assert hand.joined.times_peers
+    friend = Identity.generate()
+
+    async def dial() -> TimingLink:
+        return await dial_timing(
+            "127.0.0.1", hand.data_port, expected=hand.node.node_id, identity=friend
+        )
+
+    with pytest.raises(NotWelcome, match="did not name you"):
+        await dial()
+    hand.control.send(TimePeer(friend.node_id, at(1), False))
+    link = await _until_welcome(dial)
+    seen = await WayTimer(link, BURST_BYTES_MAX).run(leads=True)
+    assert seen.peer == hand.node.node_id
+    told = await hand.heard.next_message(PeerTimed)
+    assert told.peer == friend.node_id
+    link.close()
+    await link.wait_closed()
+    # The other way round there is nobody.
+    hand.control.send(TimePeer(friend.node_id, at(1), True))
+    not_timed = await hand.heard.next_message(PeerNotTimed)
+    assert not_timed == PeerNotTimed(friend.node_id, "nobody listens at 127.0.0.1:1")
+
+
+async def test_an_order_to_time_nobody_is_refused(hand: HandGateway) -> None:
+    hand.control.send(TimePeer(NodeId("x"), at(1), True))
+    assert isinstance(await end_of(hand), LinkFault)
+    assert "a peer without a key" in (await hand.heard.next_message(Refusal)).problem
+
+
+async def _until_welcome(dial: Callable[[], Awaitable[_L]]) -> _L:
     """The gateway's word is on its way while we dial."""
     async with asyncio.timeout(6):
         while True:

@@ -19,6 +19,7 @@ from tests.support.namespaces import Host
 from atoll.api.keys import KEYS_FILE, KeyStore
 
 RELAY_PORT = 8644
+ELSEWHERE = Path(__file__).with_name("elsewhere.py")
 WAIT_S = 45.0
 _ASK = """
 import json, sys, httpx
@@ -78,9 +79,17 @@ class Programs:
         """The gateway's."""
         return self.folder / "gateway"
 
-    def start(self, host: Host, name: str, *arguments: str, home: Path | None = None) -> Program:
-        """Run `atoll ARGUMENTS` on a host."""
-        words = host.command(sys.executable, "-P", "-m", "atoll", *arguments)
+    def start(
+        self,
+        host: Host,
+        name: str,
+        *arguments: str,
+        home: Path | None = None,
+        machine: str = "",
+    ) -> Program:
+        """Run `atoll ARGUMENTS` on a host, which is a machine of its own if that is named."""
+        program = (str(ELSEWHERE), machine) if machine else ("-m", "atoll")
+        words = host.command(sys.executable, "-P", *program, *arguments)
         log = self.folder / f"{name}.log"
         with log.open("a") as talk:
             process = subprocess.Popen(
@@ -91,9 +100,9 @@ class Programs:
                 text=True,
                 env=self._environment(home or self.folder / name),
             )
-        program = Program(process, log)
+        started = Program(process, log)
         self.stack.callback(self._end, process)
-        return program
+        return started
 
     def _environment(self, home: Path) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if "ATOLL" not in name}
@@ -120,16 +129,18 @@ class Programs:
         program.wait_said("relaying at")
         return program
 
-    def gateway(self, host: Host, nodes: int, *arguments: str) -> Program:
-        """`atoll serve`, once nodes can join."""
+    def gateway(self, host: Host, nodes: int, *arguments: str, plan: str = "equal") -> Program:
+        """`atoll serve`, once nodes can join.
+
+        All nodes are one host, and are to be seen at work: the plan is of equal parts.
+        """
         self.key = KeyStore(self.home / KEYS_FILE).create("test").secret
         self.gateway_host = host
         program = self.start(
             host,
             "gateway",
             *("serve", str(self.model), "--nodes", str(nodes), "--link-host", "0.0.0.0"),
-            # All are one host, and are to be seen at work.
-            *("--plan", "equal"),
+            *("--plan", plan),
             *("--streams", "2", "--context", "256", "--threads", "1", "--threads-large", "1"),
             *("--json", *arguments),
         )
@@ -143,11 +154,12 @@ class Programs:
         done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
         return done.stdout.strip()
 
-    def join(self, host: Host, name: str, ticket: str = "") -> Program:
+    def join(self, host: Host, name: str, ticket: str = "", *, machine: str = "") -> Program:
         """`atoll join`; without a ticket, as a machine that joined before."""
         words = ("join", *((ticket,) if ticket else ()), "--model", str(self.model))
         threads = ("--threads", "1", "--threads-large", "1", "--name", name)
-        self.nodes[name] = program = self.start(host, name, *words, *threads)
+        program = self.start(host, name, *words, *threads, machine=machine)
+        self.nodes[name] = program
         return program
 
     def wait_serving(self, times: int = 1) -> None:

@@ -23,6 +23,7 @@ from atoll.gateway.status import GatewayStatus
 from atoll.net.transport import Way
 from atoll.store.layout import FoundModel, Store
 
+ELSEWHERE = Path(__file__).with_name("elsewhere.py")
 GREEDY = SamplingParams(temperature=0.0)
 
 
@@ -128,11 +129,17 @@ class Ring:
 
 
 async def start_node(
-    join_file: Path | None, home: Path, log: Path, *arguments: str, store: Store
+    join_file: Path | None,
+    home: Path,
+    log: Path,
+    *arguments: str,
+    store: Store,
+    machine: str = "",
 ) -> Node:
-    """Start `atoll join` in a process of its own."""
+    """Start `atoll join` in a process of its own, as if on another machine if one is named."""
     ticket = [str(join_file)] if join_file else []
-    command = ["-m", "atoll", "join", *ticket, "--home", str(home), "--name", home.name]
+    program = [str(ELSEWHERE), machine] if machine else ["-m", "atoll"]
+    command = [*program, "join", *ticket, "--home", str(home), "--name", home.name]
     command += ["--store", str(store.home), "--threads", "1", "--threads-large", "1"]
     environment = {key: value for key, value in os.environ.items() if "ATOLL" not in key}
     with log.open("wb") as out:

@@ -11,6 +11,7 @@ import msgspec
 from atoll.domain.address import Address, HostPort
 from atoll.domain.ids import Epoch, ModelId, NodeId, SessionId, ShardId
 from atoll.domain.measure import Measure, Measured, NotMeasured
+from atoll.domain.timing import PeerNotTimed, PeerTimed, TimePeer
 
 CONTROL_BYTES_MAX = 256 * 1024
 
@@ -21,6 +22,7 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
     `address`: where its upstream neighbour can reach it; an empty host of `tls`
     stands for the one from which it came.
     `host_id` is equal for nodes that share a machine (they share its cores).
+    `times_peers`: it knows what `time_peer` asks for.
     """
 
     secret: str
@@ -30,6 +32,7 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
     engine_build: str
     memory_free_bytes: int
     version: str
+    times_peers: bool = False
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -294,6 +297,9 @@ ControlMessage = (
     | Measure
     | Measured
     | NotMeasured
+    | TimePeer
+    | PeerTimed
+    | PeerNotTimed
     | Fetching
     | Ready
     | StageReport

@@ -171,10 +171,13 @@ class Caster:
         return share(fleet, self._costs, self._demand, placements).tokens_per_s
 
     def _fleet(self, candidates: Sequence[Member], times: Times) -> Fleet:
+        gateway = Gateway(times.ends_s, host=self._host)
+        # Who plays in other rings is no part of it, nor are the ways there.
+        inside = {gateway.name, *(member.name for member in candidates)}
         return Fleet(
-            gateway=Gateway(times.ends_s, host=self._host),
+            gateway=gateway,
             machines=tuple(times.machines[member.name] for member in candidates),
-            links=times.links,
+            links=tuple(link for link in times.links if {link.source, link.target} <= inside),
         )
 
     async def _planned(

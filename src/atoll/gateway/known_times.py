@@ -20,10 +20,12 @@ def known_times(
 ) -> Times | None:
     """Times of the ends, of the members that were measured, and of links; None without ends.
 
-    What a member's stage was seen to take counts more than what was measured.
+    Members that rest have no part, and no links. What a member's stage was seen to take
+    counts more than what was measured.
     """
     if not ends_s:
         return None
+    everybody = list(members)
     machines = {
         member.name: Machine(
             name=member.name,
@@ -35,10 +37,12 @@ def known_times(
             overhead_s=member.measured.overhead_s * member.slower + NODE_S,
             host=member.join.host_id,
         )
-        for member in members
-        if member.measured is not None
+        for member in everybody
+        if member.measured is not None and not member.resting
     }
-    return Times(tuple(ends_s), machines, tuple(links))
+    absent = {member.name for member in everybody} - machines.keys()
+    between = tuple(link for link in links if not {link.source, link.target} & absent)
+    return Times(tuple(ends_s), machines, between)
 
 
 def free_bytes(measured: Measured, ram_bytes: int) -> int:

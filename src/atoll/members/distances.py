@@ -1,8 +1,9 @@
-"""How far nodes are from the gateway: round trips, and the rate of the way to them.
+"""How far nodes are from the gateway and each other: round trips, and the rates of ways.
 
 Each node is sent some small echoes, one after the other, then a large one. Half of
 the median round trip is the latency; what the large one takes longer is its bytes
-at the link's rate. It is repeated now and then, as ways change.
+at the link's rate. It is repeated now and then, as ways change. Ways between nodes
+are the nodes' own to time (`PeerWays`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from atoll.domain.control import Echo, EchoBack
 from atoll.domain.ids import NodeId
 from atoll.members.member import Member
+from atoll.members.peer_ways import PeerWays
 from atoll.plan.fleet import LinkEntry
 
 log = logging.getLogger(__name__)
@@ -56,12 +58,14 @@ class Distances:
         self._courses: dict[NodeId, _Course] = {}
         self._known = asyncio.Event()
         self._known.set()
+        self.peers = PeerWays(self._distance_s)
 
     def came(self, member: Member) -> None:
         """A node is in."""
         course = self._courses[member.link.peer] = _Course(member)
         self._known.clear()
         self._begin(course)
+        self.peers.came(member)
 
     def left(self, node: NodeId) -> None:
         """A node is gone."""
@@ -69,6 +73,7 @@ class Distances:
         if course is not None and course.timer is not None:
             course.timer.cancel()
         self._note()
+        self.peers.left(node)
 
     def heard(self, node: NodeId, message: EchoBack) -> None:
         """An echo came back; one that is not waited for is passed over."""
@@ -83,8 +88,8 @@ class Distances:
             self._conclude(course)
 
     def links(self) -> tuple[LinkEntry, ...]:
-        """What is known, in both directions alike."""
-        return tuple(
+        """What is known; between gateway and nodes in both directions alike."""
+        own = tuple(
             LinkEntry(*ends, *course.link)
             for course in self._courses.values()
             if course.link is not None
@@ -93,6 +98,11 @@ class Distances:
                 (course.member.name, self._gateway),
             )
         )
+        return own + self.peers.links()
+
+    def _distance_s(self, node: NodeId) -> float | None:
+        link = self._courses[node].link if node in self._courses else None
+        return link[0] if link is not None else None
 
     async def wait_known(self) -> None:
         """Wait until every way was timed once, but not for long."""
@@ -104,6 +114,7 @@ class Distances:
 
     def close(self) -> None:
         """Time no more."""
+        self.peers.close()
         for node in list(self._courses):
             self.left(node)
 
@@ -125,6 +136,8 @@ class Distances:
         small_s = statistics.median(course.round_trips_s[:SMALL])
         longer_s = course.round_trips_s[SMALL] - small_s
         rate = PADDING_BYTES / max(longer_s, PADDING_BYTES / BYTES_PER_S_MAX)
+        if course.link is None:
+            self.peers.look_soon()
         course.link = (small_s / 2, rate)
         log.info(
             "distances.known node=%s latency_ms=%.2f mb_s=%.1f",

@@ -32,6 +32,7 @@ from atoll.domain.control import (
 from atoll.domain.errors import AtollError, LinkFault, RingDown
 from atoll.domain.ids import Epoch, NodeId
 from atoll.domain.measure import Measured, NotMeasured
+from atoll.domain.timing import PeerNotTimed, PeerTimed
 from atoll.members.join_files import JoinFiles
 from atoll.members.measuring import Measuring
 from atoll.members.member import Member, outside_of
@@ -248,7 +249,7 @@ class Fleet:
                 self._changed.set()
             case StageReport():
                 member.report = message
-            case Measured() | NotMeasured() | EchoBack():
+            case Measured() | NotMeasured() | EchoBack() | PeerTimed() | PeerNotTimed():
                 self.measuring.heard(member, message)
             case SessionFailed():
                 self.on_session_failed(message)

@@ -84,6 +84,11 @@ class Leases:
         """Whether nobody measures or waits to."""
         return not self._hosts
 
+    @property
+    def busy_hosts(self) -> frozenset[str]:
+        """Hosts where somebody measures or waits to."""
+        return frozenset(self._hosts)
+
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         """Take an event in; what is to be done about it, in order."""
         match event:

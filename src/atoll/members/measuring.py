@@ -1,4 +1,4 @@
-"""Has every node measured once it is in, one of a host at a time, and the way to it timed.
+"""Has every node measured once it is in, one of a host at a time, and the ways to it timed.
 
 What comes is checked (`domain.measure.answer_problem`); nonsense is logged and
 counts as no answer. A ring that forms waits until nobody measures, within a limit.
@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from atoll.domain.control import EchoBack
 from atoll.domain.ids import NodeId
 from atoll.domain.measure import Measure, Measured, NotMeasured, answer_problem, rows_for
+from atoll.domain.timing import PeerNotTimed, PeerTimed
 from atoll.members.distances import Distances
 from atoll.members.leases import Ask, Came, Done, Effect, Late, Leases, Tick, WakeAt
 from atoll.members.member import Member
@@ -28,6 +29,9 @@ LEASE_S = 30.0
 WAIT_S = 60.0
 """How long a ring that forms waits for measurements; who has none then is not measured."""
 TEXT_CHARS_MAX = 300
+
+Heard = Measured | NotMeasured | EchoBack | PeerTimed | PeerNotTimed
+"""What nodes say of what was measured."""
 
 
 class Measuring:
@@ -46,6 +50,8 @@ class Measuring:
         self._settled = asyncio.Event()
         self._settled.set()
         self.distances = Distances()
+        self.distances.peers.busy_hosts = lambda: self._leases.busy_hosts
+        self.distances.peers.is_serving = self._is_serving
         self.is_serving: Callable[[], bool] = lambda: False
         """Whether the ring serves, and its stages use their machines."""
 
@@ -64,10 +70,13 @@ class Measuring:
             self.distances.left(member.link.peer)
             self._handle(Done(member.link.peer))
 
-    def heard(self, member: Member, message: Measured | NotMeasured | EchoBack) -> None:
+    def heard(self, member: Member, message: Heard) -> None:
         """A node's answer, maybe late; without being asked nobody is heard."""
         if isinstance(message, EchoBack):
             self.distances.heard(member.link.peer, message)
+            return
+        if isinstance(message, PeerTimed | PeerNotTimed):
+            self.distances.peers.heard(member.link.peer, message)
             return
         busy = self._asked.pop(member.link.peer, None)
         if busy is None or self._order is None:
@@ -96,6 +105,7 @@ class Measuring:
         except TimeoutError:
             log.warning("measuring.not_settled waited_s=%g", WAIT_S)
         await self.distances.wait_known()
+        await self.distances.peers.wait_settled()
 
     def close(self) -> None:
         """Ask nobody any more."""
@@ -112,6 +122,8 @@ class Measuring:
             self._settled.set()
         else:
             self._settled.clear()
+        # Hosts that are done with it may time their ways.
+        self.distances.peers.look_soon()
 
     def _carry_out(self, effect: Effect, loop: asyncio.AbstractEventLoop) -> None:
         match effect:
@@ -125,6 +137,9 @@ class Measuring:
             case WakeAt(at_s):
                 timer = loop.call_at(at_s, self._tick)
                 self._timers = {t for t in self._timers if not t.cancelled()} | {timer}
+
+    def _is_serving(self) -> bool:
+        return self.is_serving()
 
     def _tick(self) -> None:
         now_s = asyncio.get_running_loop().time()

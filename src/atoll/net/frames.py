@@ -37,6 +37,7 @@ from atoll.domain.control import (
 from atoll.domain.errors import ProtocolFault
 from atoll.domain.ids import Epoch
 from atoll.domain.prefetch import prefetch_problem
+from atoll.domain.timing import TimePeer, order_problem
 from atoll.domain.wire import (
     ENCODINGS,
     F32,
@@ -356,6 +357,8 @@ def _problem_with_control(message: ControlMessage) -> str:
             return _range_problem((message.number,))
         case Beat():
             return _range_problem((message.count,))
+        case TimePeer():
+            return order_problem(message)
         case _:
             return problem_of_pairing(message)
 

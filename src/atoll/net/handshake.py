@@ -17,7 +17,7 @@ import msgspec
 from atoll.domain.errors import LinkFault, ProtocolFault
 from atoll.domain.ids import NodeId
 from atoll.net.identity import Identity, verify
-from atoll.net.link import BULK, CONTROL, DATA, Kind, NotWelcome, peer_text
+from atoll.net.link import KINDS, Kind, NotWelcome, peer_text
 
 VERSION = 1
 NONCE_BYTES = 32
@@ -129,14 +129,8 @@ class ServerHandshake:
                 f"link version {message.version}, this side speaks {VERSION}",
                 hint="run the same version of atoll on both sides",
             )
-        kind: Kind
-        if message.kind == CONTROL:
-            kind = CONTROL
-        elif message.kind == DATA:
-            kind = DATA
-        elif message.kind == BULK:
-            kind = BULK
-        else:
+        kind = next((known for known in KINDS if known == message.kind), None)
+        if kind is None:
             raise ProtocolFault(f"unknown kind of link {message.kind[:32]!r}")
         if len(message.key) != 32 or len(message.nonce) != NONCE_BYTES:
             raise ProtocolFault("a key or nonce of the wrong length")

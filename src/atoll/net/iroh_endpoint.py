@@ -44,11 +44,13 @@ from atoll.net.link import (
     CONTROL,
     DATA,
     SAME_VERSION,
+    TIMING,
     BulkLink,
     ControlLink,
     DataLink,
     Kind,
     LinkSettings,
+    TimingLink,
     WrongPeer,
 )
 from atoll.net.link_kinds import LINK_TYPES
@@ -140,6 +142,13 @@ class IrohEndpoint:
         """A bulk link to the holder of key `expected`; otherwise as `dial_control`."""
         link = await self._dial(address, expected, BULK, settings or LinkSettings())
         return cast(BulkLink, link)
+
+    async def dial_timing(
+        self, address: Address, *, expected: NodeId, settings: LinkSettings | None = None
+    ) -> TimingLink:
+        """A timing link to the holder of key `expected`; otherwise as `dial_control`."""
+        link = await self._dial(address, expected, TIMING, settings or LinkSettings())
+        return cast(TimingLink, link)
 
     async def punch(self, address: Address, *, expected: NodeId) -> None:
         """Send to the holder of `expected`, who dials us, so that our router lets that in."""

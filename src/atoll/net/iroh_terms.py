@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from atoll.domain.address import HostPort
 from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId
-from atoll.net.link import BULK, CONTROL, DATA, SAME_VERSION, Kind, WrongPeer, peer_text
+from atoll.net.link import BULK, CONTROL, DATA, SAME_VERSION, TIMING, Kind, WrongPeer, peer_text
 
 if TYPE_CHECKING:
     import iroh
@@ -18,6 +18,7 @@ ALPNS: Final[dict[Kind, bytes]] = {
     CONTROL: b"atoll-control/1",
     DATA: b"atoll-data/1",
     BULK: b"atoll-bulk/1",
+    TIMING: b"atoll-timing/1",
 }
 """What a connection is for, agreed in its handshake; the number is the links' version."""
 PUNCH_ALPN: Final = b"atoll-punch/1"

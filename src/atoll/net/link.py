@@ -1,8 +1,9 @@
 """The one interface of a link, whatever carries it.
 
 A link joins two processes that know each other by key. It is a *data* link
-(windows between neighbours), a *control* link (a node and its gateway) or a
-*bulk* link (shards, from whoever holds them).
+(windows between neighbours), a *control* link (a node and its gateway), a *bulk*
+link (shards, from whoever holds them) or a *timing* link (how far two nodes are
+from each other).
 Frames arrive by plain callbacks, straight from the loop's read: a queue and a
 task switch per frame would cost more than the frame. Callbacks therefore never
 wait and never take long.
@@ -19,12 +20,15 @@ from atoll.domain.bulk import BulkMessage
 from atoll.domain.control import ControlMessage
 from atoll.domain.errors import LinkFault, ProtocolFault
 from atoll.domain.ids import NodeId
+from atoll.domain.timing import TimingMessage
 from atoll.domain.wire import F32, ROWS_MAX, DataMessage, Window, row_bytes
 
-Kind = Literal["control", "data", "bulk"]
+Kind = Literal["control", "data", "bulk", "timing"]
 CONTROL: Final = "control"
 DATA: Final = "data"
 BULK: Final = "bulk"
+TIMING: Final = "timing"
+KINDS: Final[tuple[Kind, ...]] = (CONTROL, DATA, BULK, TIMING)
 
 SAME_VERSION: Final = "both sides must run the same version of atoll"
 """Hint of most faults in what a peer says."""
@@ -139,6 +143,16 @@ class BulkHandler(Protocol):
         """Called once, last. None: we closed it ourselves."""
 
 
+class TimingHandler(Protocol):
+    """Who takes what arrives on a timing link; rules as `DataHandler`."""
+
+    def on_message(self, message: TimingMessage) -> None:
+        """A valid message; heartbeats are not delivered."""
+
+    def on_closed(self, reason: LinkFault | None) -> None:
+        """Called once, last. None: we closed it ourselves."""
+
+
 class Link(Protocol):
     """What all kinds of link can do."""
 
@@ -228,6 +242,16 @@ class BulkLink(Link, Protocol):
         """Begin to deliver, with what came before; called once, within `handshake_s`."""
 
     def send(self, message: BulkMessage) -> bool:
+        """Write one message without waiting; False where the link is closed already."""
+
+
+class TimingLink(Link, Protocol):
+    """A link between two nodes that time the way between them."""
+
+    def start(self, handler: TimingHandler) -> None:
+        """Begin to deliver, with what came before; called once, within `handshake_s`."""
+
+    def send(self, message: TimingMessage) -> bool:
         """Write one message without waiting; False where the link is closed already."""
 
 

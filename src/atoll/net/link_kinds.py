@@ -24,6 +24,7 @@ from atoll.net.link import (
     BULK,
     CONTROL,
     DATA,
+    TIMING,
     BulkHandler,
     ControlHandler,
     DataFrame,
@@ -35,6 +36,7 @@ from atoll.net.link import (
 )
 from atoll.net.pulse import Pulse
 from atoll.net.stream_link import PARTING_CHARS_MAX, StreamLink
+from atoll.net.timing_link import StreamTimingLink
 
 LINK_CODE = "link"
 """Code of the `Refused` that says why the sender closes the whole link."""
@@ -196,8 +198,11 @@ class StreamBulkLink(StreamLink):
         self._handler.on_closed(reason)
 
 
-LINK_TYPES: dict[Kind, type[StreamControlLink | StreamDataLink | StreamBulkLink]] = {
+LINK_TYPES: dict[
+    Kind, type[StreamControlLink | StreamDataLink | StreamBulkLink | StreamTimingLink]
+] = {
     CONTROL: StreamControlLink,
     DATA: StreamDataLink,
     BULK: StreamBulkLink,
+    TIMING: StreamTimingLink,
 }

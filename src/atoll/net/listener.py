@@ -20,7 +20,7 @@ from atoll.domain.errors import LinkFault, ProtocolFault
 from atoll.domain.ids import NodeId
 from atoll.net.handshake import NONCE_BYTES, ServerHandshake, refusal, welcome
 from atoll.net.identity import Identity
-from atoll.net.link import BULK, BulkLink, ControlLink, DataLink, Kind, LinkSettings
+from atoll.net.link import BULK, BulkLink, ControlLink, DataLink, Kind, LinkSettings, TimingLink
 from atoll.net.link_kinds import LINK_TYPES
 from atoll.net.stream_link import StreamLink
 from atoll.net.tasks import background_tasks
@@ -53,12 +53,14 @@ class Takers:
         on_control: Callable[[ControlLink], None] | None = None,
         on_data: Callable[[DataLink], None] | None = None,
         on_bulk: Callable[[BulkLink], None] | None = None,
+        on_timing: Callable[[TimingLink], None] | None = None,
     ) -> None:
         self._allowed = authorise
         self._by_kind: dict[Kind, Callable[[Any], None] | None] = {
             "control": on_control,
             "data": on_data,
             "bulk": on_bulk,
+            "timing": on_timing,
         }
 
     def authorise(self, peer: NodeId, kind: Kind) -> None:

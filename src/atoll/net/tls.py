@@ -35,11 +35,13 @@ from atoll.net.link import (
     BULK,
     CONTROL,
     DATA,
+    TIMING,
     BulkLink,
     ControlLink,
     DataLink,
     Kind,
     LinkSettings,
+    TimingLink,
     WrongPeer,
 )
 from atoll.net.link_kinds import (
@@ -49,6 +51,7 @@ from atoll.net.link_kinds import (
     StreamDataLink,
 )
 from atoll.net.stream_link import StreamLink
+from atoll.net.timing_link import StreamTimingLink
 
 _L = TypeVar("_L", bound=StreamLink)
 
@@ -261,6 +264,20 @@ async def dial_bulk(
     settings = settings or LinkSettings()
     gate = _ClientGate(expected, identity, BULK, settings)
     return await _dial(host, port, gate, StreamBulkLink, settings)
+
+
+async def dial_timing(
+    host: str,
+    port: int,
+    *,
+    expected: NodeId,
+    identity: Identity,
+    settings: LinkSettings | None = None,
+) -> TimingLink:
+    """A timing link to the holder of key `expected` at `host`; otherwise as `dial_control`."""
+    settings = settings or LinkSettings()
+    gate = _ClientGate(expected, identity, TIMING, settings)
+    return await _dial(host, port, gate, StreamTimingLink, settings)
 
 
 async def _dial(

@@ -20,7 +20,14 @@ from atoll.domain.ids import NodeId
 from atoll.net import iroh_patch, tls
 from atoll.net.identity import Identity
 from atoll.net.iroh_endpoint import IrohEndpoint, open_endpoint
-from atoll.net.link import BulkLink, ControlLink, DataLink, LinkSettings, NotWelcome
+from atoll.net.link import (
+    BulkLink,
+    ControlLink,
+    DataLink,
+    LinkSettings,
+    NotWelcome,
+    TimingLink,
+)
 from atoll.net.listener import Listener, Takers, listen
 
 Way = Literal["auto", "tls", "quic"]
@@ -100,6 +107,23 @@ class Transport:
 
         def over_quic(endpoint: IrohEndpoint) -> Awaitable[BulkLink]:
             return endpoint.dial_bulk(address, expected=expected, settings=self.settings)
+
+        return await self._dial(address, expected, over_tls, over_quic)
+
+    async def dial_timing(self, address: Address, *, expected: NodeId) -> TimingLink:
+        """A timing link to the holder of key `expected`; otherwise as `dial_control`."""
+
+        def over_tls(place: HostPort) -> Awaitable[TimingLink]:
+            return tls.dial_timing(
+                place.host,
+                place.port,
+                expected=expected,
+                identity=self.identity,
+                settings=self.settings,
+            )
+
+        def over_quic(endpoint: IrohEndpoint) -> Awaitable[TimingLink]:
+            return endpoint.dial_timing(address, expected=expected, settings=self.settings)
 
         return await self._dial(address, expected, over_tls, over_quic)
 

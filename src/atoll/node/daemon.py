@@ -11,11 +11,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-import psutil
 from msgspec.structs import replace
 
-from atoll import __version__
-from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
+from atoll.domain.address import HostPort
 from atoll.domain.control import (
     ControlMessage,
     Echo,
@@ -35,14 +33,14 @@ from atoll.domain.control import (
 from atoll.domain.errors import AtollError, LinkFault, NotLetIn, ProtocolFault
 from atoll.domain.ids import Epoch, NodeId
 from atoll.domain.measure import Measure
-from atoll.engine.library import ENGINE_BUILD
+from atoll.domain.timing import TimePeer
 from atoll.engine.place import check_engine
 from atoll.engine.threads import shorten_slices
-from atoll.net.address import is_wildcard
 from atoll.net.identity import Identity
 from atoll.net.link import (
     BULK,
     CONTROL,
+    TIMING,
     BulkLink,
     ControlInbox,
     ControlLink,
@@ -51,7 +49,7 @@ from atoll.net.link import (
     LinkLost,
     LinkSettings,
 )
-from atoll.net.listener import Listener, Takers
+from atoll.net.listener import Takers
 from atoll.net.ticket import relay_token
 from atoll.net.transport import Transport, open_transport
 from atoll.node.dial import (
@@ -61,10 +59,12 @@ from atoll.node.dial import (
     is_here,
     way_for,
 )
+from atoll.node.introduction import introduction, own_address
 from atoll.node.lends import Lends
 from atoll.node.measurer import Measurer
 from atoll.node.membership import Membership
-from atoll.node.options import NodeOptions, host_id
+from atoll.node.options import NodeOptions
+from atoll.node.peer_timer import PeerTimer
 from atoll.node.plan_notice import checked_plan
 from atoll.node.prefetcher import Prefetcher
 from atoll.node.probe_cache import ProbeCache
@@ -129,6 +129,7 @@ class NodeDaemon:
         self._probes = probes
         self._measurer: Measurer
         self._prefetcher: Prefetcher
+        self._peers: PeerTimer
 
     async def run(self, membership: Membership) -> None:
         """Join, serve, and return when the gateway says goodbye.
@@ -165,35 +166,30 @@ class NodeDaemon:
                 send=self._send,
                 tell=self._tell,
             )
+            self._peers = PeerTimer(transport, send=self._send)
             link = await dial_gateway(membership, transport)
             self._link = link
             try:
                 async with transport.listen(
                     self._options.host or link.local_host or LOOPBACK,
                     self._options.port,
-                    Takers(self._authorise, on_data=self._on_data, on_bulk=lender.on_bulk),
+                    Takers(
+                        self._authorise,
+                        on_data=self._on_data,
+                        on_bulk=lender.on_bulk,
+                        on_timing=self._peers.on_timing,
+                    ),
                 ) as listener:
-                    address = self._own_address(listener, membership.relay)
-                    await self._serve(link, self._introduction(membership.secret, address))
+                    address = own_address(
+                        self._options, listener, link, transport, membership.relay
+                    )
+                    self._peers.is_hidden = not (address.tls or address.relay)
+                    await self._serve(link, introduction(self._options, membership.secret, address))
             except LinkFault as fault:
                 link.close(fault)
                 raise
             finally:
                 link.close()
-
-    def _own_address(self, listener: Listener, relay: str) -> Address:
-        """Where the upstream neighbour can reach us, as far as this machine knows."""
-        assert self._transport is not None
-        assert self._link is not None
-        endpoint = self._transport.endpoint
-        host = "" if is_wildcard(listener.host) else listener.host
-        # Who came by UDP alone knows no address of its own that TCP could reach.
-        by_tcp = bool(self._options.host or self._link.local_host)
-        return Address(
-            tls=HostPort(host, listener.port) if by_tcp else None,
-            quic=endpoint.addresses[: ADDRESSES_MAX - 2] if endpoint else (),
-            relay=relay if endpoint else "",
-        )
 
     async def _serve(self, link: ControlLink, introduction: Join) -> None:
         inbox = ControlInbox(link)
@@ -206,6 +202,7 @@ class NodeDaemon:
                     tasks.create_task(self._carry_out(), name="carry-out-plans"),
                     tasks.create_task(self._measurer.run(), name="measure"),
                     tasks.create_task(self._prefetcher.run(), name="prefetch-shards"),
+                    tasks.create_task(self._peers.run(), name="time-peers"),
                 ]
                 try:
                     await self._listen_to_gateway(inbox)
@@ -217,17 +214,6 @@ class NodeDaemon:
                     task.cancel()
         except* AtollError as group:
             raise group.exceptions[0] from None
-
-    def _introduction(self, secret: str, address: Address) -> Join:
-        return Join(
-            secret=secret,
-            name=self._options.name,
-            address=address,
-            host_id=host_id(),
-            engine_build=ENGINE_BUILD,
-            memory_free_bytes=psutil.virtual_memory().available,
-            version=__version__,
-        )
 
     async def _listen_to_gateway(self, inbox: ControlInbox) -> None:
         try:
@@ -269,6 +255,8 @@ class NodeDaemon:
                 self._prefetcher.ask(message)
             case Measure():
                 self._measurer.ask(message)
+            case TimePeer():
+                self._peers.ask(message)
             case Refusal(problem, hint, final):
                 kind = NotLetIn if final else LinkFault
                 raise kind(f"the gateway refuses this node: {problem}", hint=hint)
@@ -372,6 +360,9 @@ class NodeDaemon:
         """Only the neighbour that the plan names may send windows."""
         if kind == BULK:
             self._lends.authorise(peer)
+            return
+        if kind == TIMING:
+            self._peers.authorise(peer)
             return
         if kind == CONTROL:
             raise LinkFault("a node takes no commands from others")

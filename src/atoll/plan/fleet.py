@@ -71,8 +71,9 @@ class Gateway(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that a plan may use.
 
-    A pair of nodes without a link is taken to be as far apart as the way over the
-    gateway, or `default_link` where that is not known either.
+    A pair of nodes without a link is taken to be near where both have the same `host`,
+    else as far apart as the way over the gateway, or `default_link` where that is not
+    known either.
     """
 
     gateway: Gateway

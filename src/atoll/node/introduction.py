@@ -1,0 +1,52 @@
+"""What a node says of itself when it asks in."""
+
+from __future__ import annotations
+
+import psutil
+
+from atoll import __version__
+from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
+from atoll.domain.control import Join
+from atoll.engine.library import ENGINE_BUILD
+from atoll.net.address import is_wildcard
+from atoll.net.link import ControlLink
+from atoll.net.listener import Listener
+from atoll.net.transport import Transport
+from atoll.node.options import NodeOptions, host_id
+
+
+def introduction(options: NodeOptions, secret: str, address: Address) -> Join:
+    """The first message to a gateway; `secret` is that of a ticket, or empty."""
+    return Join(
+        secret=secret,
+        name=options.name,
+        address=address,
+        host_id=host_id(),
+        engine_build=ENGINE_BUILD,
+        memory_free_bytes=psutil.virtual_memory().available,
+        version=__version__,
+        times_peers=True,
+    )
+
+
+def own_address(
+    options: NodeOptions, listener: Listener, link: ControlLink, transport: Transport, relay: str
+) -> Address:
+    """Where others can reach this node, as far as this machine knows.
+
+    Args:
+        options: What its owner chose.
+        listener: Its TCP port.
+        link: That to the gateway.
+        transport: Its UDP port, if it has one.
+        relay: Where it can be met; empty for nowhere.
+    """
+    endpoint = transport.endpoint
+    host = "" if is_wildcard(listener.host) else listener.host
+    # Who came by UDP alone knows no address of its own that TCP could reach.
+    by_tcp = bool(options.host or link.local_host)
+    return Address(
+        tls=HostPort(host, listener.port) if by_tcp else None,
+        quic=endpoint.addresses[: ADDRESSES_MAX - 2] if endpoint else (),
+        relay=relay if endpoint else "",
+    )
