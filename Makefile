@@ -12,6 +12,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Extra words for the command of a target: make test ARGS="tests/ring -x"
 ARGS ?=
+# Processes that run tests beside each other; with 0, --pdb works: docs/adr/0014.
+WORKERS ?= 2
 
 # Pins hold for the package's build as well; the pinned pip, installed first,
 # knows how to pass them on.
@@ -71,7 +73,7 @@ demo: $(VENV)/.run
 	@$(BIN)/atoll demo $(ARGS)
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check

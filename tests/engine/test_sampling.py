@@ -283,6 +283,7 @@ def test_weights_whose_block_sum_is_rounded_up_still_give_a_place() -> None:
         assert weights[sampling._pick(weights, float(u))] > 0
 
 
+@pytest.mark.alone
 def test_sampling_is_fast_enough_to_hide() -> None:
     logits = gumbel_row(49_152)
     for params, most_us in (

@@ -234,7 +234,7 @@ async def test_a_node_that_comes_and_goes_at_once_ends_only_an_attempt(
 async def test_what_a_ring_waits_for_is_told(
     ring_gateway: Gateway, hand_node: HandNode, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ring_module, "FORM_S", 0.5)
+    monkeypatch.setattr(ring_module, "FORM_S", 2.0)
     await hand_node.join(ring_gateway.join_files[0])
     await hand_node.link_up()
     await wait_until(lambda: any("hand did not get ready" in line for line in said))

@@ -73,7 +73,13 @@ def a_pointer(service: str, label: str) -> bytes:
     return header + name(*kind) + fields + target
 
 
-async def look(service: str, look_s: float = 1.0) -> tuple[FoundGateway, ...]:
+async def look(service: str, look_s: float = 2.0) -> tuple[FoundGateway, ...]:
+    """Look for longer than it takes to ask twice, the second time a second after the first.
+
+    The answer to the first question comes to one address and port, which all who
+    announce or look on this machine share: the system may hand it to another of them.
+    To the second all are answered.
+    """
     return await look_for_gateways(host=LOOPBACK, look_s=look_s, service=service)
 
 

@@ -34,7 +34,9 @@ async def test_round_trip_and_flight(open_pair: Any) -> None:
         assert pair.far_heard.batches == [5]
         assert pair.far.send(Grant(5))
         assert await pair.near_heard.frames.get() == (Grant(5), b"")
-        assert pair.near.peer_host == pair.far.peer_host == "127.0.0.1"
+        # QUIC may have moved to the other port of the endpoints: quicker, and of the loopback too.
+        ways = {"127.0.0.1", "::1"} if pair.near.carrier == "quic" else {"127.0.0.1"}
+        assert {pair.near.peer_host, pair.far.peer_host} <= ways
         assert pair.near.kind == pair.far.kind == "data"
 
 
@@ -158,6 +160,7 @@ async def test_refused_frames_are_delivered_and_pings_are_not(open_pair: Any) ->
         assert not pair.far.is_closed
 
 
+@pytest.mark.alone
 async def test_beats_keep_a_silent_link(open_pair: Any) -> None:
     quick = LinkSettings(heartbeat_s=0.1, missed_max=3)
     async with asyncio.timeout(10), open_pair(near=quick, far=quick) as pair:
@@ -226,6 +229,7 @@ async def test_answers_that_nobody_asked_for_change_nothing(open_pair: Any) -> N
         assert not pair.far.is_closed
 
 
+@pytest.mark.alone
 async def test_killed_peer_is_noticed_at_once(open_station: Any, start_peer: Any) -> None:
     async with asyncio.timeout(30), open_station() as station, start_peer(station) as process:
         link = await station.data.get()
@@ -241,6 +245,7 @@ async def test_killed_peer_is_noticed_at_once(open_station: Any, start_peer: Any
         await link.wait_closed()
 
 
+@pytest.mark.alone
 async def test_stopped_peer_is_noticed_by_its_silence(
     open_any_station: Any, start_peer: Any
 ) -> None:

@@ -42,6 +42,7 @@ def job_of(model: FoundModel, store: Store, *, rows_max: int = 64, alone: bool =
     return ProbeJob(model.model, cut(1, 2), None if alone else cut(1, 4), rows_max)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("alone", [False, True])
 async def test_layers_are_timed(model: FoundModel, node_store: Store, alone: bool) -> None:
     measured = (await measure(job_of(model, node_store, alone=alone), OPTIONS, None)).measured
