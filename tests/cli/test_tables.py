@@ -10,6 +10,7 @@ from rich.console import Console
 from tests.client.conftest import STATUS
 
 from atoll.cli.tables import (
+    guess_line,
     lap_line,
     layer_range,
     markdown_table,
@@ -117,6 +118,11 @@ def test_a_token_adds_up() -> None:
     assert lap_line(STATUS.rings[0].lap).startswith(
         "a token takes 4.0 ms (median of 9): stages 2.0"
     )
+
+
+def test_guesses() -> None:
+    ring = msgspec.structs.replace(STATUS.rings[0], guessed=200, guessed_right=150)
+    assert guess_line(ring) == "guessed tokens: 200 checked, 75% of them right"
 
 
 READ = Rate("pp512", "pp", 512, 0, 1, 3, 250.0, 1.25, (250.0,), 2048.0, None, None)

@@ -67,7 +67,7 @@ def model(random_model: Callable[..., Path]) -> Path:
     return random_model("llama", n_layers=2)
 
 
-def make_ends(model: Path, folder: Path) -> Ends:
+def make_ends(model: Path, folder: Path, **more: int) -> Ends:
     head, tail = cut(model, [0, 1, 2], folder)
     options = EndsOptions(
         model=str(model),
@@ -78,6 +78,7 @@ def make_ends(model: Path, folder: Path) -> Ends:
         rows_max=64,
         threads=1,
         threads_large=1,
+        **more,  # type: ignore[arg-type]
     )
     return Ends(EndsEngine(options), options)
 
@@ -449,3 +450,52 @@ def test_files_that_are_no_models_are_refused(ends: Ends, tmp_path: Path) -> Non
     for field in ("model", "head", "tail"):
         with pytest.raises(BadModel):
             EndsEngine(msgspec.structs.replace(ends.options, **{field: str(junk)}))
+
+
+@pytest.mark.parametrize("right", [0, 1, 2, 3])
+def test_guesses_are_accepted_up_to_the_first_wrong_one(
+    guessing: Ends, whole: WholeModel, right: int
+) -> None:
+    """What is sampled is what would be without guesses, and a rollback leaves no trace."""
+    prompt = PROMPTS[0]
+    [expected] = whole.greedy([prompt], 8, exact=True, stop_at_end=False).tokens
+    n = len(prompt)
+    guessing.open(0, prompt, GREEDY, ignore_eos=True)
+    [first] = guessing.run([tail(0, 0, n, chain=False)], guessing.head(0, prompt))
+    assert first.sampled is not None
+    assert first.sampled.token == expected[0]
+    guesses = [token if i < right else token + 1 for i, token in enumerate(expected[1:4])]
+    window = guessing.head(0, (expected[0], *guesses), keep=n)
+    item = msgspec.structs.replace(tail(0, n, 4, chain=False), checked=4, guesses=tuple(guesses))
+    [result] = guessing.run([item], window)
+    assert result.sampled is not None
+    found = [*ids(list(result.accepted)), result.sampled.token]
+    assert found == list(expected[1 : 2 + right])
+    # On from the token that was not guessed.
+    window = guessing.head(0, (found[-1],), keep=n + 1 + right)
+    [after] = guessing.run([tail(0, n + 1 + right, 1, chain=False)], window)
+    assert after.sampled is not None
+    assert after.sampled.token == expected[2 + right]
+
+
+def test_the_last_token_ends_a_window_with_guesses(guessing: Ends, whole: WholeModel) -> None:
+    prompt = PROMPTS[0]
+    [expected] = whole.greedy([prompt], 4, exact=True, stop_at_end=False).tokens
+    guessing.open(0, prompt, GREEDY, ignore_eos=True)
+    guessing.run([tail(0, 0, len(prompt), chain=False)], guessing.head(0, prompt))
+    window = guessing.head(0, expected[:3], keep=len(prompt))
+    item = msgspec.structs.replace(
+        tail(0, len(prompt), 3, chain=False, last=True), checked=3, guesses=tuple(expected[1:3])
+    )
+    [result] = guessing.run([item], window)
+    assert [one.finish for one in (*result.accepted, result.sampled) if one] == [
+        None,
+        None,
+        "length",
+    ]
+
+
+@pytest.fixture
+def guessing(model: Path, tmp_path: Path) -> Ends:
+    """Ends that check up to four rows of a session in one call."""
+    return make_ends(model, tmp_path, checked_max=4)

@@ -66,6 +66,11 @@ class ServeFlags(HomeFlags, StoreFlags):
     """Most rings that answer side by side, each of nodes of its own; a request goes to the one
     that will finish it first. Default: as many as the nodes make, up to 8; with equal shares 1."""
 
+    speculate: Literal["lookup", "none"] = "lookup"
+    """Whether next tokens are guessed: `lookup` takes what followed where the last tokens stood
+    before, as far as that pays, so that one loop of the ring brings several tokens. Answers are
+    the same either way."""
+
     exact: bool = False
     """Compute every answer so that its bits depend on nothing else; slower."""
 
@@ -155,6 +160,7 @@ class ServeFlags(HomeFlags, StoreFlags):
                 context=self.context,
                 exact=self.exact,
                 plan=self.plan,
+                speculate=self.speculate,
                 rings=self.rings or (RINGS_MAX if self.plan == "auto" else 1),
                 plan_streams=self.plan_streams,
                 threads=stage_threads(self.threads),

@@ -8,7 +8,15 @@ from atoll.cli.link_table import link_table
 from atoll.cli.running import run
 from atoll.cli.screen import data_console, show_json
 from atoll.cli.settings import flags
-from atoll.cli.tables import lap_line, plan_lines, ring_heading, ring_lines, stage_table, time_table
+from atoll.cli.tables import (
+    guess_line,
+    lap_line,
+    plan_lines,
+    ring_heading,
+    ring_lines,
+    stage_table,
+    time_table,
+)
 from atoll.cli.target import TargetFlags
 from atoll.client.api import ApiClient
 from atoll.client.endpoint import Endpoint
@@ -56,6 +64,8 @@ def _show(ring: RingStatus, console: Console) -> None:
             console.print(line, soft_wrap=True)
     if ring.lap is not None:
         console.print(lap_line(ring.lap), soft_wrap=True)
+    if ring.guessed:
+        console.print(guess_line(ring), soft_wrap=True)
 
 
 async def ask_status(endpoint: Endpoint) -> GatewayStatus:

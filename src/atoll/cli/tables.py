@@ -160,6 +160,12 @@ def lap_line(lap: LapStatus) -> str:
     )
 
 
+def guess_line(ring: RingStatus) -> str:
+    """How guesses at the next tokens fared."""
+    share = ring.guessed_right / ring.guessed
+    return f"guessed tokens: {ring.guessed} checked, {share:.0%} of them right"
+
+
 def _lap_ms(lap: LapStatus) -> float:
     return lap.overhead_ms + lap.stages_ms + lap.ends_ms + lap.sampling_ms
 

@@ -25,8 +25,6 @@ from atoll.engine.vocabulary import Vocabulary
 from atoll.model.architectures import embedding_scale
 from atoll.model.parts import open_model, tensor_file
 
-OUTPUTS_MAX_PER_SLOT = 1
-"""Rows of a session whose logits one call may give; drafting will raise it."""
 WINDOW_NOT_FINITE = "the window holds NaN or infinity"
 
 
@@ -37,6 +35,7 @@ class _Work:
         self.items = items
         self.problems = [""] * len(items)
         self.sampled: list[Sampled | None] = [None] * len(items)
+        self.accepted: list[tuple[Sampled, ...]] = [()] * len(items)
         self.outputs: list[bytes] = [b""] * len(items)
         self.engine_s = 0.0
 
@@ -74,7 +73,7 @@ class EndsEngine:
                 hint="cut both ends from the model that is served",
             )
         self._head = Context(self._head_model, self._context(options.rows_max), tap=True)
-        outputs = OUTPUTS_MAX_PER_SLOT * options.n_slots
+        outputs = options.checked_max * options.n_slots
         self._tail = Context(self._tail_model, self._context(outputs), tap=False)
         self._vocabulary = Vocabulary(self._tail_model)
         self._open: dict[int, tuple[GenerateRequest, Sampler]] = {}
@@ -136,9 +135,9 @@ class EndsEngine:
         heads += self._run_tails(work, payload)
         self._run_heads(work, heads)
         results = [
-            ItemResult(problem, sampled, len(output))
-            for problem, sampled, output in zip(
-                work.problems, work.sampled, work.outputs, strict=True
+            ItemResult(problem, sampled, len(output), accepted)
+            for problem, sampled, output, accepted in zip(
+                work.problems, work.sampled, work.outputs, work.accepted, strict=True
             )
         ]
         return results, work.outputs, work.engine_s
@@ -178,7 +177,9 @@ class EndsEngine:
         exact: bool,
     ) -> None:
         rows = self._tail.inputs(sum(span.rows for span in spans))
-        wanted, asked, end = [], [], 0
+        wanted: list[int] = []
+        asked: list[tuple[int, Tail]] = []
+        end = 0
         for i, tail in members:
             start, end = end, end + tail.rows
             codec.decode_into(rows[start:end], inputs[i], tail.encoding)
@@ -186,7 +187,7 @@ class EndsEngine:
                 work.problems[i] = WINDOW_NOT_FINITE
                 self._tail.drop(tail.slot, tail.keep)
             if tail.sample:
-                wanted.append(end - 1)
+                wanted += range(end - tail.checked, end)
                 asked.append((i, tail))
         if any(work.problems[i] for i, _ in members):
             # What is not finite must not reach the caches; the others go on without it.
@@ -206,12 +207,16 @@ class EndsEngine:
         finally:
             work.engine_s += time.perf_counter() - start_s
         spoilt: list[tuple[int, int]] = []
-        for (i, tail), row in zip(asked, logits, strict=True):
+        at = 0
+        for i, tail in asked:
+            checked = logits[at : at + tail.checked]
+            at += tail.checked
             try:
-                work.sampled[i] = self._choose(tail, row)
+                *accepted, work.sampled[i] = self._choose(tail, checked)
+                work.accepted[i] = tuple(accepted)
             except AtollError as error:
                 work.problems[i] = str(error)
-                if not codec.is_finite(row):
+                if not all(codec.is_finite(row) for row in checked):
                     spoilt.append((i, tail.slot))
         for i, slot in spoilt:
             # Which of the session's rows brought it is not known: only this one was seen.
@@ -224,13 +229,35 @@ class EndsEngine:
         except EngineFault as error:
             work.problems[i] += f"; {error}"
 
-    def _choose(self, item: Tail, logits: codec.Rows) -> Sampled:
+    def _choose(self, item: Tail, logits: Sequence[codec.Rows]) -> list[Sampled]:
+        """The tokens behind the checked rows, up to the first that was not guessed.
+
+        Each is drawn as if there were no guesses, so these change no answer.
+        """
         if item.slot not in self._open:
             raise EngineFault(f"no session is open in slot {item.slot}")
         request, sampler = self._open[item.slot]
-        choice = sampler.sample(logits, item.keep + item.rows)
+        found: list[Sampled] = []
+        for i, row in enumerate(logits, start=1):
+            last = item.last and i == item.checked
+            position = item.keep + item.rows - item.checked + i
+            found.append(self._next(request, sampler, row, position, last=last))
+            if found[-1].finish or item.guesses[i - 1 : i] != (found[-1].token,):
+                break
+        return found
+
+    def _next(
+        self,
+        request: GenerateRequest,
+        sampler: Sampler,
+        logits: codec.Rows,
+        position: int,
+        *,
+        last: bool,
+    ) -> Sampled:
+        choice = sampler.sample(logits, position)
         sampler.accept(choice.token)
-        finish: FinishReason | None = "length" if item.last else None
+        finish: FinishReason | None = "length" if last else None
         piece = self._vocabulary.piece(choice.token)
         if not request.ignore_eos and self._vocabulary.is_end(choice.token):
             finish, piece = "stop", b""

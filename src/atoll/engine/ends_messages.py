@@ -13,7 +13,8 @@ class EndsOptions(msgspec.Struct, frozen=True, tag="start"):
 
     `head` is the shard of layers [0, k), `tail` that of the last k with the
     output head; the embedding table is read from the model itself. Weights and
-    caches of both take `need_bytes`. `device` is empty for the processor.
+    caches of both take `need_bytes`. `device` is empty for the processor. Up to
+    `checked_max` rows of a session may have their next tokens sampled in one call.
     """
 
     model: str
@@ -26,6 +27,7 @@ class EndsOptions(msgspec.Struct, frozen=True, tag="start"):
     threads_large: int
     need_bytes: int = 0
     device: str = ""
+    checked_max: int = 1
 
 
 class Open(msgspec.Struct, frozen=True, tag="open"):
@@ -52,7 +54,11 @@ class Head(msgspec.Struct, frozen=True, tag="h", array_like=True):
 
 
 class Tail(msgspec.Struct, frozen=True, tag="t", array_like=True):
-    """Last layers over a returned window; then perhaps sample, and go on with the token."""
+    """Last layers over a returned window; then perhaps sample, and go on with the token.
+
+    Tokens are sampled behind the last `checked` rows, up to the first that is not the
+    one of `guesses` at its place.
+    """
 
     slot: int
     keep: int
@@ -62,6 +68,8 @@ class Tail(msgspec.Struct, frozen=True, tag="t", array_like=True):
     sample: bool
     chain: bool
     last: bool
+    checked: int = 1
+    guesses: tuple[int, ...] = ()
 
 
 class RunItems(msgspec.Struct, frozen=True, tag="run"):
@@ -83,11 +91,15 @@ class EndsLoaded(msgspec.Struct, frozen=True, tag="loaded"):
 
 
 class ItemResult(msgspec.Struct, frozen=True, array_like=True):
-    """What became of one item; `size` bytes of the payload are its next window."""
+    """What became of one item; `size` bytes of the payload are its next window.
+
+    `accepted` are the tokens before the sampled one, each as it was guessed.
+    """
 
     problem: str = ""
     sampled: Sampled | None = None
     size: int = 0
+    accepted: tuple[Sampled, ...] = ()
 
 
 class ItemsDone(msgspec.Struct, frozen=True, tag="done"):

@@ -15,6 +15,7 @@ from atoll.model.parts import open_model
 from atoll.model.probe_ranges import probe_ranges
 from atoll.model.shard import hash_shard
 from atoll.plan.equal import equal_cut
+from atoll.ring.coordinator_messages import GUESS_ROWS
 from atoll.store.layout import FoundModel, Store
 from atoll.store.shards import ShardFile, ensure_shard, shard_path
 from atoll.store.uses import Hold, hold
@@ -129,4 +130,5 @@ def ends_options(model: FoundModel, prepared: Prepared, ring: RingOptions) -> En
         threads=ring.threads,
         threads_large=ring.threads_large,
         need_bytes=head.size_bytes + tail.size_bytes + kv,
+        checked_max=GUESS_ROWS if ring.speculate != "none" else 1,
     )

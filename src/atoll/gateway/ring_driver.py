@@ -19,7 +19,8 @@ from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import SessionId
 from atoll.domain.wire import Cancel, DataMessage, Grant, Refused, Release, Window, signed_part
 from atoll.engine.ends_client import EndsProcess
-from atoll.engine.ends_messages import Head, ItemsDone, Tail
+from atoll.engine.ends_messages import ItemsDone
+from atoll.gateway.ends_items import answered, asked
 from atoll.gateway.laps import Laps
 from atoll.gateway.mailbox import Mailbox
 from atoll.gateway.outcomes import failure, rejection
@@ -27,7 +28,8 @@ from atoll.net.identity import Identity
 from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFrame
 from atoll.ring import coordinator_messages as ring
 from atoll.ring.coordinator import Coordinator
-from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Refuse, WindowUnusable
+from atoll.ring.drafting import Pace
+from atoll.ring.messages import GrantCredit, Granted, Refuse, WindowUnusable
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class RingDriver:
         self._items: tuple[ring.EndsItem, ...] = ()
         self._stage_us: dict[SessionId, int] = {}
         self._left_s: dict[SessionId, float] = {}
+        self._sent_s: dict[SessionId, dict[int, float]] = {}
         self._grants = 0
         self._refused = 0
         self._called_s = self._answered_s = 0.0
@@ -94,6 +97,11 @@ class RingDriver:
         while self.active or self.waiting:
             self._idle.clear()
             await self._idle.wait()
+
+    @property
+    def pace(self) -> Pace:
+        """What a loop takes, and how guesses fared."""
+        return self._machine.pace
 
     @property
     def marks(self) -> dict[SessionId, tuple[int, int, int]]:
@@ -191,7 +199,8 @@ class RingDriver:
             case Window():
                 if message.session in self._mail:
                     self._stage_us[message.session] = message.engine_us
-                self._handle(ring.WindowReturned(message, payload))
+                lap_s = self._lap_s(message)
+                self._handle(ring.WindowReturned(message, payload, lap_s))
             case Release():
                 # Signed by us and unchanged, or it is no release of ours.
                 if message.signature != self._identity.sign(signed_part(message)):
@@ -201,6 +210,11 @@ class RingDriver:
                 """It has been everywhere; nothing is left to do."""
             case _:
                 raise ProtocolFault(f"the last stage sent a {type(message).__name__}")
+
+    def _lap_s(self, window: Window) -> float:
+        """How long a window was on its way; 0 if it was not sent."""
+        sent_s = self._sent_s.get(window.session, {}).pop(window.seq, None)
+        return time.perf_counter() - sent_s if sent_s is not None else 0.0
 
     def unusable(self, side: str, fault: UnusableFrame) -> None:
         """A frame that is whole but wrong: only the session of a window ends."""
@@ -223,21 +237,11 @@ class RingDriver:
         if self._over or message.batch != self._batch:
             return
         now_s = time.perf_counter()
-        results: list[ring.EndsResult] = []
         items, self._items = self._items, ()
-        at = 0
-        for item, result in zip(items, message.results, strict=True):
-            part = payload[at : at + result.size]
-            at += result.size
-            if result.problem:
-                results.append(ItemFailed(result.problem))
-            elif isinstance(item, ring.HeadItem):
-                results.append(ring.HeadDone(part))
-            else:
-                results.append(ring.TailDone(result.sampled, part or None))
+        results = answered(items, message, payload)
         left_s = [self._left_s.pop(item.session, None) for item in items]
         call_s, self._answered_s = now_s - self._called_s, now_s
-        self._handle(ring.EndsDone(tuple(results)))
+        self._handle(ring.EndsDone(results))
         self._note_laps(items, left_s, message, call_s)
 
     def _note_laps(
@@ -273,6 +277,8 @@ class RingDriver:
             match effect:
                 case ring.Send(window, payload):
                     flight.append((window, bytes(payload)))
+                    sent_s = self._sent_s.setdefault(window.session, {})
+                    sent_s[window.seq] = time.perf_counter()
                     if window.rows == 1:
                         # From the answer on, so that the coordinator's own time counts.
                         self._left_s[window.session] = self._answered_s
@@ -307,6 +313,7 @@ class RingDriver:
         self._ends.close_slot(effect.slot)
         self._stage_us.pop(effect.session, None)
         self._left_s.pop(effect.session, None)
+        self._sent_s.pop(effect.session, None)
 
     def _tell_session(self, effect: ring.CoordinatorEffect) -> None:
         match effect:
@@ -334,27 +341,8 @@ class RingDriver:
 
     def _run_ends(self, items: tuple[ring.EndsItem, ...]) -> None:
         self._items = items
-        wire: list[Head | Tail] = []
-        payloads: list[bytes] = []
-        for item in items:
-            if isinstance(item, ring.HeadItem):
-                wire.append(Head(item.slot, item.keep, item.exact, item.encoding, item.tokens))
-            else:
-                wire.append(
-                    Tail(
-                        item.slot,
-                        item.keep,
-                        item.exact,
-                        item.encoding,
-                        item.rows,
-                        item.sample,
-                        item.chain,
-                        item.last,
-                    )
-                )
-                payloads.append(bytes(item.payload))
         self._called_s = time.perf_counter()
-        self._batch = self._ends.run(tuple(wire), payloads)
+        self._batch = self._ends.run(*asked(items))
 
     def _signed(self, effect: ring.SendCancel | ring.SendRelease) -> Cancel | Release:
         message: Cancel | Release

@@ -87,8 +87,9 @@ class RingStatus(msgspec.Struct, frozen=True):
     """One ring of the model.
 
     `plan` is what it was made by, None where its parts are equal. Its `active` streams
-    hold a slot, `waiting` ones are in line for one. `links` are those between gateway
-    and stages, in the order of the ring.
+    hold a slot, `waiting` ones are in line for one. Of `guessed` tokens that were
+    checked `guessed_right` were right. `links` are those between gateway and stages,
+    in the order of the ring.
     """
 
     ready: bool
@@ -99,6 +100,8 @@ class RingStatus(msgspec.Struct, frozen=True):
     stages: tuple[StageStatus, ...]
     lap: LapStatus | None
     ends_device: str = ""
+    guessed: int = 0
+    guessed_right: int = 0
     plan: PlanReport | None = None
     links: tuple[LinkStatus, ...] = ()
 
@@ -179,6 +182,8 @@ def _ring(ring: Ring, by_node: Mapping[NodeId, Member]) -> RingStatus:
         stages=stages,
         lap=_lap(driver.laps) if driver else None,
         ends_device=loaded.device if loaded is not None else "",
+        guessed=driver.pace.guessed if driver else 0,
+        guessed_right=driver.pace.right if driver else 0,
         plan=foretold,
         links=links,
     )

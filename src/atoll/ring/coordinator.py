@@ -5,16 +5,21 @@ returned effects in order. `gateway` drives it live; `sim` from a seeded heap.
 
 A session waits for a slot, enters its prompt in chunks that overlap on their
 way round, then decodes: a window comes back, the ends run the last layers,
-sample, run the first layers on the new token, and the next window leaves.
+sample, run the first layers on the new token, and the next window leaves. With
+guesses at the next tokens several windows of a session are on their way at once;
+those behind a wrong guess are cancelled.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Callable
 
+from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import Release, Window
+from atoll.ring.admission import Prefill, objection
 from atoll.ring.coordinator_messages import (
     Admitted,
     CancelSession,
@@ -46,6 +51,7 @@ from atoll.ring.coordinator_messages import (
     WindowReturned,
 )
 from atoll.ring.departures import Departures, Ready
+from atoll.ring.drafting import Drafter, Lookup, Pace
 from atoll.ring.messages import Fault, GrantCredit, Granted, ItemFailed, Refuse
 from atoll.ring.messages import WindowUnusable as Unusable
 from atoll.ring.returns import Returned, Returns
@@ -58,18 +64,23 @@ class Coordinator:
     It begins with the ring down and takes sessions after `RingUp`.
     """
 
-    def __init__(self, config: CoordinatorConfig) -> None:
+    def __init__(
+        self,
+        config: CoordinatorConfig,
+        drafter: Callable[[GenerateRequest], Drafter] = lambda request: Lookup(request.prompt),
+    ) -> None:
         self.config = config
+        self._drafter = drafter
+        self.pace = Pace()
         self.epoch: Epoch | None = None
         self._sessions: dict[SessionId, Session] = {}
         self._waiting: deque[Submit] = deque()
         self._free: list[Slot] = [Slot(i) for i in range(config.n_slots)]
-        # Sessions with prompt left to enter, the next to have its turn first.
-        self._prefilling: deque[Session] = deque()
-        self._departures = Departures(config)
+        self._prefill = Prefill(config)
+        self._departures = Departures(config, self.pace)
         self._returns = Returns(config.return_credits)
         self._running: list[tuple[Session, EndsItem, int]] | None = None
-        self._heads_ran = False
+        self._heads_ran = self._guesses_ran = False
         self._effects: list[CoordinatorEffect] = []
 
     @property
@@ -141,21 +152,17 @@ class Coordinator:
     # Sessions come and go
 
     def _submit(self, submit: Submit) -> None:
-        session, request = submit.session, submit.request
+        session = submit.session
         if session in self._sessions or any(w.session == session for w in self._waiting):
             raise ValueError(f"session {session} was submitted twice")
-        prompt, context = len(request.prompt), self.config.context
-        if not prompt or request.max_tokens < 1:
-            problem = "a session needs a prompt and at least one token to generate"
-            self._effects.append(Rejected(session, "bad_request", problem))
-        elif prompt > context:
-            problem = f"the prompt has {prompt} tokens, the context holds {context}"
-            self._effects.append(Rejected(session, "too_long", problem))
-        elif self.epoch is None:
-            self._reject(session, "ring_down", "the ring is not complete")
-        elif not self._free and len(self._waiting) >= self.config.waiting_max:
-            problem = f"{self.active} sessions run and {self.waiting} wait"
-            self._reject(session, "overloaded", problem)
+        refusal = objection(
+            *(submit, self.config),
+            up=self.epoch is not None,
+            active=self.active,
+            waiting=self.waiting,
+        )
+        if refusal is not None:
+            self._effects.append(refusal)
         else:
             self._waiting.append(submit)
 
@@ -168,9 +175,10 @@ class Coordinator:
             submit = self._waiting.popleft()
             slot = heapq.heappop(self._free)
             session = Session.begin(submit.session, slot, submit.request, self.config)
-            session.opened = True
+            if self.config.guess_depth:
+                session.guess(self._drafter(submit.request), self.pace, self.config)
             self._sessions[session.id] = session
-            self._prefilling.append(session)
+            self._prefill.add(session)
             self._effects += [Admitted(session.id), OpenEnds(session.id, slot, submit.request)]
 
     def _cancel(self, session_id: SessionId, reason: str) -> None:
@@ -195,8 +203,7 @@ class Coordinator:
         session.live = False
         self._departures.drop(session.id)
         self._returns.drop(session.id)
-        if session in self._prefilling:
-            self._prefilling.remove(session)
+        self._prefill.drop(session)
         if session.out:
             self._effects.append(SendCancel(session.id, session.next_seq - 1))
         session.out.clear()
@@ -240,7 +247,7 @@ class Coordinator:
         for waiting in self._waiting:
             self._reject(waiting.session, "ring_down", problem)
         self._waiting.clear()
-        self._prefilling.clear()
+        self._prefill.clear()
         self._departures.reset()
         self._returns.reset()
         for session in list(self._sessions.values()):
@@ -263,28 +270,21 @@ class Coordinator:
         if uncredited is not None:
             self._refuse(window, uncredited)
             return
-        fault = self._fault_of(event, session)
+        fault = self._returns.fault_of(event, session)
         if fault is not None:
             self._returns.refund()
             self._refuse(window, fault)
-        elif session is None or not session.live or isinstance(event, Unusable):
-            # It was on its way when its session ended: no fault of its sender.
+        elif session is None or not session.wants(window) or isinstance(event, Unusable):
+            # It was on its way when its session ended, or its guesses turned out to be
+            # wrong: no fault of its sender.
             self._returns.refund()
         else:
-            session.out.popleft()
+            sent = session.out.popleft()
+            if sent.alone and not session.is_prompt(window.keep):
+                self.pace.note(window.rows, event.lap_s, window.engine_us / 1e6)
             self._returns.add(Returned(session, window, event.payload))
         if window.follow == 0:
             self._returns.close_flight()
-
-    def _fault_of(self, event: WindowReturned | Unusable, session: Session | None) -> Fault | None:
-        if session is None:
-            return Fault("session", "no such session is in the ring")
-        if not session.live:
-            return None
-        if isinstance(event, Unusable):
-            return Fault(event.code, event.problem)
-        flight_fault = self._returns.fault_of_flight(event.window)
-        return flight_fault or session.fault_of(event.window)
 
     def _refuse(self, window: Window, fault: Fault) -> None:
         refusal = Refuse(window.session, window.seq, fault.code, fault.problem, report=False)
@@ -316,27 +316,24 @@ class Coordinator:
         return not (self._returns.complete and self._heads_ran)
 
     def _next_heads(self) -> list[tuple[Session, EndsItem, int]]:
-        """Chunks of the sessions whose turn it is, about one full chunk of rows in all."""
+        """Sampled and guessed tokens, in turns with chunks of prompts where both wait."""
         heads: list[tuple[Session, EndsItem, int]] = []
-        room, rows = self._departures.room_for_chunks, 0
-        for session in list(self._prefilling):
-            left = session.chunk_left
-            if len(heads) >= room or (heads and rows + left > self.config.chunk_rows):
-                break
-            if session.chunks >= self.config.prefill_in_flight:
-                continue
-            heads.append((session, session.next_chunk(), -1))
-            rows += left
-            self._prefilling.remove(session)
-            if session.chunk_left:
-                self._prefilling.append(session)
+        if not (self._guesses_ran and self._prefill.waits):
+            for session in self._sessions.values():
+                # More would only wait behind what has not left.
+                if not self._departures.holds(session.id):
+                    heads += [(session, item, -1) for item in session.next_guesses()]
+        self._guesses_ran = bool(heads)
+        if not heads:
+            chunks = self._prefill.next_chunks(self._departures.room_for_chunks)
+            heads = [(session, item, -1) for session, item in chunks]
         return heads
 
     def _ends_done(self, results: tuple[EndsResult, ...]) -> None:
         running = self._running
         assert running is not None, "EndsDone without RunEnds"
         if len(results) != len(running):
-            self._ends_failed(f"the ends returned {len(results)} of {len(running)} results")
+            self._ends_failed(f"the ends gave {len(results)} of {len(running)} results")
             return
         self._running = None
         for (session, item, seq), result in zip(running, results, strict=True):
@@ -375,17 +372,28 @@ class Coordinator:
             session.chunks -= 1
         if not item.sample:
             return
-        sampled = done.sampled
-        if sampled is None or (item.last and sampled.finish is None):
-            self._fail(session, Fault("engine", "the ends returned no token to end with"))
+        problem, sampled = done.problem(item), done.sampled
+        if problem or sampled is None:
+            self._fail(session, Fault("engine", problem))
             return
-        if sampled.finish is None and done.payload is None:
-            self._fail(session, Fault("engine", "the ends did not run the first layers"))
-            return
-        session.sampled += 1
-        self._effects.append(Emit(session.id, sampled))
+        session.sampled += 1 + len(done.accepted)
+        self._effects += [Emit(session.id, token) for token in (*done.accepted, sampled)]
         if sampled.finish is not None:
             self._effects.append(Finished(session.id, session.usage))
             self._end(session)
-        elif done.payload is not None:
+            return
+        if session.speculation is not None:
+            tokens = [token.token for token in (*done.accepted, sampled)]
+            if session.speculation.sampled(tokens, chained=item.chain):
+                self._drop_stale(session)
+        if done.payload is not None:
             self._departures.add(Ready(session, item.keep + item.rows, 1, done.payload))
+
+    def _drop_stale(self, session: Session) -> None:
+        """A guess was wrong: what is on its way behind it is computed for nothing."""
+        if session.out:
+            self._effects.append(SendCancel(session.id, session.next_seq - 1))
+        session.cancelled = session.next_seq - 1
+        session.out.clear()
+        self._departures.drop_stale(session.id, session.cancelled)
+        self._returns.drop(session.id)

@@ -14,6 +14,13 @@ EXACT_ROWS_MAX = 63
 (from 64 on the engine takes another kernel)."""
 
 
+GUESS_ROWS = 8
+"""Most rows of a window with guesses: all of them get logits, a megabyte each with large
+vocabularies, and more windows can follow."""
+GUESS_DEPTH = 24
+"""Most guesses on their way; where they are seldom right fewer are worth it anyway."""
+
+
 @dataclass(frozen=True, slots=True)
 class CoordinatorConfig:
     """Limits of the gateway's side of a ring; rows, positions and windows are counts.
@@ -28,9 +35,12 @@ class CoordinatorConfig:
         lanes: Decode flights on their way at once, the ends counted. 1 where
             all stages share one machine's cores, number of stages + 1 where
             they are apart.
+        far_lanes: The same once a loop turns out to pass mostly on links.
         prefill_in_flight: Prefill windows a session may have on their way.
         credits: Windows the first stage takes from us before it grants more.
         return_credits: Windows we take from the last stage before we grant more.
+        guess_rows: Most rows of a window with guessed tokens.
+        guess_depth: Most guessed tokens of a session on their way; 0: none are guessed.
         encoding, exact_encoding: How rows travel, by the session's mode.
         retry_after_s: What a rejected client is told to wait, seconds.
     """
@@ -42,9 +52,12 @@ class CoordinatorConfig:
     exact_chunk_rows: int = EXACT_ROWS_MAX
     waiting_max: int = 64
     lanes: int = 1
+    far_lanes: int = 1
     prefill_in_flight: int = 4
     credits: int = 64
     return_credits: int = 64
+    guess_rows: int = GUESS_ROWS
+    guess_depth: int = 0
     encoding: str = F16_SCALED
     exact_encoding: str = F32
     retry_after_s: int = 2
@@ -52,7 +65,8 @@ class CoordinatorConfig:
     def __post_init__(self) -> None:
         counts = (self.n_slots, self.context, self.rows_max, self.chunk_rows, self.lanes)
         limits = (self.exact_chunk_rows, self.prefill_in_flight, self.credits, self.return_credits)
-        if min(*counts, *limits) < 1 or self.waiting_max < 0:
+        zeros = (self.waiting_max, self.guess_depth)
+        if min(*counts, *limits, self.guess_rows) < 1 or min(zeros) < 0:
             raise ValueError("every limit of a coordinator is at least 1")
         if max(self.chunk_rows, self.exact_chunk_rows) > self.rows_max:
             raise ValueError(f"a chunk does not fit a call of {self.rows_max} rows")
@@ -100,12 +114,31 @@ class HeadDone:
 class TailDone:
     """What a `TailItem` gave: the token if it asked for one, the next window if it chained.
 
-    `payload` is one row, the first layers' output for the sampled token;
-    None if the token finished the session or the item did not chain.
+    `accepted` are tokens sampled before it, each as it was guessed. `payload` is one
+    row, the first layers' output for the sampled token; None if the token finished
+    the session or the item did not chain.
     """
 
     sampled: Sampled | None = None
     payload: Payload | None = None
+    accepted: tuple[Sampled, ...] = ()
+
+    def problem(self, item: TailItem) -> str:
+        """Why this cannot be the answer to an item that samples; empty if it can."""
+        if self.sampled is None or (item.last and self._reached(item) and not self._ended):
+            return "the ends returned no token to end with"
+        if item.chain and not self._ended and self.payload is None:
+            return "the ends did not run the first layers"
+        if len(self.accepted) >= item.checked:
+            return "the ends sampled more than was asked for"
+        return ""
+
+    @property
+    def _ended(self) -> bool:
+        return self.sampled is not None and self.sampled.finish is not None
+
+    def _reached(self, item: TailItem) -> bool:
+        return len(self.accepted) + 1 == item.checked
 
 
 EndsResult = HeadDone | TailDone | ItemFailed
@@ -127,10 +160,14 @@ class EndsFailed:
 
 @dataclass(frozen=True, slots=True)
 class WindowReturned:
-    """A window from the last stage; its payload has the length the header says."""
+    """A window from the last stage; its payload has the length the header says.
+
+    `lap_s` is how long it was on its way; 0 if that is not known.
+    """
 
     window: Window
     payload: Payload
+    lap_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +206,10 @@ class RingDown:
 
 @dataclass(frozen=True, slots=True)
 class HeadItem:
-    """Run the first layers on prompt `tokens` at positions keep, keep + 1, ..."""
+    """Run the first layers on `tokens` at positions keep, keep + 1, ...
+
+    They are of the prompt, or sampled and guessed ones.
+    """
 
     session: SessionId
     slot: Slot
@@ -184,12 +224,15 @@ class TailItem:
     """Run the last layers on a returned window at positions keep, keep + 1, ...
 
     Args:
-        sample: Compute the logits of the last row and choose the token at
-            position keep + rows.
+        sample: Compute the logits of the last `checked` rows, and choose the tokens
+            behind them one after the other, up to the first that is not as guessed.
         chain: Unless that token finishes the session, run the first layers on
             it at position keep + rows and encode the row as `encoding`.
-        last: The chosen token is the last the session may have: its finish is
-            "length" unless it is an end token.
+        last: The token at position keep + rows is the last the session may have:
+            its finish is "length" unless it is an end token.
+        checked: Rows whose next token is wanted; more than one where tokens were guessed.
+        guesses: The tokens guessed behind the checked rows; one fewer if nothing is
+            guessed behind the last.
     """
 
     session: SessionId
@@ -202,6 +245,8 @@ class TailItem:
     sample: bool
     chain: bool
     last: bool
+    checked: int = 1
+    guesses: tuple[int, ...] = ()
 
 
 EndsItem = HeadItem | TailItem

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from atoll.domain.ids import Epoch, SessionId
 from atoll.ring.coordinator_messages import CoordinatorConfig, Send
+from atoll.ring.drafting import Pace
 from atoll.ring.messages import Payload
 from atoll.ring.session import Session
 
@@ -39,8 +40,9 @@ class Departures:
     one flight from then on.
     """
 
-    def __init__(self, config: CoordinatorConfig) -> None:
+    def __init__(self, config: CoordinatorConfig, pace: Pace | None = None) -> None:
         self._config = config
+        self._pace = pace or Pace()
         self._ready: list[Ready] = []
         self._lanes: list[set[tuple[SessionId, int]]] = []
         self.credits = config.credits
@@ -56,6 +58,12 @@ class Departures:
         return len(self._lanes)
 
     @property
+    def lanes_max(self) -> int:
+        """Lanes there are."""
+        far = self._config.far_lanes if self._pace.is_far else 1
+        return max(self._config.lanes, far)
+
+    @property
     def room_for_chunks(self) -> int:
         """Prefill windows worth computing now: more would only wait for credits."""
         return self.credits - sum(ready.prefill for ready in self._ready)
@@ -64,6 +72,10 @@ class Departures:
         """Forget everything: a new epoch begins."""
         self._ready, self._lanes = [], []
         self.credits = self._config.credits
+
+    def holds(self, session: SessionId) -> bool:
+        """Whether a window of the session is ready and has not left."""
+        return any(ready.session.id == session for ready in self._ready)
 
     def granted(self, frames: int) -> None:
         """The first stage takes `frames` more, but never more than was agreed."""
@@ -86,6 +98,13 @@ class Departures:
             lane.difference_update([step for step in lane if step[0] == session])
         self._lanes = [lane for lane in self._lanes if lane]
 
+    def drop_stale(self, session: SessionId, seq: int) -> None:
+        """Forget the session's ready windows, and its windows up to `seq` in lanes."""
+        self._ready = [ready for ready in self._ready if ready.session.id != session]
+        for lane in self._lanes:
+            lane.difference_update([s for s in lane if s[0] == session and s[1] <= seq])
+        self._lanes = [lane for lane in self._lanes if lane]
+
     def leave(self, epoch: Epoch, decoding: int) -> list[Send]:
         """Send what may leave now, oldest first.
 
@@ -94,7 +113,7 @@ class Departures:
             decoding: Sessions that decode; they are spread evenly over the lanes.
         """
         sends: list[Send] = []
-        share = -(-decoding // self._config.lanes)
+        share = -(-decoding // self.lanes_max)
         while self.credits and (flight := self._next_flight(max(1, share))):
             self._ready = [ready for ready in self._ready if ready not in flight]
             self.credits -= len(flight)
@@ -109,15 +128,18 @@ class Departures:
 
     def _next_flight(self, share: int) -> list[Ready]:
         """The oldest window that may leave, with its like up to `share` and the credits."""
-        lane_free = len(self._lanes) < self._config.lanes
+        lane_free = len(self._lanes) < self.lanes_max
         first = next((r for r in self._ready if r.prefill or lane_free), None)
         if first is None:
             return []
         if first.prefill:
             return [first]
         flight: list[Ready] = []
+        seen: set[SessionId] = set()
         for ready in self._ready:
+            # Of each session the oldest alone: its windows leave in order.
             alike = not ready.prefill and ready.kind == first.kind
-            if alike and all(ready.session is not other.session for other in flight):
+            if alike and ready.session.id not in seen:
                 flight.append(ready)
+            seen.add(ready.session.id)
         return flight[: min(share, self.credits)]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from atoll.domain.ids import SessionId
 from atoll.domain.wire import Window
-from atoll.ring.messages import Fault, Payload
+from atoll.ring.coordinator_messages import WindowReturned
+from atoll.ring.messages import Fault, Payload, WindowUnusable
 from atoll.ring.session import Session
 
 
@@ -64,6 +65,18 @@ class Returns:
         grants, self._grants = self._grants, 0
         self.given += grants
         return grants
+
+    def fault_of(
+        self, event: WindowReturned | WindowUnusable, session: Session | None
+    ) -> Fault | None:
+        """Why a window that came back cannot be taken, or None; stale ones are no fault."""
+        if session is None:
+            return Fault("session", "no such session is in the ring")
+        if not session.wants(event.window):
+            return None
+        if isinstance(event, WindowUnusable):
+            return Fault(event.code, event.problem)
+        return self.fault_of_flight(event.window) or session.fault_of(event.window)
 
     def fault_of_flight(self, window: Window) -> Fault | None:
         """Why the flight that `window` announces cannot be, or None."""

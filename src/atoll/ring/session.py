@@ -9,16 +9,22 @@ from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import Window
 from atoll.ring.coordinator_messages import CoordinatorConfig, HeadItem, TailItem, Usage
+from atoll.ring.drafting import Drafter, Pace
 from atoll.ring.messages import Fault, Payload
+from atoll.ring.speculation import Speculation
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A window that is on its way round: its number, first position and rows."""
+    """A window that is on its way round: its number, first position and rows.
+
+    `alone`: no other of its session was on its way when it left.
+    """
 
     seq: int
     keep: int
     rows: int
+    alone: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +43,7 @@ class Session:
     tokens_max: int
     """Tokens it may sample: the last one needs no position of the context."""
     live: bool = True
-    opened: bool = False
+    opened: bool = True
     """The ends hold its sampler and KV."""
     at_ends: bool = False
     """An item of it is in the running `RunEnds`."""
@@ -49,7 +55,10 @@ class Session:
     """Prefill windows between head and tail."""
     sampled: int = 0
     next_seq: int = 0
+    cancelled: int = -1
+    """Windows up to this number are stale, wherever they are."""
     out: deque[Sent] = field(default_factory=deque)
+    speculation: Speculation | None = None
 
     @classmethod
     def begin(
@@ -64,6 +73,15 @@ class Session:
             chunk_rows=config.exact_chunk_rows if request.exact else config.chunk_rows,
             tokens_max=min(request.max_tokens, config.context - len(request.prompt) + 1),
         )
+
+    def guess(self, drafter: Drafter, pace: Pace, config: CoordinatorConfig) -> None:
+        """Have its next tokens guessed."""
+        self.speculation = Speculation(drafter, pace, config)
+
+    @property
+    def position(self) -> int:
+        """Of the token that was sampled last."""
+        return len(self.request.prompt) + self.sampled - 1
 
     @property
     def exact(self) -> bool:
@@ -93,6 +111,17 @@ class Session:
         tokens = self.request.prompt[keep : keep + rows]
         return HeadItem(self.id, self.slot, keep, tokens, self.exact, self.encoding)
 
+    def next_guesses(self) -> list[HeadItem]:
+        """The next window with a sampled token or guesses, if something is to be sent."""
+        speculation = self.speculation
+        if speculation is None or not self.decoding:
+            return []
+        span = speculation.next_tokens(self.tokens_max - self.sampled)
+        if span is None:
+            return []
+        tokens, keep = speculation.tokens(*span), self.position + span[0]
+        return [HeadItem(self.id, self.slot, keep, tokens, self.exact, self.encoding)]
+
     def is_prompt(self, keep: int) -> bool:
         """Whether a window that begins at `keep` holds prompt tokens."""
         return keep < len(self.request.prompt)
@@ -101,8 +130,12 @@ class Session:
         """The next window's header; it counts as on its way."""
         seq = self.next_seq
         self.next_seq += 1
-        self.out.append(Sent(seq, keep, rows))
+        self.out.append(Sent(seq, keep, rows, alone=not self.out))
         return Window(self.id, self.slot, epoch, seq, keep, rows, self.encoding, follow, self.exact)
+
+    def wants(self, window: Window) -> bool:
+        """Whether a window is of use: the session lives, and no wrong guess made it stale."""
+        return self.live and window.seq > self.cancelled
 
     def fault_of(self, window: Window) -> Fault | None:
         """Why `window` is not the one due back, or None if it is."""
@@ -123,7 +156,12 @@ class Session:
     def tail_item(self, window: Window, payload: Payload) -> TailItem:
         """What the ends do with a window of the session that came back."""
         sample = window.keep + window.rows >= len(self.request.prompt)
-        last = sample and self.sampled + 1 >= self.tokens_max
+        checked = 1 if self.is_prompt(window.keep) else window.rows
+        last = sample and self.sampled + checked >= self.tokens_max
+        chain, guesses = sample and not last, tuple[int, ...]()
+        if self.speculation is not None and not self.is_prompt(window.keep):
+            guesses = self.speculation.guesses(window.rows)
+            chain = chain and checked == 1 and self.speculation.chains(window.rows)
         return TailItem(
             session=self.id,
             slot=self.slot,
@@ -133,6 +171,8 @@ class Session:
             exact=self.exact,
             encoding=self.encoding,
             sample=sample,
-            chain=sample and not last,
+            chain=chain,
             last=last,
+            checked=checked,
+            guesses=guesses,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from atoll.domain.generation import GenerateRequest
+from atoll.domain.generation import GenerateRequest, Sampled
 from atoll.domain.ids import SessionId, Slot
 from atoll.ring.coordinator_messages import (
     CloseEnds,
@@ -84,8 +84,21 @@ class FakeEnds:
         rows = self._tail.run(item.slot, item.keep, unpack(item.payload, item.rows))
         if not item.sample:
             return TailDone()
-        chosen = sample(rows[-1], request, last=item.last)
+        *accepted, chosen = self._choose(item, rows[-item.checked :], request)
         if chosen.finish is not None or not item.chain:
-            return TailDone(chosen)
+            return TailDone(chosen, accepted=tuple(accepted))
+        if item.checked > 1:
+            raise ModelMisuse("a window with guesses is not chained")
         row = self._head.run(item.slot, item.keep + item.rows, [embed(chosen.token)])
         return TailDone(chosen, pack(row))
+
+    def _choose(self, item: TailItem, rows: list[int], request: GenerateRequest) -> list[Sampled]:
+        """The tokens behind the checked rows, up to the first that was not guessed."""
+        if not item.checked - 1 <= len(item.guesses) <= item.checked <= item.rows:
+            raise ModelMisuse(f"{len(item.guesses)} guesses for {item.checked} rows")
+        found: list[Sampled] = []
+        for i, row in enumerate(rows):
+            found.append(sample(row, request, last=item.last and i + 1 == item.checked))
+            if found[-1].finish or item.guesses[i : i + 1] != (found[-1].token,):
+                break
+        return found

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId
 from atoll.domain.wire import Cancel, Release, Window
 from atoll.ring import coordinator_messages as gate
@@ -25,6 +26,7 @@ from atoll.sim.chain import Chain
 from atoll.sim.fake_ends import FakeEnds
 from atoll.sim.fake_model import FakeShard, ModelMisuse
 from atoll.sim.hostile import forge
+from atoll.sim.oracle import Oracle
 from atoll.sim.scenario import Outage, Scenario, make_scenario
 from atoll.sim.traffic import BrokenInvariant, GatewayCredits, Message
 from atoll.sim.watch import Watch
@@ -110,7 +112,7 @@ class RingSim:
         self.scenario = scenario
         self.rng = rng
         self.epoch = Epoch(1, 1)
-        self.coordinator = Coordinator(scenario.coordinator)
+        self.coordinator = Coordinator(scenario.coordinator, self._drafter)
         cuts = scenario.chain.cuts
         tail = FakeShard(cuts[-1], scenario.n_layers)
         self.ends = FakeEnds(FakeShard(0, cuts[0]), tail)
@@ -133,6 +135,9 @@ class RingSim:
             put(outage.at_s, partial(self._crash, outage))
         for at_s in self.scenario.hostile_s:
             put(at_s, self._hostile)
+
+    def _drafter(self, request: GenerateRequest) -> Oracle:
+        return Oracle(request, self.scenario, self.rng)
 
     def check(self) -> None:
         """Check what must hold after every event."""
@@ -157,7 +162,8 @@ class RingSim:
     def frame_returned(self, message: Message, payload: Payload) -> None:
         """A frame has passed the last stage; a cancel has no more to say."""
         if isinstance(message, Window):
-            self._event(gate.WindowReturned(message, payload))
+            lap_s = self.rng.choice((0.0, 0.01, 0.02 * message.rows))
+            self._event(gate.WindowReturned(message, payload, lap_s))
         elif isinstance(message, Release):
             self._event(gate.ReleaseReturned(message))
 

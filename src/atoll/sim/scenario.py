@@ -65,6 +65,8 @@ class Scenario:
     outages: tuple[Outage, ...]
     hostile_s: tuple[float, ...]
     """When a hostile frame is pushed in somewhere."""
+    guess_rate: float
+    """Share of guesses that are right, where tokens are guessed."""
 
 
 def make_scenario(rng: random.Random) -> Scenario:
@@ -90,6 +92,9 @@ def make_scenario(rng: random.Random) -> Scenario:
         prefill_in_flight=rng.randint(1, 4),
         credits=credits[0],
         return_credits=credits[-1],
+        far_lanes=rng.choice((1, n_stages + 1)),
+        guess_rows=rng.randint(1, 5),
+        guess_depth=rng.choice((0, 0, 2, 5, 12)),
     )
     stages = tuple(
         StageConfig(
@@ -131,6 +136,7 @@ def make_scenario(rng: random.Random) -> Scenario:
         arrivals=arrivals,
         outages=outages,
         hostile_s=tuple(rng.uniform(0, HORIZON_S) for _ in range(hostile)),
+        guess_rate=rng.choice((0.0, 0.5, 0.9, 1.0)),
     )
 
 

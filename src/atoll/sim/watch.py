@@ -146,7 +146,8 @@ class Watch:
         holders = gateway.holders()
         require(len(holders) == gateway.active, "two sessions hold a slot")
         require(gateway.waiting <= config.waiting_max, f"{gateway.waiting} sessions wait")
-        require(gateway.departures.lanes <= config.lanes, "too many lanes are taken")
+        most = max(config.lanes, config.far_lanes)
+        require(gateway.departures.lanes <= most, "too many lanes are taken")
         ready_max = config.n_slots + config.credits
         require(gateway.departures.waiting <= ready_max, "too many windows are ready")
         for at, stage in enumerate(stages):
