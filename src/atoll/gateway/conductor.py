@@ -223,7 +223,7 @@ class Conductor:
             # These nodes were found to form no further ring.
             return []
         try:
-            wanted = self._wanted_now()
+            wanted = self._wanted_now(len(idle))
             casts = await self._plan(len(idle), alone=alone) if wanted is None else wanted
         except AtollError as error:
             self._fruitless = changes
@@ -238,14 +238,14 @@ class Conductor:
             taken.append(ring)
         return taken
 
-    def _wanted_now(self) -> list[Cast] | None:
+    def _wanted_now(self, n_rings: int) -> list[Cast] | None:
         """Of the rings that were decided on, those whose nodes are free; None: plan anew."""
         if any(not self._fleet.has(m.link.peer) for c in self._wanted for m in c.members):
             self._wanted = []
         if not self._wanted:
             return None
         free = {member.link.peer for member in self._free()}
-        ready = [c for c in self._wanted if all(m.link.peer in free for m in c.members)]
+        ready = [c for c in self._wanted if all(m.link.peer in free for m in c.members)][:n_rings]
         self._wanted = [cast for cast in self._wanted if cast not in ready]
         return ready
 
