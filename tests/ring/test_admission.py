@@ -7,7 +7,8 @@ import pytest
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import SessionId, Slot
 from atoll.ring.admission import Prefill, objection
-from atoll.ring.coordinator_messages import CoordinatorConfig, Submit
+from atoll.ring.coordinator_config import CoordinatorConfig
+from atoll.ring.coordinator_messages import Submit
 from atoll.ring.session import Session
 
 CONFIG = CoordinatorConfig(

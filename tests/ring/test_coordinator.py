@@ -9,11 +9,11 @@ from atoll.domain.generation import GenerateRequest, Sampled
 from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import Release, Window
 from atoll.ring.coordinator import Coordinator
+from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.coordinator_messages import (
     Admitted,
     CancelSession,
     CloseEnds,
-    CoordinatorConfig,
     CoordinatorEffect,
     Emit,
     EndsDone,
@@ -574,8 +574,8 @@ def test_ring_down_ends_every_session() -> None:
     assert effects == [
         Rejected(SessionId(3), "ring_down", "a node left", 2),
         Failed(SessionId(1), "ring_down", "a node left", Usage(3, 1)),
-        CloseEnds(SessionId(1), Slot(0)),
         Failed(SessionId(2), "ring_down", "a node left", Usage(3, 0)),
+        CloseEnds(SessionId(1), Slot(0)),
     ]
     # Session 2 is still at the ends; slot 0 serves the next epoch at once.
     c.handle(RingUp(Epoch(2, 2)))

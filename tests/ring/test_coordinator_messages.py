@@ -1,51 +1,35 @@
-from __future__ import annotations
+"""What the ends answer is checked before it is believed."""
 
-import dataclasses
-from typing import Any
+from __future__ import annotations
 
 import pytest
 
-from atoll.ring.coordinator_messages import CoordinatorConfig
+from atoll.domain.generation import Sampled
+from atoll.domain.ids import SessionId, Slot
+from atoll.ring.coordinator_messages import TailDone, TailItem
 
-GOOD = CoordinatorConfig(n_slots=4, context=32, rows_max=256)
-COUNTS = [
-    "n_slots",
-    "context",
-    "rows_max",
-    "chunk_rows",
-    "exact_chunk_rows",
-    "lanes",
-    "prefill_in_flight",
-    "credits",
-    "return_credits",
-]
+WORD, LAST = Sampled(5, b"w"), Sampled(6, b"x", "length")
 
 
-@pytest.mark.parametrize("field", COUNTS)
-def test_every_limit_is_at_least_one(field: str) -> None:
-    changes: dict[str, Any] = {field: 0}
-    with pytest.raises(ValueError, match="at least 1"):
-        dataclasses.replace(GOOD, **changes)
+def item(*, chain: bool = False, last: bool = False, checked: int = 1) -> TailItem:
+    where = (SessionId(1), Slot(0), 4, 2, b"r", False, "f16s")
+    return TailItem(*where, sample=True, chain=chain, last=last, checked=checked)
 
 
-def test_nobody_needs_to_wait() -> None:
-    assert dataclasses.replace(GOOD, waiting_max=0).waiting_max == 0
-    with pytest.raises(ValueError, match="at least 1"):
-        dataclasses.replace(GOOD, waiting_max=-1)
-
-
-def test_chunks_fit_a_call() -> None:
-    with pytest.raises(ValueError, match="does not fit"):
-        dataclasses.replace(GOOD, rows_max=100)
-
-
-def test_exact_chunks_keep_the_bits() -> None:
-    with pytest.raises(ValueError, match="at most 63"):
-        dataclasses.replace(GOOD, exact_chunk_rows=64)
-
-
-@pytest.mark.parametrize(("field", "value"), [("encoding", "q2"), ("exact_encoding", "f16s")])
-def test_encodings(field: str, value: str) -> None:
-    changes: dict[str, Any] = {field: value}
-    with pytest.raises(ValueError, match="do not serve"):
-        dataclasses.replace(GOOD, **changes)
+@pytest.mark.parametrize(
+    ("asked", "answer", "problem"),
+    [
+        (item(), TailDone(WORD), ""),
+        (item(chain=True), TailDone(WORD, b"n"), ""),
+        (item(last=True), TailDone(LAST), ""),
+        (item(last=True, checked=2), TailDone(WORD), ""),
+        (item(checked=2), TailDone(WORD, accepted=(WORD,)), ""),
+        (item(), TailDone(), "no token"),
+        (item(last=True), TailDone(WORD), "no token"),
+        (item(chain=True), TailDone(WORD), "first layers"),
+        (item(), TailDone(WORD, accepted=(WORD,)), "more than was asked"),
+    ],
+)
+def test_answers(asked: TailItem, answer: TailDone, problem: str) -> None:
+    found = answer.problem(asked)
+    assert (problem in found) if problem else (found == "")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId, Slot
-from atoll.ring.coordinator_messages import CoordinatorConfig
+from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.departures import Departures, Ready
 from atoll.ring.session import Session
 

@@ -5,7 +5,7 @@ import msgspec
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import Window
-from atoll.ring.coordinator_messages import CoordinatorConfig
+from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.returns import Returned, Returns
 from atoll.ring.session import Session
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId, Slot
-from atoll.ring.coordinator_messages import CoordinatorConfig, Usage
+from atoll.ring.coordinator_config import CoordinatorConfig
+from atoll.ring.coordinator_messages import Usage
 from atoll.ring.session import Session
 
 CONFIG = CoordinatorConfig(4, 16, 8, chunk_rows=4, exact_chunk_rows=3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from atoll.ring.coordinator_messages import CoordinatorConfig
+from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.drafting import Pace
 from atoll.ring.speculation import Speculation
 

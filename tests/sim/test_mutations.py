@@ -9,12 +9,13 @@ import pytest
 from atoll.domain.ids import Epoch
 from atoll.domain.wire import Window
 from atoll.ring import stage as stage_module
-from atoll.ring.coordinator import Coordinator
+from atoll.ring.coordinator_messages import CoordinatorEffect
 from atoll.ring.messages import Fault
 from atoll.ring.session import Session
 from atoll.ring.stage import Stage
 from atoll.ring.stage_messages import BatchItem
 from atoll.ring.stage_session import StageSession
+from atoll.ring.tenants import Tenants
 from atoll.sim.draft_sim import run_draft_seed
 from atoll.sim.ring_sim import SimFailure, run_seed
 
@@ -80,13 +81,13 @@ def old_epoch_kept(patch: pytest.MonkeyPatch) -> None:
 
 def slot_reused_early(patch: pytest.MonkeyPatch) -> None:
     """The gateway gives a slot away before its release came back."""
-    honest = Coordinator._free_if_done
+    honest = Tenants.free_if_done
 
-    def free_if_done(self: Coordinator, session: Session) -> None:
+    def free_if_done(self: Tenants, session: Session) -> list[CoordinatorEffect]:
         session.releasing = False
-        honest(self, session)
+        return honest(self, session)
 
-    patch.setattr(Coordinator, "_free_if_done", free_if_done)
+    patch.setattr(Tenants, "free_if_done", free_if_done)
 
 
 def run_all(run: Callable[[int], object]) -> None:

@@ -24,7 +24,7 @@ from atoll.api.client import ClientGone, watch_client
 from atoll.api.errors import describe, error_json, note
 from atoll.api.limits import Limits
 from atoll.api.params import Job
-from atoll.api.replies import Usage
+from atoll.api.replies import PromptDetails, Usage
 from atoll.domain.generation import FinishReason
 
 log = logging.getLogger(__name__)
@@ -180,7 +180,8 @@ class Answer:
     def _usage(self, choices: Sequence[Choice]) -> Usage:
         n_sampled = sum(choice.n_tokens for choice in choices)
         n_prompt = self._job.prompt_tokens
-        return Usage(n_prompt, n_sampled, n_prompt + n_sampled)
+        cached = min(n_prompt, sum(choice.cached for choice in choices))
+        return Usage(n_prompt, n_sampled, n_prompt + n_sampled, PromptDetails(cached))
 
     def _id_header(self) -> tuple[bytes, bytes]:
         return (b"x-request-id", self._job.id.encode())

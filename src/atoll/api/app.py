@@ -89,6 +89,10 @@ async def _nobody_there(_request: Request, _error: Exception) -> Response:
     return Response(status_code=400)
 
 
+KEY_ID = "atoll.key_id"
+"""Where a request's scope has the id of the key that it came with."""
+
+
 class _Doors:
     """The endpoints."""
 
@@ -114,12 +118,14 @@ class _Doors:
         body = await self._body(request)
         card = self._backend.card
         job = await chat_job(body, self._text, card, self._limits)
+        job = job.of_group(request.scope[KEY_ID])
         return Answer(self._backend, job, ChatForm(job, card, FINGERPRINT), self._limits)
 
     async def completions(self, request: Request) -> ASGIApp:
         body = await self._body(request)
         card = self._backend.card
         job = await completion_job(body, self._text, card)
+        job = job.of_group(request.scope[KEY_ID])
         return Answer(self._backend, job, CompletionForm(job, card, FINGERPRINT), self._limits)
 
     async def _body(self, request: Request) -> bytes:
@@ -157,6 +163,7 @@ class Gate:
             try:
                 key_id = self._admit(scope)
                 if key_id is not None:
+                    scope[KEY_ID] = key_id
                     held.enter_context(self._requests.slot(key_id))
             except AtollError as error:
                 await error_response(error)(scope, receive, send)

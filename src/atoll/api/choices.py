@@ -40,7 +40,7 @@ class Choice:
 
     def __init__(self, index: int, stops: Sequence[str], *, logprobs: bool) -> None:
         self.index = index
-        self.n_tokens = 0
+        self.n_tokens = self.cached = 0
         self.finish: FinishReason | None = None
         self._text = TextAssembler(stops)
         self._logprobs = logprobs
@@ -49,6 +49,7 @@ class Choice:
     def take(self, sampled: Sampled) -> Delta:
         """Add one token. The last `Delta` has `finish`."""
         self.n_tokens += 1
+        self.cached += sampled.cached
         # The end-of-generation token is not shown, so it has no entry.
         if self._logprobs and (sampled.piece or sampled.finish != "stop"):
             self._waiting.append(Entry(sampled, self._text.decoded))

@@ -30,6 +30,11 @@ class Job:
     include_usage: bool
     logprobs: bool
 
+    def of_group(self, group: str) -> Job:
+        """The same job as one of `group`: it shares computed beginnings with no other."""
+        requests = tuple(replace(request, group=group) for request in self.requests)
+        return replace(self, requests=requests)
+
 
 def check_model(asked: str, card: ModelCard) -> None:
     """Raise 404 unless `asked` is the served model."""

@@ -7,12 +7,19 @@ import msgspec
 from atoll.domain.generation import FinishReason
 
 
+class PromptDetails(msgspec.Struct, frozen=True):
+    """Of the prompt's tokens those that had been computed before."""
+
+    cached_tokens: int = 0
+
+
 class Usage(msgspec.Struct, frozen=True):
     """Tokens of the request: the prompt once, every sampled token of every choice."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptDetails = PromptDetails()
 
 
 class Candidate(msgspec.Struct, frozen=True):

@@ -71,6 +71,10 @@ class ServeFlags(HomeFlags, StoreFlags):
     before, as far as that pays, so that one loop of the ring brings several tokens. Answers are
     the same either way."""
 
+    reuse: bool = True
+    """Whether what an answer left in the nodes' caches is kept for the next request of the same
+    API key that begins alike, as a conversation's next turn does."""
+
     exact: bool = False
     """Compute every answer so that its bits depend on nothing else; slower."""
 
@@ -161,6 +165,7 @@ class ServeFlags(HomeFlags, StoreFlags):
                 exact=self.exact,
                 plan=self.plan,
                 speculate=self.speculate,
+                reuse=self.reuse,
                 rings=self.rings or (RINGS_MAX if self.plan == "auto" else 1),
                 plan_streams=self.plan_streams,
                 threads=stage_threads(self.threads),

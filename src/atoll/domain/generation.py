@@ -43,6 +43,8 @@ class GenerateRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     exact: bool = False
     ignore_eos: bool = False
+    group: str = ""
+    """Whose it is: only requests of one group share what was computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class Sampled:
     """A token that was chosen. `finish` is set on the last one.
 
     `piece` is the token's bytes (perhaps a part of a UTF-8 character; empty
-    for the end-of-generation token, which is not shown to the user).
+    for the end-of-generation token, which is not shown to the user). `cached`, on a
+    session's first token, counts the prompt's tokens that had been computed before.
     """
 
     token: int
@@ -67,3 +70,4 @@ class Sampled:
     finish: FinishReason | None = None
     logprob: float | None = None
     top: tuple[TopLogprob, ...] = ()
+    cached: int = 0

@@ -113,11 +113,12 @@ class EndsEngine:
         """Set up the sampler of a new session in `slot`."""
         self._open[slot] = (request, Sampler(request.sampling, request.prompt))
 
-    def close(self, slot: int) -> None:
-        """Forget the session in `slot`."""
+    def close(self, slot: int, *, keep: bool = False) -> None:
+        """Forget the session in `slot`; `keep`: not what is in the caches."""
         self._open.pop(slot, None)
-        self._head.drop(slot)
-        self._tail.drop(slot)
+        if not keep:
+            self._head.drop(slot)
+            self._tail.drop(slot)
 
     def run(
         self, items: Sequence[Head | Tail], payload: bytes

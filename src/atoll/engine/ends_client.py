@@ -78,9 +78,9 @@ class EndsProcess:
         """Set up the sampler of a session."""
         self._child.send(Open(slot, request))
 
-    def close_slot(self, slot: int) -> None:
-        """Forget the sampler and the caches of a slot."""
-        self._child.send(Close(slot))
+    def close_slot(self, slot: int, *, keep: bool = False) -> None:
+        """Forget the sampler and, unless they are to be kept, the caches of a slot."""
+        self._child.send(Close(slot, keep))
 
     def run(self, items: tuple[Head | Tail, ...], payloads: Sequence[bytes]) -> int:
         """Compute a batch; the answer comes by `on_done` with the number returned here."""

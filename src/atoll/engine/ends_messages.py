@@ -38,9 +38,10 @@ class Open(msgspec.Struct, frozen=True, tag="open"):
 
 
 class Close(msgspec.Struct, frozen=True, tag="close"):
-    """Forget the sampler and the caches of a slot. No answer."""
+    """Forget the sampler and, unless they are to be kept, the caches of a slot. No answer."""
 
     slot: int
+    keep: bool = False
 
 
 class Head(msgspec.Struct, frozen=True, tag="h", array_like=True):

@@ -53,7 +53,7 @@ def serve(channel: ChildChannel[EndsMessage], isolation: tuple[str, ...]) -> Non
             case Open() if engine is not None:
                 engine.open(message.slot, message.request)
             case Close() if engine is not None:
-                engine.close(message.slot)
+                engine.close(message.slot, keep=message.keep)
             case _:
                 raise EngineFault("the ends were asked to work before they were loaded")
 

@@ -36,6 +36,8 @@ class RingOptions:
             would slow the ring are left out; `equal`: equal shares for all places.
         plan_streams: Streams at once that the plan is made for.
         rings: Most rings of the model that may stand side by side.
+        reuse: Keep what an answer left in the caches for the next request of the same API
+            key that begins alike.
         speculate: `lookup`: the next tokens are guessed from what stood before where that
             pays, so that a loop of the ring brings several; `none`: they are not.
         gpu: What computes the ends: `auto`, `none` or a GPU's number
@@ -59,6 +61,7 @@ class RingOptions:
     plan_streams: int = 1
     rings: int = 1
     speculate: Literal["lookup", "none"] = "lookup"
+    reuse: bool = True
 
 
 @dataclass(frozen=True, slots=True)

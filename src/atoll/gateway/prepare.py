@@ -15,7 +15,7 @@ from atoll.model.parts import open_model
 from atoll.model.probe_ranges import probe_ranges
 from atoll.model.shard import hash_shard
 from atoll.plan.equal import equal_cut
-from atoll.ring.coordinator_messages import GUESS_ROWS
+from atoll.ring.coordinator_config import GUESS_ROWS
 from atoll.store.layout import FoundModel, Store
 from atoll.store.shards import ShardFile, ensure_shard, shard_path
 from atoll.store.uses import Hold, hold

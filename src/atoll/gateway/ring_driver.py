@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
 
@@ -28,6 +29,7 @@ from atoll.net.identity import Identity
 from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFrame
 from atoll.ring import coordinator_messages as ring
 from atoll.ring.coordinator import Coordinator
+from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.drafting import Pace
 from atoll.ring.messages import GrantCredit, Granted, Refuse, WindowUnusable
 
@@ -53,7 +55,7 @@ class RingDriver:
     def __init__(
         self,
         plan: Plan,
-        config: ring.CoordinatorConfig,
+        config: CoordinatorConfig,
         identity: Identity,
         ends: EndsProcess,
         *,
@@ -73,6 +75,7 @@ class RingDriver:
         self._items: tuple[ring.EndsItem, ...] = ()
         self._stage_us: dict[SessionId, int] = {}
         self._left_s: dict[SessionId, float] = {}
+        self._cached: dict[SessionId, int] = {}
         self._sent_s: dict[SessionId, dict[int, float]] = {}
         self._grants = 0
         self._refused = 0
@@ -197,8 +200,7 @@ class RingDriver:
     def _from_last(self, message: DataMessage, payload: bytes) -> None:
         match message:
             case Window():
-                if message.session in self._mail:
-                    self._stage_us[message.session] = message.engine_us
+                self._stage_us[message.session] = message.engine_us
                 lap_s = self._lap_s(message)
                 self._handle(ring.WindowReturned(message, payload, lap_s))
             case Release():
@@ -310,16 +312,19 @@ class RingDriver:
         if isinstance(effect, ring.OpenEnds):
             self._ends.open(effect.slot, effect.request)
             return
-        self._ends.close_slot(effect.slot)
+        self._ends.close_slot(effect.slot, keep=effect.keep)
         self._stage_us.pop(effect.session, None)
         self._left_s.pop(effect.session, None)
         self._sent_s.pop(effect.session, None)
 
     def _tell_session(self, effect: ring.CoordinatorEffect) -> None:
         match effect:
+            case ring.Admitted(session, cached) if cached:
+                self._cached[session] = cached
             case ring.Emit(session, sampled):
+                cached = self._cached.pop(session, 0)
                 if (mailbox := self._mail.get(session)) is not None:
-                    mailbox.put(sampled)
+                    mailbox.put(replace(sampled, cached=cached) if cached else sampled)
             case ring.Finished(session, _):
                 self._mail.pop(session, None)
             case ring.Rejected(session, code, problem, retry_after_s):
@@ -336,6 +341,7 @@ class RingDriver:
 
     def _fail_session(self, session: SessionId, error: AtollError) -> None:
         mailbox = self._mail.pop(session, None)
+        self._cached.pop(session, None)
         if mailbox is not None:
             mailbox.fail(error)
 

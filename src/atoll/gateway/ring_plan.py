@@ -15,7 +15,7 @@ from atoll.gateway.options import RingOptions
 from atoll.members.member import Member, address_of
 from atoll.model.manifest import Manifest
 from atoll.net.transport import Transport
-from atoll.ring.coordinator_messages import EXACT_ROWS_MAX, GUESS_DEPTH, CoordinatorConfig
+from atoll.ring.coordinator_config import EXACT_ROWS_MAX, GUESS_DEPTH, CoordinatorConfig
 from atoll.ring.messages import credits_for
 
 SOURCES_MAX = 4
@@ -119,5 +119,6 @@ def coordinator_config(members: Sequence[Member], options: RingOptions) -> Coord
         far_lanes=len(members) + 1,
         credits=credits,
         return_credits=credits,
+        reuse=options.reuse,
         guess_depth=GUESS_DEPTH if options.speculate == "lookup" else 0,
     )

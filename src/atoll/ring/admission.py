@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from atoll.ring.coordinator_messages import CoordinatorConfig, HeadItem, Rejected, Submit
+from atoll.ring.coordinator_config import CoordinatorConfig
+from atoll.ring.coordinator_messages import HeadItem, Rejected, Submit
 from atoll.ring.session import Session
 
 

@@ -12,7 +12,6 @@ those behind a wrong guess are cancelled.
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Callable
 
@@ -20,11 +19,9 @@ from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import Release, Window
 from atoll.ring.admission import Prefill, objection
+from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.coordinator_messages import (
-    Admitted,
     CancelSession,
-    CloseEnds,
-    CoordinatorConfig,
     CoordinatorEffect,
     CoordinatorEvent,
     Emit,
@@ -34,16 +31,15 @@ from atoll.ring.coordinator_messages import (
     EndsResult,
     Failed,
     Finished,
+    Forget,
     HeadDone,
     HeadItem,
-    OpenEnds,
     Rejected,
     ReleaseReturned,
     RingDown,
     RingUp,
     RunEnds,
     SendCancel,
-    SendRelease,
     SessionRefused,
     Submit,
     TailDone,
@@ -56,6 +52,7 @@ from atoll.ring.messages import Fault, GrantCredit, Granted, ItemFailed, Refuse
 from atoll.ring.messages import WindowUnusable as Unusable
 from atoll.ring.returns import Returned, Returns
 from atoll.ring.session import Session
+from atoll.ring.tenants import Tenants
 
 
 class Coordinator:
@@ -70,12 +67,10 @@ class Coordinator:
         drafter: Callable[[GenerateRequest], Drafter] = lambda request: Lookup(request.prompt),
     ) -> None:
         self.config = config
-        self._drafter = drafter
         self.pace = Pace()
+        self._tenants = Tenants(config, drafter, self.pace)
         self.epoch: Epoch | None = None
-        self._sessions: dict[SessionId, Session] = {}
         self._waiting: deque[Submit] = deque()
-        self._free: list[Slot] = [Slot(i) for i in range(config.n_slots)]
         self._prefill = Prefill(config)
         self._departures = Departures(config, self.pace)
         self._returns = Returns(config.return_credits)
@@ -86,12 +81,17 @@ class Coordinator:
     @property
     def active(self) -> int:
         """Sessions that hold a slot, those being released included."""
-        return len(self._sessions)
+        return self._tenants.active
 
     @property
     def waiting(self) -> int:
         """Sessions that wait for a slot."""
         return len(self._waiting)
+
+    @property
+    def resting(self) -> int:
+        """Ended sessions whose caches are kept."""
+        return self._tenants.resting
 
     @property
     def departures(self) -> Departures:
@@ -105,11 +105,11 @@ class Coordinator:
 
     def holders(self) -> dict[Slot, SessionId]:
         """Which session holds which slot."""
-        return {session.slot: session.id for session in self._sessions.values()}
+        return {session.slot: session.id for session in self._tenants.by_id.values()}
 
     def marks(self) -> dict[SessionId, tuple[int, int, int]]:
         """Of each session that holds a slot, numbers of which one changes when it moves on."""
-        return {s.id: (s.next_seq, s.sampled, len(s.out)) for s in self._sessions.values()}
+        return {s.id: (s.next_seq, s.sampled, len(s.out)) for s in self._tenants.by_id.values()}
 
     def handle(self, event: CoordinatorEvent) -> list[CoordinatorEffect]:
         """Take one event; return what the driver has to do, in this order.
@@ -133,15 +133,11 @@ class Coordinator:
                 self._released(release)
             case SessionRefused(session, _, code, problem):
                 self._fail_if_live(session, Fault(code, problem))
-            case Granted(frames):
-                self._departures.granted(frames)
-            case RingUp(epoch):
-                self._ring_up(epoch)
-            case RingDown(problem):
-                self._ring_down(problem)
+            case Granted() | Forget() | RingUp() | RingDown():
+                self._ring(event)
         if self.epoch is not None:
             self._admit()
-            decoding = sum(session.decoding for session in self._sessions.values())
+            decoding = sum(session.decoding for session in self._tenants.by_id.values())
             self._effects += self._departures.leave(self.epoch, decoding)
             self._start_ends()
             grants = self._returns.take_grants()
@@ -153,7 +149,8 @@ class Coordinator:
 
     def _submit(self, submit: Submit) -> None:
         session = submit.session
-        if session in self._sessions or any(w.session == session for w in self._waiting):
+        known = self._tenants.client(session) is not None
+        if known or any(w.session == session for w in self._waiting):
             raise ValueError(f"session {session} was submitted twice")
         refusal = objection(
             *(submit, self.config),
@@ -170,16 +167,11 @@ class Coordinator:
         self._effects.append(Rejected(session, code, problem, self.config.retry_after_s))
 
     def _admit(self) -> None:
-        """Give free slots to who waits longest; the lowest, so that live slots adjoin."""
-        while self._free and self._waiting:
-            submit = self._waiting.popleft()
-            slot = heapq.heappop(self._free)
-            session = Session.begin(submit.session, slot, submit.request, self.config)
-            if self.config.guess_depth:
-                session.guess(self._drafter(submit.request), self.pace, self.config)
-            self._sessions[session.id] = session
+        """Give slots to who waits longest."""
+        while self._tenants.has_room and self._waiting:
+            session, effects = self._tenants.admit(self._waiting.popleft())
             self._prefill.add(session)
-            self._effects += [Admitted(session.id), OpenEnds(session.id, slot, submit.request)]
+            self._effects += effects
 
     def _cancel(self, session_id: SessionId, reason: str) -> None:
         waiting = next((w for w in self._waiting if w.session == session_id), None)
@@ -187,19 +179,26 @@ class Coordinator:
             self._waiting.remove(waiting)
             self._effects.append(Rejected(session_id, "cancelled", reason))
         else:
-            self._fail_if_live(session_id, Fault("cancelled", reason))
+            session = self._tenants.client(session_id)
+            if session is not None:
+                self._fail(session, Fault("cancelled", reason))
 
     def _fail_if_live(self, session_id: SessionId, fault: Fault) -> None:
-        session = self._sessions.get(session_id)
+        session = self._tenants.by_id.get(session_id)
         if session is not None and session.live:
             self._fail(session, fault)
+        elif session is not None:
+            # A stage takes no more of a session that it refused.
+            self._effects += self._tenants.spoil(session)
 
     def _fail(self, session: Session, fault: Fault) -> None:
-        self._effects.append(Failed(session.id, fault.code, fault.problem, session.usage))
-        self._end(session)
+        self._effects.append(Failed(session.client, fault.code, fault.problem, session.usage))
+        # Who leaves an answer may go on with the conversation.
+        left = fault.code == "cancelled" and session.decoding and not session.at_ends
+        self._end(session, well=left)
 
-    def _end(self, session: Session) -> None:
-        """Nothing more is told of the session; clear it from stages and ends."""
+    def _end(self, session: Session, *, well: bool = False) -> None:
+        """Nothing more is told of the session; clear it from stages and ends, or let it rest."""
         session.live = False
         self._departures.drop(session.id)
         self._returns.drop(session.id)
@@ -207,31 +206,30 @@ class Coordinator:
         if session.out:
             self._effects.append(SendCancel(session.id, session.next_seq - 1))
         session.out.clear()
-        # Where no window was sent no stage knows the session.
-        if session.next_seq:
-            session.releasing = True
-            self._effects.append(SendRelease(session.id, session.slot))
-        self._free_if_done(session)
-
-    def _free_if_done(self, session: Session) -> None:
-        """Once it is out of the ends and of the ring its slot is free."""
-        if session.opened and not session.at_ends:
-            session.opened = False
-            self._effects.append(CloseEnds(session.id, session.slot))
-        if not session.opened and not session.releasing:
-            del self._sessions[session.id]
-            heapq.heappush(self._free, session.slot)
+        keep = well and self.config.reuse
+        self._effects += self._tenants.rest(session) if keep else self._tenants.release(session)
 
     def _released(self, release: Release) -> None:
         # Whatever the flight that was arriving still lacks will not come.
         self._returns.close_flight()
-        session = self._sessions.get(release.session)
+        session = self._tenants.by_id.get(release.session)
         if session is None or not session.releasing or release.epoch != self.epoch:
             return
         session.releasing = False
-        self._free_if_done(session)
+        self._effects += self._tenants.free_if_done(session)
 
     # The ring
+
+    def _ring(self, event: Granted | Forget | RingUp | RingDown) -> None:
+        match event:
+            case Granted(frames):
+                self._departures.granted(frames)
+            case Forget():
+                self._effects += self._tenants.forget()
+            case RingUp(epoch):
+                self._ring_up(epoch)
+            case RingDown(problem):
+                self._ring_down(problem)
 
     def _ring_up(self, epoch: Epoch) -> None:
         if self.epoch is not None:
@@ -250,12 +248,10 @@ class Coordinator:
         self._prefill.clear()
         self._departures.reset()
         self._returns.reset()
-        for session in list(self._sessions.values()):
+        for session in self._tenants.by_id.values():
             if session.live:
-                self._effects.append(Failed(session.id, "ring_down", problem, session.usage))
-            session.live = session.releasing = False
-            session.out.clear()
-            self._free_if_done(session)
+                self._effects.append(Failed(session.client, "ring_down", problem, session.usage))
+        self._effects += self._tenants.down()
 
     # Windows come back
 
@@ -265,7 +261,7 @@ class Coordinator:
             problem = f"epoch {window.epoch} is not the current {self.epoch}"
             self._effects.append(Refuse(window.session, window.seq, "epoch", problem, False))
             return
-        session = self._sessions.get(window.session)
+        session = self._tenants.by_id.get(window.session)
         uncredited = self._returns.charge()
         if uncredited is not None:
             self._refuse(window, uncredited)
@@ -319,7 +315,7 @@ class Coordinator:
         """Sampled and guessed tokens, in turns with chunks of prompts where both wait."""
         heads: list[tuple[Session, EndsItem, int]] = []
         if not (self._guesses_ran and self._prefill.waits):
-            for session in self._sessions.values():
+            for session in self._tenants.by_id.values():
                 # More would only wait behind what has not left.
                 if not self._departures.holds(session.id):
                     heads += [(session, item, -1) for item in session.next_guesses()]
@@ -354,7 +350,7 @@ class Coordinator:
         session.at_ends = False
         self._departures.step_done(session.id, seq)
         if not session.live:
-            self._free_if_done(session)
+            self._effects += self._tenants.free_if_done(session)
 
     def _result(self, session: Session, item: EndsItem, result: EndsResult) -> None:
         match item, result:
@@ -377,10 +373,11 @@ class Coordinator:
             self._fail(session, Fault("engine", problem))
             return
         session.sampled += 1 + len(done.accepted)
-        self._effects += [Emit(session.id, token) for token in (*done.accepted, sampled)]
+        session.tokens += [token.token for token in (*done.accepted, sampled)]
+        self._effects += [Emit(session.client, token) for token in (*done.accepted, sampled)]
         if sampled.finish is not None:
-            self._effects.append(Finished(session.id, session.usage))
-            self._end(session)
+            self._effects.append(Finished(session.client, session.usage))
+            self._end(session, well=True)
             return
         if session.speculation is not None:
             tokens = [token.token for token in (*done.accepted, sampled)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atoll.domain.ids import Epoch, SessionId
-from atoll.ring.coordinator_messages import CoordinatorConfig, Send
+from atoll.ring.coordinator_config import CoordinatorConfig
+from atoll.ring.coordinator_messages import Send
 from atoll.ring.drafting import Pace
 from atoll.ring.messages import Payload
 from atoll.ring.session import Session

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import Window
-from atoll.ring.coordinator_messages import CoordinatorConfig, HeadItem, TailItem, Usage
+from atoll.ring.coordinator_config import CoordinatorConfig
+from atoll.ring.coordinator_messages import HeadItem, TailItem, Usage
 from atoll.ring.drafting import Drafter, Pace
 from atoll.ring.messages import Fault, Payload
 from atoll.ring.speculation import Speculation
@@ -36,7 +37,10 @@ class Session:
     """
 
     id: SessionId
+    """The number that stages and ends know it by."""
     slot: Slot
+    client: SessionId
+    """The number that its client knows it by: another one where it took a slot over."""
     request: GenerateRequest
     encoding: str
     chunk_rows: int
@@ -58,6 +62,8 @@ class Session:
     cancelled: int = -1
     """Windows up to this number are stale, wherever they are."""
     out: deque[Sent] = field(default_factory=deque)
+    tokens: list[int] = field(default_factory=list)
+    """Prompt and what was sampled; all but the last are in the caches once it has ended."""
     speculation: Speculation | None = None
 
     @classmethod
@@ -68,11 +74,37 @@ class Session:
         return cls(
             id=session,
             slot=slot,
+            client=session,
             request=request,
+            tokens=list(request.prompt),
             encoding=config.exact_encoding if request.exact else config.encoding,
             chunk_rows=config.exact_chunk_rows if request.exact else config.chunk_rows,
             tokens_max=min(request.max_tokens, config.context - len(request.prompt) + 1),
         )
+
+    def resume(
+        self, client: SessionId, request: GenerateRequest, config: CoordinatorConfig, *, keep: int
+    ) -> None:
+        """Another request goes on in this slot, of which the first `keep` tokens are computed."""
+        fresh = Session.begin(client, self.slot, request, config)
+        self.client, self.request, self.tokens = client, request, fresh.tokens
+        self.encoding, self.chunk_rows = fresh.encoding, fresh.chunk_rows
+        self.tokens_max, self.entered = fresh.tokens_max, keep
+        self.live = self.opened = True
+        self.sampled = self.chunks = 0
+        self.speculation = None
+
+    def shared_with(self, request: GenerateRequest) -> int:
+        """How many tokens of a request are computed here already.
+
+        None of those of another group, or computed in another mode; the last token of
+        a prompt is computed in any case, as what follows it is sampled.
+        """
+        if (request.group, request.exact) != (self.request.group, self.request.exact):
+            return 0
+        most = min(len(self.tokens), len(request.prompt)) - 1
+        pairs = zip(self.tokens[:most], request.prompt[:most], strict=True)
+        return next((i for i, (old, new) in enumerate(pairs) if old != new), max(0, most))
 
     def guess(self, drafter: Drafter, pace: Pace, config: CoordinatorConfig) -> None:
         """Have its next tokens guessed."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from atoll.ring.coordinator_messages import CoordinatorConfig
+from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.drafting import Drafter, Pace, Worth
 
 

@@ -45,15 +45,19 @@ class FakeEnds:
         self._open[effect.slot] = (effect.session, effect.request)
 
     def close(self, effect: CloseEnds) -> None:
-        """Forget a session and its caches.
+        """Forget a session and, unless they are kept, its caches.
 
         Raises:
             ModelMisuse: Its slot is not its own.
         """
-        self._request(effect.session, effect.slot)
-        del self._open[effect.slot]
-        self._head.drop(effect.slot)
-        self._tail.drop(effect.slot)
+        if effect.slot in self._open:
+            self._request(effect.session, effect.slot)
+            del self._open[effect.slot]
+        elif effect.keep:
+            raise ModelMisuse(f"slot {effect.slot} rests already")
+        if not effect.keep:
+            self._head.drop(effect.slot)
+            self._tail.drop(effect.slot)
 
     def run(self, effect: RunEnds, fails: Callable[[], bool]) -> tuple[EndsResult, ...]:
         """Compute every item, except those for which `fails` says so.

@@ -31,6 +31,8 @@ from atoll.sim.scenario import Outage, Scenario, make_scenario
 from atoll.sim.traffic import BrokenInvariant, GatewayCredits, Message
 from atoll.sim.watch import Watch
 
+END_S = 1000.0
+"""When nothing is left to happen but to forget what rests."""
 EVENTS_MAX = 20_000
 """A run that takes more does not settle."""
 
@@ -55,6 +57,7 @@ class Report:
     seed: int
     events: int
     tokens: int
+    cached: int
     ends: dict[str, int]
     refusals: dict[str, int]
     batches: int
@@ -80,6 +83,7 @@ def run_seed(seed: int) -> Report:
         seed=seed,
         events=sim.chain.heap.taken,
         tokens=sim.watch.tokens,
+        cached=sim.watch.cached,
         ends=dict(Counter(sim.watch.ends.values())),
         refusals=dict(sim.chain.refusals),
         batches=traffic.batches,
@@ -135,6 +139,9 @@ class RingSim:
             put(outage.at_s, partial(self._crash, outage))
         for at_s in self.scenario.hostile_s:
             put(at_s, self._hostile)
+        # Now and then, and when all is over, no caches are kept.
+        for at_s in (self.rng.uniform(0, 2), END_S):
+            put(at_s, partial(self._event, gate.Forget()))
 
     def _drafter(self, request: GenerateRequest) -> Oracle:
         return Oracle(request, self.scenario, self.rng)

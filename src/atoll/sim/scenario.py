@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import SessionId
-from atoll.ring.coordinator_messages import CoordinatorConfig
+from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.stage_messages import StageConfig
 
 HORIZON_S = 2.0
@@ -81,20 +81,14 @@ def make_scenario(rng: random.Random) -> Scenario:
     rows_max = rng.randint(chunk, 12)
     # One number per hop, the one back to the gateway last.
     credits = [rng.choice((1, 2, 4, 8, 16, 16)) for _ in range(n_stages + 1)]
-    coordinator = CoordinatorConfig(
+    coordinator = _coordinator(
+        rng,
         n_slots=n_slots,
         context=context,
         rows_max=rows_max,
-        chunk_rows=chunk,
-        exact_chunk_rows=exact_chunk,
-        waiting_max=rng.choice((0, 4, 14, 14)),
-        lanes=rng.choice((1, 1, 2, n_stages + 1)),
-        prefill_in_flight=rng.randint(1, 4),
-        credits=credits[0],
-        return_credits=credits[-1],
-        far_lanes=rng.choice((1, n_stages + 1)),
-        guess_rows=rng.randint(1, 5),
-        guess_depth=rng.choice((0, 0, 2, 5, 12)),
+        chunks=(chunk, exact_chunk),
+        credits=(credits[0], credits[-1]),
+        n_stages=n_stages,
     )
     stages = tuple(
         StageConfig(
@@ -140,11 +134,47 @@ def make_scenario(rng: random.Random) -> Scenario:
     )
 
 
+def _coordinator(
+    rng: random.Random,
+    *,
+    n_slots: int,
+    context: int,
+    rows_max: int,
+    chunks: tuple[int, int],
+    credits: tuple[int, int],
+    n_stages: int,
+) -> CoordinatorConfig:
+    """The gateway's limits. `chunks` are of both modes, `credits` of both ends."""
+    return CoordinatorConfig(
+        n_slots=n_slots,
+        context=context,
+        rows_max=rows_max,
+        chunk_rows=chunks[0],
+        exact_chunk_rows=chunks[1],
+        waiting_max=rng.choice((0, 4, 14, 14)),
+        lanes=rng.choice((1, 1, 2, n_stages + 1)),
+        prefill_in_flight=rng.randint(1, 4),
+        credits=credits[0],
+        return_credits=credits[1],
+        far_lanes=rng.choice((1, n_stages + 1)),
+        guess_rows=rng.randint(1, 5),
+        guess_depth=rng.choice((0, 0, 2, 5, 12)),
+        reuse=rng.random() < 0.5,
+        reuse_min=rng.choice((1, 1, 4)),
+    )
+
+
 def _arrival(rng: random.Random, index: int, context: int, bursts_s: list[float]) -> Arrival:
     at_s = rng.choice(bursts_s) if rng.random() < 0.8 else rng.uniform(0, HORIZON_S)
     prompt = rng.randint(1, context + 1) if rng.random() < 0.2 else rng.randint(1, context // 2)
+    tokens = [rng.randrange(1, 1000) for _ in range(prompt)]
+    if rng.random() < 0.6:
+        # Many begin alike, up to somewhere.
+        alike = rng.randint(0, prompt)
+        tokens[:alike] = range(1, alike + 1)
     request = GenerateRequest(
-        prompt=tuple(rng.randrange(1, 1000) for _ in range(prompt)),
+        prompt=tuple(tokens),
+        group=rng.choice(("", "", "others")),
         max_tokens=rng.choice((1, rng.randint(2, 6), rng.randint(4, 16))),
         exact=rng.random() < 0.2,
         ignore_eos=rng.random() < 0.6,

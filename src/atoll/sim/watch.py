@@ -33,7 +33,9 @@ class Watch:
         self._full = False
         self._down = True
         self.ends: dict[SessionId, str] = {}
-        self.tokens = 0
+        self.tokens = self.cached = 0
+        # The numbers that stages know sessions by.
+        self._tenants: dict[SessionId, SessionId] = {}
 
     # What may excuse the end of a session
 
@@ -60,8 +62,10 @@ class Watch:
     def told(self, effect: gate.CoordinatorEffect) -> None:
         """Check what the coordinator tells a session's client."""
         match effect:
-            case gate.Admitted(session):
+            case gate.Admitted(session, cached, tenant):
+                self._tenants[session] = tenant or session
                 require(session not in self._admitted, f"session {session} is admitted twice")
+                self.cached += cached
                 self._admitted.add(session)
             case gate.Emit(session, sampled):
                 self._token(session, sampled)
@@ -116,9 +120,9 @@ class Watch:
             case "ring_down":
                 return isinstance(self._event, gate.RingDown | gate.RingUp)
             case "engine":
-                return session in self._excused
+                return self._tenants[session] in self._excused
             case _:
-                return session in self._tainted
+                return self._tenants[session] in self._tainted
 
     def _may_be_rejected(self, session: SessionId, code: str) -> bool:
         match code:
@@ -144,7 +148,8 @@ class Watch:
         """
         gateway, config = self._coordinator, self._scenario.coordinator
         holders = gateway.holders()
-        require(len(holders) == gateway.active, "two sessions hold a slot")
+        n_held = gateway.active + gateway.resting
+        require(len(holders) == n_held <= config.n_slots, "two sessions hold a slot")
         require(gateway.waiting <= config.waiting_max, f"{gateway.waiting} sessions wait")
         most = max(config.lanes, config.far_lanes)
         require(gateway.departures.lanes <= most, "too many lanes are taken")
@@ -165,8 +170,8 @@ class Watch:
         missing = self._requests.keys() - self.ends.keys()
         require(not missing, f"sessions {sorted(missing)} never end")
         gateway = self._coordinator
-        held = (gateway.active, gateway.waiting, gateway.departures.waiting)
-        require(held == (0, 0, 0), f"the gateway holds {held}")
+        held = (gateway.active, gateway.resting, gateway.waiting, gateway.departures.waiting)
+        require(held == (0, 0, 0, 0), f"the gateway holds {held}")
         require(gateway.departures.lanes == 0, "a lane is taken")
         require(gateway.returns.waiting == 0, "a returned window waits")
         require(self._ends.slots_held == 0, "the ends hold a slot")

@@ -1,0 +1,77 @@
+"""Limits of the `Coordinator`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atoll.domain.wire import ENCODINGS, F16_SCALED, F32
+
+EXACT_ROWS_MAX = 63
+"""Most rows of a session in one engine call that keeps the whole model's bits
+(from 64 on the engine takes another kernel)."""
+
+
+GUESS_ROWS = 8
+"""Most rows of a window with guesses: all of them get logits, a megabyte each with large
+vocabularies, and more windows can follow."""
+GUESS_DEPTH = 24
+"""Most guesses on their way; where they are seldom right fewer are worth it anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorConfig:
+    """Limits of the gateway's side of a ring; rows, positions and windows are counts.
+
+    Args:
+        n_slots: Sessions that may run at once.
+        context: Positions a session may have.
+        rows_max: Most rows in one engine call.
+        chunk_rows: Rows of a prefill window.
+        exact_chunk_rows: The same for an exact session.
+        waiting_max: Sessions that may wait for a slot.
+        lanes: Decode flights on their way at once, the ends counted. 1 where
+            all stages share one machine's cores, number of stages + 1 where
+            they are apart.
+        far_lanes: The same once a loop turns out to pass mostly on links.
+        prefill_in_flight: Prefill windows a session may have on their way.
+        credits: Windows the first stage takes from us before it grants more.
+        return_credits: Windows we take from the last stage before we grant more.
+        guess_rows: Most rows of a window with guessed tokens.
+        guess_depth: Most guessed tokens of a session on their way; 0: none are guessed.
+        reuse: Keep the caches of sessions that ended, for those that begin alike.
+        reuse_min: Tokens that must be shared; a slot may suit another request better.
+        encoding, exact_encoding: How rows travel, by the session's mode.
+        retry_after_s: What a rejected client is told to wait, seconds.
+    """
+
+    n_slots: int
+    context: int
+    rows_max: int
+    chunk_rows: int = 256
+    exact_chunk_rows: int = EXACT_ROWS_MAX
+    waiting_max: int = 64
+    lanes: int = 1
+    far_lanes: int = 1
+    prefill_in_flight: int = 4
+    credits: int = 64
+    return_credits: int = 64
+    guess_rows: int = GUESS_ROWS
+    guess_depth: int = 0
+    reuse: bool = False
+    reuse_min: int = 8
+    encoding: str = F16_SCALED
+    exact_encoding: str = F32
+    retry_after_s: int = 2
+
+    def __post_init__(self) -> None:
+        counts = (self.n_slots, self.context, self.rows_max, self.chunk_rows, self.lanes)
+        limits = (self.exact_chunk_rows, self.prefill_in_flight, self.credits, self.return_credits)
+        zeros = (self.waiting_max, self.guess_depth)
+        if min(*counts, *limits, self.guess_rows, self.reuse_min) < 1 or min(zeros) < 0:
+            raise ValueError("every limit of a coordinator is at least 1")
+        if max(self.chunk_rows, self.exact_chunk_rows) > self.rows_max:
+            raise ValueError(f"a chunk does not fit a call of {self.rows_max} rows")
+        if self.exact_chunk_rows > EXACT_ROWS_MAX:
+            raise ValueError(f"an exact chunk has at most {EXACT_ROWS_MAX} rows")
+        if self.encoding not in ENCODINGS or self.exact_encoding != F32:
+            raise ValueError(f"encodings {self.encoding!r}, {self.exact_encoding!r} do not serve")
