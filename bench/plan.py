@@ -51,7 +51,16 @@ FLEETS = (
 )
 """Of which planned rings are held against equal ones, in the order that the equal one has."""
 RING = RingOptions(
-    nodes=len(NODES), streams=2, context=512, rows_max=64, chunk_rows=64, spin=1000, plan="auto"
+    nodes=len(NODES),
+    streams=2,
+    context=512,
+    rows_max=64,
+    chunk_rows=64,
+    spin=1000,
+    plan="auto",
+    # A token is foretold to take a step.
+    speculate="none",
+    reuse=False,
 )
 PLACEMENTS = 12
 TOKENS, ROUNDS = 24, 3

@@ -127,6 +127,8 @@ async def _start_ring(
             *("--nodes", str(options.nodes), "--streams", str(options.streams)),
             # All nodes are to be seen at work, though one could do it alone.
             *("--context", str(options.context), "--plan", "equal"),
+            # And so that each token costs a step, and each prompt its rows, as in the whole model.
+            *("--speculate", "none", "--no-reuse"),
             *("--port", "0", "--link-port", "0", "--json", "--stop-at-eof"),
         ],
     )
