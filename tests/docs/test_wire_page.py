@@ -14,7 +14,7 @@ import atoll
 from atoll.domain.bulk import BulkMessage, ShardRange
 from atoll.domain.control import ControlMessage, Plan, Source, StagePlan
 from atoll.domain.timing import TimingMessage
-from atoll.domain.wire import DataMessage
+from atoll.domain.wire import ENCODINGS, DataMessage
 from atoll.engine import codec
 from atoll.net.frames import DataDecoder, encode
 from atoll.net.link import DataLimits
@@ -77,12 +77,21 @@ def test_the_header_shown_is_one_that_is_taken() -> None:
     assert frames == [(decoded, payload)]
 
 
-def test_the_payload_shown_is_what_the_codec_writes() -> None:
-    shown = re.search(r"^([0-9a-f ]+)$\n```", PAGE, re.MULTILINE)
-    assert shown
+@pytest.mark.parametrize(
+    ("place", "encoding", "read"),
+    [(0, "f16s", [0, 1, -3, 99_968]), (1, "i8b32", [0, 0, 0, 100_076])],
+)
+def test_the_payloads_shown_are_what_the_codec_writes(
+    place: int, encoding: str, read: list[float]
+) -> None:
+    shown = re.findall(r"^([0-9a-f ]+)$\n```", PAGE, re.MULTILINE)
     row = np.array([[0, 1, -3, 100_000]], np.float32)
-    payload = codec.encode(row, "f16s")
-    assert payload.hex() == shown[1].replace(" ", "")
-    read = np.empty_like(row)
-    codec.decode_into(read, payload, "f16s")
-    assert read.tolist() == [[0, 1, -3, 99_968]]
+    payload = codec.encode(row, encoding)
+    assert payload.hex() == shown[place].replace(" ", "")
+    found = np.empty_like(row)
+    codec.decode_into(found, payload, encoding)
+    assert found.tolist() == [read]
+
+
+def test_every_encoding_is_described() -> None:
+    assert [name for name in ENCODINGS if f"| `{name}` |" not in PAGE] == []

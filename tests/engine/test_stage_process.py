@@ -11,7 +11,7 @@ import pytest
 from tests.support.cut_models import Rows, rescale
 
 from atoll.domain.errors import BadModel, EngineFault
-from atoll.domain.wire import F16_SCALED, F32
+from atoll.domain.wire import F16_SCALED, F32, I8_BLOCKS
 from atoll.engine import codec
 from atoll.engine.child import EngineChild
 from atoll.engine.library import ENGINE_BUILD
@@ -111,12 +111,12 @@ def test_rows_of_the_batches_above_could_be_told_apart(demo: StageEngine) -> Non
     assert not np.allclose(outs[1], outs[2], atol=0.01)
 
 
-def test_exact_and_others_in_both_encodings_share_a_batch(engine: StageEngine) -> None:
+def test_exact_and_others_in_all_encodings_share_a_batch(engine: StageEngine) -> None:
     items = [
         item(0, 0, 2, exact=False, encoding=F16_SCALED),
         item(1, 0, 2),
         item(2, 0, 3, exact=False),
-        item(3, 0, 2, exact=False, encoding=F16_SCALED),
+        item(3, 0, 2, exact=False, encoding=I8_BLOCKS),
     ]
     windows = [states(engine, it.rows, seed=it.slot) for it in items]
     alone = [compute(engine, [it], [w])[0] for it, w in zip(items, windows, strict=True)]
@@ -126,7 +126,7 @@ def test_exact_and_others_in_both_encodings_share_a_batch(engine: StageEngine) -
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("encoding", [F32, F16_SCALED])
+@pytest.mark.parametrize("encoding", [F32, F16_SCALED, I8_BLOCKS])
 def test_a_window_that_is_not_finite_is_a_problem_of_its_own(
     engine: StageEngine, bad: float, encoding: str
 ) -> None:
@@ -134,11 +134,14 @@ def test_a_window_that_is_not_finite_is_a_problem_of_its_own(
     good = states(engine, 3, seed=1)
     items = [item(0, 0, 3, encoding=encoding), item(1, 0, 3, encoding=encoding)]
     expected = compute(engine, items, [good, good])[1]
-    poisoned = np.frombuffer(codec.encode(good, encoding), np.uint8).copy()
-    kind = "<f4" if encoding == F32 else "<f2"
-    width = np.dtype(kind).itemsize
-    poisoned[width : 2 * width] = np.frombuffer(np.array([bad], kind).tobytes(), np.uint8)
-    payload = poisoned.tobytes() + codec.encode(good, encoding)
+    poisoned = bytearray(codec.encode(good, encoding))
+    # The second value, or the second scale.
+    written = np.array([bad], "<f2" if encoding == F16_SCALED else "<f4").tobytes()
+    if encoding == I8_BLOCKS:
+        written = written[2:]
+    at = len(written) + (good.size if encoding == I8_BLOCKS else 0)
+    poisoned[at : at + len(written)] = written
+    payload = bytes(poisoned) + codec.encode(good, encoding)
     outputs, problems, _ = engine.compute(tuple(items), payload)
     assert problems == ["the window holds NaN or infinity", ""]
     assert outputs[0] == b""

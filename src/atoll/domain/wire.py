@@ -17,7 +17,11 @@ ROWS_MAX = 4096
 
 F32 = "f32"
 F16_SCALED = "f16s"
-ENCODINGS = (F32, F16_SCALED)
+I8_BLOCKS = "i8b32"
+ENCODINGS = (F32, F16_SCALED, I8_BLOCKS)
+
+BLOCK_VALUES = 32
+"""Values of `I8_BLOCKS` that share a scale; the last block of a row may have fewer."""
 
 
 class Window(msgspec.Struct, frozen=True, tag="w", array_like=True):
@@ -99,7 +103,8 @@ def row_bytes(encoding: str, n_embd: int) -> int:
     """Bytes of one row of hidden states, shape (n_embd,), in `encoding`.
 
     f32: four bytes a value. f16s: two bytes a value, and after all rows
-    one signed byte for each, its power-of-two exponent (docs/reference/wire.md).
+    one signed byte for each, its power-of-two exponent. i8b32: one byte a value,
+    and after all rows two bytes for each block of 32 (docs/reference/wire.md).
 
     Raises:
         ValueError: `encoding` is not one of `ENCODINGS`.
@@ -108,6 +113,8 @@ def row_bytes(encoding: str, n_embd: int) -> int:
         return 4 * n_embd
     if encoding == F16_SCALED:
         return 1 + 2 * n_embd
+    if encoding == I8_BLOCKS:
+        return n_embd + 2 * -(-n_embd // BLOCK_VALUES)
     raise ValueError(f"unknown encoding {encoding!r}")
 
 

@@ -6,6 +6,7 @@ byte a row, an exponent. A row whose largest value does not lie in [2^-2, 2^15)
 is first multiplied by the power of two with that exponent, so that it lies in
 [2^14, 2^15). Plain halves overflow: hidden states of
 Gemma 3 270M reach 103,772. Multiplying by a power of two loses nothing.
+i8b32: see `blocks`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from atoll.domain.wire import F16_SCALED, F32, row_bytes
+from atoll.domain.wire import F16_SCALED, F32, I8_BLOCKS, row_bytes
+from atoll.engine.blocks import decode_blocks, encode_blocks
 
 Rows = NDArray[np.float32]
 
@@ -47,6 +49,8 @@ def encode(rows: Rows, encoding: str) -> bytes:
         raise NotFinite("hidden states hold NaN or infinity")
     if encoding == F32:
         return rows.astype("<f4", copy=False).tobytes()
+    if encoding == I8_BLOCKS:
+        return encode_blocks(rows)
     if encoding != F16_SCALED:
         raise ValueError(f"unknown encoding {encoding!r}")
     if len(rows) == 1 and PLAIN_MIN <= peak < PLAIN_MAX:
@@ -73,6 +77,9 @@ def decode_into(out: Rows, payload: bytes | memoryview, encoding: str) -> None:
         raise ValueError(f"payload of {len(payload)} bytes does not hold {rows} rows")
     if encoding == F32:
         out[:] = np.frombuffer(payload, "<f4").reshape(rows, n_embd)
+        return
+    if encoding == I8_BLOCKS:
+        decode_blocks(out, payload)
         return
     out[:] = np.frombuffer(payload, "<f2", count=rows * n_embd).reshape(rows, n_embd)
     scales = bytes(payload[2 * rows * n_embd :])
