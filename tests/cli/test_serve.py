@@ -35,6 +35,7 @@ def test_options_become_the_gateways(tmp_path: Path) -> None:
         context=100,
         ends=2,
         exact=True,
+        wire="int8",
         threads=3,
         threads_large=4,
         gpu="1",
@@ -47,6 +48,7 @@ def test_options_become_the_gateways(tmp_path: Path) -> None:
     options = flags.serve_options()
     ring = options.ring
     assert (ring.nodes, ring.streams, ring.context, ring.ends, ring.exact) == (5, 2, 100, 2, True)
+    assert (ring.wire, ServeFlags().serve_options().ring.wire) == ("int8", "auto")
     assert (ring.threads, ring.threads_large, ring.spin, ring.gpu) == (3, 4, SHARED_SPIN, "1")
     assert (options.host, options.port) == ("::1", 1)
     assert (options.link_host, options.link_port) == ("localhost", 2)

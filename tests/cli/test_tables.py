@@ -20,6 +20,7 @@ from atoll.cli.tables import (
     ring_lines,
     stage_table,
     time_table,
+    wire_line,
 )
 from atoll.client.measure import Server
 from atoll.client.rates import Rate
@@ -123,6 +124,14 @@ def test_a_token_adds_up() -> None:
 def test_guesses() -> None:
     ring = msgspec.structs.replace(STATUS.rings[0], guessed=200, guessed_right=150)
     assert guess_line(ring) == "guessed tokens: 200 checked, 75% of them right"
+
+
+def test_how_rows_travel() -> None:
+    ring = msgspec.structs.replace(STATUS.rings[0], wire="i8b32\x1b[31m")
+    assert (
+        wire_line(ring)
+        == "hidden states travel as i8b32\N{REPLACEMENT CHARACTER}[31m, in exact answers as f32"
+    )
 
 
 READ = Rate("pp512", "pp", 512, 0, 1, 3, 250.0, 1.25, (250.0,), 2048.0, None, None)

@@ -12,6 +12,7 @@ from tests.support.hand_node import a_join
 from atoll.domain.address import Address, HostPort
 from atoll.domain.control import Lend
 from atoll.domain.ids import Epoch, ModelId, NodeId, ShardId
+from atoll.domain.wire import F16_SCALED, F32, I8_BLOCKS
 from atoll.gateway.casting import Cast
 from atoll.gateway.options import RingOptions
 from atoll.gateway.ring_plan import coordinator_config, lends_of, make_plan, own_address
@@ -130,3 +131,9 @@ def test_stages_on_one_machine_take_turns(second: str, lanes: int) -> None:
     assert config.lanes == lanes
     assert config.chunk_rows == config.exact_chunk_rows == 32
     assert config.credits == config.return_credits > config.n_slots == 3
+
+
+def test_rows_travel_as_was_decided_and_exact_ones_whole() -> None:
+    assert coordinator_config([member(0)], OPTIONS).encoding == F16_SCALED
+    config = coordinator_config([member(0)], OPTIONS, encoding=I8_BLOCKS)
+    assert (config.encoding, config.exact_encoding) == (I8_BLOCKS, F32)

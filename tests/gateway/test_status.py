@@ -20,7 +20,7 @@ async def test_before_anybody_has_joined(ring_gateway: Gateway) -> None:
     assert (status.ready, status.nodes_missing, ring.epoch) == (False, 1, (0, 0))
     assert status.reason == "waiting for 1 nodes to join"
     assert (ring.stages, status.ends, ring.lap) == ((), ((0, 1), (5, 6)), None)
-    assert ring.links == ()
+    assert (ring.links, ring.wire) == ((), "")
     assert (status.n_layers, status.architecture, status.streams) == (6, "llama", 3)
     assert status.gateway_memory_bytes > 0
     assert ring.ends_device == ""
@@ -61,6 +61,7 @@ async def test_a_stages_means_are_over_its_steps(
     assert (stage.device, status.rings[0].ends_device) == ("CUDA0 (Great GPU)", "processor")
     assert status.ends == ((0, 1), (5, 6))
     assert status.nodes_missing == 0
+    assert status.rings[0].wire == "f16s"
     away, back = status.rings[0].links
     assert (away.source, away.target) == (back.target, back.source) == ("gateway", "hand")
     assert (back.predicted_ms, back.measured_ms, back.sent_bytes) == (None, 250.0, 77)

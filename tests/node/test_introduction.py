@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from atoll.domain.address import Address, HostPort
+from atoll.domain.wire import ENCODINGS
 from atoll.net.identity import Identity
 from atoll.net.listener import Takers
 from atoll.net.tls import dial_control
@@ -25,6 +26,7 @@ def test_an_introduction() -> None:
     assert said.host_id == host_id()
     assert said.memory_free_bytes > 0
     assert said.times_peers
+    assert said.encodings == ENCODINGS
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,26 @@ def test_chunks_of_a_prompt_follow_each_other() -> None:
     assert two.first_token_s - one.first_token_s == pytest.approx(4 * 0.3)
 
 
+def test_a_chunk_is_computed_and_carried() -> None:
+    found = predictor(streams=30, chunk_rows=100).predict(PLACED)
+    # Stage b takes 4 layers x 0.3 s; 100 rows of 1,000 bytes go at 1e6 bytes a second.
+    assert found.chunk_s == pytest.approx(1.2)
+    assert found.chunk_link_s == pytest.approx(0.1)
+    slow = msgspec.structs.replace(
+        FLEET, links=(*FLEET.links[:2], LinkEntry("b", "gateway", 0.0, 1e4))
+    )
+    found = predictor(slow, streams=30, chunk_rows=100).predict(PLACED)
+    assert found.chunk_s == pytest.approx(1.2)
+    assert found.chunk_link_s == pytest.approx(10)
+
+
+def test_a_chunk_takes_all_who_share_a_host() -> None:
+    machines = tuple(msgspec.structs.replace(m, host="x") for m in FLEET.machines)
+    together = msgspec.structs.replace(FLEET, machines=machines)
+    # Stage a takes 6 layers x 0.1 s and half a millisecond besides.
+    assert predictor(together, chunk_rows=100).predict(PLACED).chunk_s == pytest.approx(1.8005)
+
+
 def test_stages_on_one_host_take_turns() -> None:
     machines = tuple(msgspec.structs.replace(m, host="x") for m in FLEET.machines)
     together = msgspec.structs.replace(FLEET, machines=machines)

@@ -6,10 +6,12 @@ import itertools
 from pathlib import Path
 
 import msgspec
+import pytest
 from tests.conftest import MakeModel
 from tests.plan.test_planner import fleet, machine, model
 
 from atoll.domain.ids import ModelId
+from atoll.domain.wire import I8_BLOCKS, row_bytes
 from atoll.model.architectures import boundaries
 from atoll.model.gguf import open_gguf
 from atoll.model.manifest import describe
@@ -63,3 +65,14 @@ def test_costs_of_a_real_file(random_model: MakeModel) -> None:
     assert costs.boundaries[0] == 0
     assert costs.boundaries[-1] == costs.n_layers
     assert costs.row_bytes == 2 * manifest.n_embd + 1
+    in_bytes = model_costs(manifest, boundaries(gguf), 1, encoding=I8_BLOCKS)
+    assert in_bytes.row_bytes == row_bytes(I8_BLOCKS, manifest.n_embd) < costs.row_bytes
+    assert msgspec.structs.replace(in_bytes, row_bytes=costs.row_bytes) == costs
+
+
+def test_a_chunks_ways_are_told() -> None:
+    links = (LinkEntry("gateway", "a", 0.020, 1e6),)
+    known = msgspec.structs.replace(fleet([machine("a", 5)]), links=links)
+    [found] = report(known, model(12), Demand(chunk_rows=100), ends=1).rings
+    assert found.chunk_link_ms == pytest.approx(1e3 * 100 * model(12).row_bytes / 1e6)
+    assert found.chunk_ms > 0

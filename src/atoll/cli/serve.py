@@ -75,6 +75,11 @@ class ServeFlags(HomeFlags, StoreFlags):
     """Whether what an answer left in the nodes' caches is kept for the next request of the same
     API key that begins alike, as a conversation's next turn does."""
 
+    wire: Literal["auto", "f16", "int8"] = "auto"
+    """How hidden states travel between nodes: `f16` rounds them to half precision, `int8` to
+    bytes, nearly half as many; `auto` takes int8 in rings where a link would take longer to carry
+    a chunk of a prompt than any node to compute it. Exact answers lose nothing either way."""
+
     exact: bool = False
     """Compute every answer so that its bits depend on nothing else; slower."""
 
@@ -166,6 +171,7 @@ class ServeFlags(HomeFlags, StoreFlags):
                 plan=self.plan,
                 speculate=self.speculate,
                 reuse=self.reuse,
+                wire=self.wire,
                 rings=self.rings or (RINGS_MAX if self.plan == "auto" else 1),
                 plan_streams=self.plan_streams,
                 threads=stage_threads(self.threads),

@@ -16,6 +16,7 @@ from atoll.cli.tables import (
     ring_lines,
     stage_table,
     time_table,
+    wire_line,
 )
 from atoll.cli.target import TargetFlags
 from atoll.client.api import ApiClient
@@ -64,6 +65,8 @@ def _show(ring: RingStatus, console: Console) -> None:
             console.print(line, soft_wrap=True)
     if ring.lap is not None:
         console.print(lap_line(ring.lap), soft_wrap=True)
+    if ring.wire:
+        console.print(wire_line(ring), soft_wrap=True)
     if ring.guessed:
         console.print(guess_line(ring), soft_wrap=True)
 

@@ -160,6 +160,11 @@ def lap_line(lap: LapStatus) -> str:
     )
 
 
+def wire_line(ring: RingStatus) -> str:
+    """How hidden states travel."""
+    return f"hidden states travel as {printable(ring.wire)}, in exact answers as f32"
+
+
 def guess_line(ring: RingStatus) -> str:
     """How guesses at the next tokens fared."""
     share = ring.guessed_right / ring.guessed

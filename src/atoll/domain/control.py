@@ -23,6 +23,7 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
     stands for the one from which it came.
     `host_id` is equal for nodes that share a machine (they share its cores).
     `times_peers`: it knows what `time_peer` asks for.
+    `encodings`: how rows may come to it; one that does not say knows f32 and f16s.
     """
 
     secret: str
@@ -33,6 +34,7 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
     memory_free_bytes: int
     version: str
     times_peers: bool = False
+    encodings: tuple[str, ...] = ()
 
 
 class Source(msgspec.Struct, frozen=True):

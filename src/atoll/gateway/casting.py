@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from atoll.domain.errors import AtollError
 from atoll.domain.ids import NodeId
 from atoll.domain.measure import WindowTime
+from atoll.domain.wire import F16_SCALED, I8_BLOCKS
 from atoll.gateway.options import RingOptions
 from atoll.gateway.shard_book import ShardBook
 from atoll.members.member import Member
@@ -76,7 +77,9 @@ class Caster:
         self._book = book
         self._host = host
         self._tell = tell
-        self._costs = model_costs(manifest, boundaries, options.ends)
+        # Where it is left to each ring, rows are as large as they may be.
+        rows = I8_BLOCKS if options.wire == "int8" else F16_SCALED
+        self._costs = model_costs(manifest, boundaries, options.ends, encoding=rows)
         self._demand = Demand(
             streams=options.plan_streams,
             context=options.context,

@@ -40,6 +40,8 @@ class RingOptions:
             key that begins alike.
         speculate: `lookup`: the next tokens are guessed from what stood before where that
             pays, so that a loop of the ring brings several; `none`: they are not.
+        wire: How rows travel where a session is not exact: `f16`, `int8`, or `auto` for
+            int8 where a link is what a prompt waits for (`gateway.wire_choice`).
         gpu: What computes the ends: `auto`, `none` or a GPU's number
             (`engine.devices.choose`).
     """
@@ -62,6 +64,7 @@ class RingOptions:
     rings: int = 1
     speculate: Literal["lookup", "none"] = "lookup"
     reuse: bool = True
+    wire: Literal["auto", "f16", "int8"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)

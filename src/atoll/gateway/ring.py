@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from atoll.domain.control import Plan, SessionFailed
 from atoll.domain.errors import AtollError, EngineFault, RingDown
 from atoll.domain.ids import NO_SESSION, Epoch, NodeId
+from atoll.domain.wire import I8_BLOCKS
 from atoll.engine.ends_messages import EndsOptions, ItemsDone
 from atoll.gateway.casting import Cast
 from atoll.gateway.ends_keeper import EndsKeeper
@@ -24,6 +25,7 @@ from atoll.gateway.options import RingOptions
 from atoll.gateway.ring_driver import RingDriver
 from atoll.gateway.ring_plan import coordinator_config, make_plan, own_address
 from atoll.gateway.stalls import wait_stalled
+from atoll.gateway.wire_choice import choose_encoding
 from atoll.members.fleet import Fleet
 from atoll.members.member import Member
 from atoll.model.manifest import Manifest
@@ -97,6 +99,8 @@ class Ring:
         )
         self.reason = "it is not formed"
         """Why it cannot serve, where it cannot."""
+        self.encoding = ""
+        """How its rows travel, exact sessions apart, since it was formed."""
         self._cast: Cast | None = None
         self._plan: Plan | None = None
         self._driver: RingDriver | None = None
@@ -196,9 +200,13 @@ class Ring:
                 own_address(members[-1], reach.transport, reach.link_port),
             ),
         )
+        joins = [member.join for member in members]
+        self.encoding = choose_encoding(ground.options, joins, cast.report)
+        if ground.options.wire == "int8" and self.encoding != I8_BLOCKS:
+            ground.tell(f"{self.name} has a node of an older version: no int8 on the wire")
         driver = RingDriver(
             plan,
-            coordinator_config(members, ground.options),
+            coordinator_config(members, ground.options, encoding=self.encoding),
             ground.identity,
             ends,
             fail=self._link_broke,

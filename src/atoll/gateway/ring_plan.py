@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
 from atoll.domain.control import Lend, Plan, Source, StagePlan
 from atoll.domain.ids import Epoch, NodeId
+from atoll.domain.wire import F16_SCALED
 from atoll.gateway.casting import Cast
 from atoll.gateway.options import RingOptions
 from atoll.members.member import Member, address_of
@@ -103,8 +104,10 @@ def own_address(last: Member, transport: Transport, port: int) -> Address:
     )
 
 
-def coordinator_config(members: Sequence[Member], options: RingOptions) -> CoordinatorConfig:
-    """The coordinator's limits for a ring of these members."""
+def coordinator_config(
+    members: Sequence[Member], options: RingOptions, *, encoding: str = F16_SCALED
+) -> CoordinatorConfig:
+    """The coordinator's limits for a ring of these members, whose rows travel in `encoding`."""
     # Stages that share a machine's cores gain nothing from working at the same time.
     together = len({member.join.host_id for member in members}) == 1
     credits = credits_for(options.streams)
@@ -117,6 +120,7 @@ def coordinator_config(members: Sequence[Member], options: RingOptions) -> Coord
         exact_chunk_rows=min(EXACT_ROWS_MAX, options.rows_max),
         lanes=1 if together else len(members) + 1,
         far_lanes=len(members) + 1,
+        encoding=encoding,
         credits=credits,
         return_credits=credits,
         reuse=options.reuse,

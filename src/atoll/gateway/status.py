@@ -89,7 +89,8 @@ class RingStatus(msgspec.Struct, frozen=True):
     `plan` is what it was made by, None where its parts are equal. Its `active` streams
     hold a slot, `waiting` ones are in line for one. Of `guessed` tokens that were
     checked `guessed_right` were right. `links` are those between gateway and stages,
-    in the order of the ring.
+    in the order of the ring. `wire` is the encoding of hidden states on them, exact
+    answers apart.
     """
 
     ready: bool
@@ -104,6 +105,7 @@ class RingStatus(msgspec.Struct, frozen=True):
     guessed_right: int = 0
     plan: PlanReport | None = None
     links: tuple[LinkStatus, ...] = ()
+    wire: str = ""
 
 
 class GatewayStatus(msgspec.Struct, frozen=True):
@@ -186,6 +188,7 @@ def _ring(ring: Ring, by_node: Mapping[NodeId, Member]) -> RingStatus:
         guessed_right=driver.pace.right if driver else 0,
         plan=foretold,
         links=links,
+        wire=ring.encoding if driver else "",
     )
 
 

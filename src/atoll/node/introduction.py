@@ -7,6 +7,7 @@ import psutil
 from atoll import __version__
 from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
 from atoll.domain.control import Join
+from atoll.domain.wire import ENCODINGS
 from atoll.engine.library import ENGINE_BUILD
 from atoll.net.address import is_wildcard
 from atoll.net.link import ControlLink
@@ -26,6 +27,7 @@ def introduction(options: NodeOptions, secret: str, address: Address) -> Join:
         memory_free_bytes=psutil.virtual_memory().available,
         version=__version__,
         times_peers=True,
+        encodings=ENCODINGS,
     )
 
 

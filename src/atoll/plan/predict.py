@@ -65,7 +65,8 @@ class Prediction:
     streams of the demand get together, `first_token_s` the time to the first token
     of a prompt on an idle ring. `limit` names what bounds the tokens per second:
     a node, those who share a host, a link's rate, or "distance". `hops` are the links
-    in their order, from the gateway's first to the one back to it.
+    in their order, from the gateway's first to the one back to it. A prompt's chunk
+    takes the busiest node `chunk_s`, and the slowest link `chunk_link_s` for its bytes.
     """
 
     token_s: float
@@ -76,6 +77,8 @@ class Prediction:
     stages: tuple[StagePrediction, ...]
     limit: str
     hops: tuple[HopPrediction, ...]
+    chunk_s: float
+    chunk_link_s: float
 
 
 class Predictor:
@@ -147,7 +150,7 @@ class Predictor:
     def predict(self, placement: Sequence[Placed]) -> Prediction:
         """All that is foretold of a placement."""
         hops, period_s = self.hops_s(placement, 1), self.period_s(placement)
-        machines = self.fleet.machines
+        machines, chunk = self.fleet.machines, max(1, self.demand.chunk_rows)
         return Prediction(
             token_s=self.lap_s(placement, 1),
             tokens_per_s=max(1, self.demand.streams) / period_s[0],
@@ -164,6 +167,8 @@ class Predictor:
                 for placed, hop_s in zip(placement, hops, strict=False)
             ),
             limit=period_s[2],
+            chunk_s=self._busiest_node(placement, chunk)[1],
+            chunk_link_s=self.longest_sending(placement, chunk)[1],
             hops=tuple(
                 HopPrediction(
                     *(self._names[a], self._names[b]),
@@ -189,7 +194,12 @@ class Predictor:
         return self.fleet.machines[placed.machine].host
 
     def _busiest(self, placement: Sequence[Placed], rows: int) -> tuple[str, float]:
-        """Who is busy longest with a flight; nodes of one host take turns on its cores."""
+        """Who is busy longest with a flight: a node, those of one host, or a link."""
+        node, sent = self._busiest_node(placement, rows), self.longest_sending(placement, rows)
+        return sent if sent[1] > node[1] else node
+
+    def _busiest_node(self, placement: Sequence[Placed], rows: int) -> tuple[str, float]:
+        """Who computes longest at a flight; nodes of one host take turns on its cores."""
         gateway, machines = self.fleet.gateway, self.fleet.machines
         work = [(gateway.host, gateway.name, self.ends_s(rows))]
         work += [
@@ -202,9 +212,6 @@ class Predictor:
             names[host or name].append(name)
             busy[host or name] += seconds
         busiest = max(busy, key=lambda key: busy[key])
-        sent = self.longest_sending(placement, rows)
-        if sent[1] > busy[busiest]:
-            return sent
         together = names[busiest]
         label = together[0] if len(together) == 1 else ", ".join(together) + ON_ONE_HOST
         return label, busy[busiest]

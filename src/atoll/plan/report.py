@@ -54,6 +54,8 @@ class PlanReport(msgspec.Struct, frozen=True):
     `gap` bounds by how much, as a share, the best plan there is could be faster.
     `shared`: of several rings, it is planned to serve some of the streams.
     `links` lead from the gateway to the first stage, from each to the next, and back.
+    A full chunk of a prompt takes the busiest node `chunk_ms` to compute, and the slowest
+    link `chunk_link_ms` to carry.
     """
 
     streams: int
@@ -72,6 +74,8 @@ class PlanReport(msgspec.Struct, frozen=True):
     gap: float
     shared: bool = True
     links: tuple[LinkReport, ...] = ()
+    chunk_ms: float = 0.0
+    chunk_link_ms: float = 0.0
 
 
 class RingsReport(msgspec.Struct, frozen=True):
@@ -87,20 +91,23 @@ class RingsReport(msgspec.Struct, frozen=True):
     left_out: tuple[str, ...]
 
 
-def model_costs(manifest: Manifest, boundaries: Collection[int], ends: int) -> ModelCosts:
+def model_costs(
+    manifest: Manifest, boundaries: Collection[int], ends: int, *, encoding: str = F16_SCALED
+) -> ModelCosts:
     """What the layers between the gateway's ends cost.
 
     Args:
         manifest: The model.
         boundaries: Where it may be cut, in layers of the whole model.
         ends: Layers at each end that the gateway computes.
+        encoding: How rows travel.
     """
     first, last = ends, manifest.n_layers - ends
     return ModelCosts(
         layer_bytes=manifest.layer_bytes[first:last],
         kv_cell_bytes=manifest.layer_kv_bytes[first:last],
         boundaries=tuple(sorted(cut - first for cut in boundaries if first <= cut <= last)),
-        row_bytes=row_bytes(F16_SCALED, manifest.n_embd),
+        row_bytes=row_bytes(encoding, manifest.n_embd),
     )
 
 
@@ -165,6 +172,8 @@ def told(
         more_of=more.like,
         more_gain=round(more.gain, 3),
         gap=round(plan.gap, 4),
+        chunk_ms=_ms(found.chunk_s),
+        chunk_link_ms=_ms(found.chunk_link_s),
         links=tuple(
             LinkReport(
                 source=hop.source,
