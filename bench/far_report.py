@@ -100,7 +100,8 @@ class Figures:
         rounds = self._found.one.get((delay_ms, self._best), [])
         rates = total(rate for round_ in rounds for rate in round_.values())
         accepted = rates.tokens / max(1, rates.bursts) if delay_ms else 1.0
-        compute_s = statistics.median(self._found.whole_s)
+        # Of a limit the best run: noise only slows.
+        compute_s = min(self._found.whole_s)
         limit = Limit(compute_s, LINKS * delay_ms / 1000, accepted)
         ours = self.one(delay_ms, self._best)
         return {

@@ -26,7 +26,7 @@ def rates(per_s: float, **other: float) -> dict[str, Rate]:
 @pytest.fixture
 def found() -> Found:
     """Two rounds of a ring that only decodes, and of a peer."""
-    found = Found(whole_s=[0.01, 0.01])
+    found = Found(whole_s=[0.01, 0.04, 0.02])
     found.one[NEAR, "none"] = [rates(50), rates(40)]
     found.one[FAR, "none"] = [rates(5), rates(4)]
     found.one[NEAR, PEER] = [rates(100), rates(40)]
