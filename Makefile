@@ -22,7 +22,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 PINNED_BUILD := --build-constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs check bench soak clean
+.PHONY: help setup demo test lint docs check bench bench-peers soak clean
 
 help:
 	@echo "make demo    set up, then show a model answered by a ring of three nodes"
@@ -31,6 +31,7 @@ help:
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make check   lint, docs and test"
 	@echo "make bench   measure the ring against the whole model (many minutes)"
+	@echo "make bench-peers  compile llama.cpp with RPC, which 'bench distance' compares (13 minutes of a core)"
 	@echo "make soak    simulate the ring under many more seeds than the tests do"
 	@echo "make clean   remove the environment and everything built"
 
@@ -88,6 +89,9 @@ check: lint docs test
 
 bench: $(VENV)/.run
 	@$(BIN)/python -m bench local --json $(ARGS)
+
+bench-peers: $(VENV)/.run
+	@$(BIN)/python -m bench.build_peers
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m bench.soak $(ARGS)

@@ -12,6 +12,7 @@ NAMES = {
     "links": "round trips of a window over a link",
     "join": "joining: time, bytes, and shards over lines with delay and loss",
     "plan": "plans against what becomes of them, on unequal nodes and links",
+    "distance": "a ring over links with delay, beside llama.cpp's RPC over the same",
     "nats": "how soon two nodes behind two emulated routers have a link",
     "wire": "the encodings of hidden states: bytes, time, and their effect on answers",
 }
@@ -24,13 +25,18 @@ def main() -> None:
         "name", choices=NAMES, help="; ".join(f"{k}: {v}" for k, v in NAMES.items())
     )
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (local)")
+    parser.add_argument("--rounds", type=int, help="interleaved rounds (local: 3; distance: 2)")
     parser.add_argument("--small-only", action="store_true", help="skip the large model (local)")
+    parser.add_argument("--delays", help="one-way delays in ms, such as 0,50 (distance)")
+    parser.add_argument("--quick", action="store_true", help="a smoke test (distance)")
     asked = parser.parse_args()
     module = importlib.import_module(f"bench.{asked.name}")
     found: dict[str, Any]
     if asked.name == "local":
-        found = module.run(asked.rounds, large=not asked.small_only)
+        found = module.run(asked.rounds or 3, large=not asked.small_only)
+    elif asked.name == "distance":
+        chosen = [int(ms) for ms in (asked.delays or "0,5,20,50").split(",")]
+        found = module.run(asked.rounds or 2, delays_ms=chosen, quick=asked.quick)
     else:
         found = module.run()
     if asked.json:

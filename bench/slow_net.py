@@ -59,11 +59,15 @@ class Path:
             raise ValueError(f"path out of range: {self}")
 
 
+AnyPath = Path | Callable[[], Path]
+"""A path that stays, or what tells how it is now."""
+
+
 class Way:
     """One direction of one flow: hands on in order what was put in, when it is due."""
 
-    def __init__(self, path: Path, rng: random.Random, hand_on: Callable[[bytes], None]) -> None:
-        self._path = path
+    def __init__(self, path: AnyPath, rng: random.Random, hand_on: Callable[[bytes], None]) -> None:
+        self._path_now = path if callable(path) else lambda: path
         self._rng = rng
         self._hand_on = hand_on
         self._loop = asyncio.get_running_loop()
@@ -81,7 +85,7 @@ class Way:
 
         A `reliable` piece is held back for a round trip where it gets lost.
         """
-        path = self._path
+        path = self._path_now()
         is_lost = self._rng.random() < path.loss
         if is_lost:
             self.lost += 1
@@ -117,7 +121,7 @@ class Way:
                 return
             self._queue.popleft()
             self.queued_bytes -= len(data)
-            if self.queued_bytes <= self._path.buffer_bytes_max:
+            if self.queued_bytes <= self._path_now().buffer_bytes_max:
                 self.room.set()
             self._hand_on(data)
 
@@ -214,7 +218,7 @@ async def slow_udp(
 @contextlib.asynccontextmanager
 async def slow_tcp(
     port: int,
-    path: Path,
+    path: AnyPath,
     *,
     seed: int = 0,
     front: socket.socket | None = None,
@@ -264,7 +268,7 @@ async def slow_tcp(
 async def _pump(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
-    path: Path,
+    path: AnyPath,
     rng: random.Random,
     brought: Callable[[int], None] = lambda _size: None,
 ) -> None:

@@ -66,9 +66,9 @@ class WholeProcess:
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
 
-    def tokens(self, text: str) -> list[int]:
-        """Token ids of a text."""
-        found: list[int] = self._ask({"text": text})["tokens"]
+    def tokens(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of a text; `special`: with those of control tokens where it names them."""
+        found: list[int] = self._ask({"text": text, "special": special})["tokens"]
         return found
 
     def greedy(
@@ -87,7 +87,9 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if "text" in request:
-            tokens = whole.vocabulary.tokens(request["text"], add_special=True, parse_special=False)
+            tokens = whole.vocabulary.tokens(
+                request["text"], add_special=True, parse_special=request["special"]
+            )
             answer: dict[str, Any] = {"tokens": tokens}
         else:
             run = whole.greedy(

@@ -171,7 +171,8 @@ def isolation(run: Run, home: Path) -> list[str]:
 
     def is_up() -> bool:
         status = json.loads(run("status", "--json", home=home).out or "{}")
-        found[:] = [stage["isolation_missing"] for stage in status.get("stages", ())]
+        rings = status.get("rings", ())
+        found[:] = [stage["isolation_missing"] for ring in rings for stage in ring["stages"]]
         return bool(status.get("ready"))
 
     wait_until(is_up, "the ring")

@@ -59,6 +59,14 @@ def test_long_prompts_count() -> None:
     assert first_to_finish([load(QUICK), load(reads_well)], 10, 100) == 0
 
 
+def test_a_conversation_goes_on_where_its_caches_are() -> None:
+    warm = Load(QUICK, 1, 0, 8, cached=900)
+    assert first_to_finish([load(QUICK), warm], 1000, 10) == 1
+    # Unless waiting for it takes longer than computing it anew.
+    busy = Load(QUICK, 8, 9, 8, cached=900)
+    assert first_to_finish([load(QUICK), busy], 1000, 200) == 0
+
+
 def test_what_was_foretold_is_corrected_by_what_was_measured() -> None:
     foretold, slower = paces([(plan(20.0, 12.0), None), (plan(20.0, 12.0), 0.04)])
     assert (foretold.token_s, foretold.busy_s) == (0.02, 0.012)

@@ -82,6 +82,14 @@ def test_who_begins_alike_computes_only_what_is_new() -> None:
     assert [effect.session for effect in effects if isinstance(effect, Emit)] == [2]
 
 
+def test_what_would_be_reused_can_be_asked() -> None:
+    c = up()
+    assert c.shared_with(asks(1, 2, 3, 4, 50)) == 0
+    answered(c, 1, asks(1, 2, 3, 4))
+    assert c.shared_with(asks(1, 2, 3, 4, 50)) == 4
+    assert c.shared_with(asks(1, 2, 9, 9, 9)) == 0, "too little to be worth a slot"
+
+
 def test_the_last_token_of_a_prompt_is_computed_anew() -> None:
     c = up()
     answered(c, 1, asks(1, 2, 3, 4))

@@ -71,7 +71,7 @@ class ServeFlags(HomeFlags, StoreFlags):
     before, as far as that pays, so that one loop of the ring brings several tokens. Answers are
     the same either way."""
 
-    reuse: bool = True
+    reuse: Annotated[bool, Parameter(negative="--no-reuse")] = True
     """Whether what an answer left in the nodes' caches is kept for the next request of the same
     API key that begins alike, as a conversation's next turn does."""
 

@@ -151,7 +151,7 @@ class Conductor:
         slots = self._ground.options.streams
         known = paces([(report, driver.laps.quick_s()) for report, driver in serving])
         loads = [
-            Load(pace, driver.active, driver.waiting, slots)
+            Load(pace, driver.active, driver.waiting, slots, driver.cached(request))
             for pace, (_, driver) in zip(known, serving, strict=True)
         ]
         return serving[first_to_finish(loads, len(request.prompt), request.max_tokens)][1]

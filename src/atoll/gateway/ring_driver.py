@@ -101,6 +101,10 @@ class RingDriver:
             self._idle.clear()
             await self._idle.wait()
 
+    def cached(self, request: GenerateRequest) -> int:
+        """Tokens of a request's prompt that lie in this ring's caches."""
+        return self._machine.shared_with(request)
+
     @property
     def pace(self) -> Pace:
         """What a loop takes, and how guesses fared."""

@@ -35,12 +35,16 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A ring as it stands: streams that run and wait, and how many may run."""
+    """A ring as it stands: streams that run and wait, and how many may run.
+
+    `cached` tokens of the request's prompt lie in its caches.
+    """
 
     pace: Pace
     active: int
     waiting: int
     slots: int
+    cached: int = 0
 
 
 def paces(rings: Sequence[tuple[PlanReport | None, float | None]]) -> list[Pace]:
@@ -81,7 +85,7 @@ def finish_s(load: Load, prompt: int, tokens: int) -> float:
     # Those in line are served first; what they ask for is not known, so as much as this one.
     ahead = max(0, load.active + load.waiting + 1 - load.slots)
     turns = 1 + ahead / load.slots
-    return pace.row_s * prompt + step_s * tokens * turns
+    return pace.row_s * (prompt - load.cached) + step_s * tokens * turns
 
 
 def first_to_finish(loads: Sequence[Load], prompt: int, tokens: int) -> int:

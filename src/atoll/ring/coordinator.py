@@ -93,6 +93,10 @@ class Coordinator:
         """Ended sessions whose caches are kept."""
         return self._tenants.resting
 
+    def shared_with(self, request: GenerateRequest) -> int:
+        """Tokens of a request's prompt that an ended session left in the caches."""
+        return self._tenants.shared_with(request)
+
     @property
     def departures(self) -> Departures:
         """Credits, lanes and ready windows, to look at."""

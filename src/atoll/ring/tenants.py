@@ -68,6 +68,11 @@ class Tenants:
         """The session that a client knows by this number."""
         return next((s for s in self.by_id.values() if s.client == session and s.live), None)
 
+    def shared_with(self, request: GenerateRequest) -> int:
+        """Tokens of a request's prompt that would not be computed again."""
+        most = max((old.shared_with(request) for old in self._resting), default=0)
+        return most if most >= self._config.reuse_min else 0
+
     def admit(self, submit: Submit) -> tuple[Session, list[CoordinatorEffect]]:
         """Give a session the slot that suits it best; there is room."""
         request = submit.request
