@@ -38,7 +38,6 @@ from atoll.ring.coordinator_messages import (
     ReleaseReturned,
     RingDown,
     RingUp,
-    RunEnds,
     SendCancel,
     SessionRefused,
     Submit,
@@ -48,6 +47,7 @@ from atoll.ring.coordinator_messages import (
 )
 from atoll.ring.departures import Departures, Ready
 from atoll.ring.drafting import Drafter, Lookup, Pace
+from atoll.ring.ends_turns import EndsTurns, Turn
 from atoll.ring.messages import Fault, GrantCredit, Granted, ItemFailed, Refuse
 from atoll.ring.messages import WindowUnusable as Unusable
 from atoll.ring.returns import Returned, Returns
@@ -74,8 +74,9 @@ class Coordinator:
         self._prefill = Prefill(config)
         self._departures = Departures(config, self.pace)
         self._returns = Returns(config.return_credits)
-        self._running: list[tuple[Session, EndsItem, int]] | None = None
-        self._heads_ran = self._guesses_ran = False
+        self._turns = EndsTurns(
+            config, self._tenants, self._prefill, self._departures, self._returns
+        )
         self._effects: list[CoordinatorEffect] = []
 
     @property
@@ -130,7 +131,7 @@ class Coordinator:
             case EndsDone(results):
                 self._ends_done(results)
             case EndsFailed(problem):
-                self._ends_failed(problem)
+                self._end_turns(self._turns.end(), problem)
             case WindowReturned() | Unusable():
                 self._window(event)
             case ReleaseReturned(release):
@@ -141,13 +142,19 @@ class Coordinator:
                 self._ring(event)
         if self.epoch is not None:
             self._admit()
-            decoding = sum(session.decoding for session in self._tenants.by_id.values())
-            self._effects += self._departures.leave(self.epoch, decoding)
-            self._start_ends()
+            self._work(self.epoch)
             grants = self._returns.take_grants()
             if grants:
                 self._effects.append(GrantCredit(grants))
         return self._effects
+
+    def _work(self, epoch: Epoch) -> None:
+        """Have everything leave and begin that can."""
+        sessions = self._tenants.by_id.values()
+        decoding = sum(session.decoding for session in sessions)
+        self._effects += self._departures.leave(epoch, decoding)
+        if (work := self._turns.begin()) is not None:
+            self._effects.append(work)
 
     # Sessions come and go
 
@@ -293,68 +300,23 @@ class Coordinator:
 
     # The ends
 
-    def _start_ends(self) -> None:
-        """Give the ends returned windows or prompt chunks, in turns where both wait."""
-        if self._running is not None:
-            return
-        heads = self._next_heads() if self._heads_may_run() else []
-        if heads:
-            self._running = heads
-        elif self._returns.complete:
-            self._running = [
-                (r.session, r.session.tail_item(r.window, r.payload), r.window.seq)
-                for r in self._returns.take(self.config.rows_max)
-            ]
-        else:
-            return
-        self._heads_ran = bool(heads)
-        for session, _, _ in self._running:
-            session.at_ends = True
-        self._effects.append(RunEnds(tuple(item for _, item, _ in self._running)))
-
-    def _heads_may_run(self) -> bool:
-        return not (self._returns.complete and self._heads_ran)
-
-    def _next_heads(self) -> list[tuple[Session, EndsItem, int]]:
-        """Sampled and guessed tokens, in turns with chunks of prompts where both wait."""
-        heads: list[tuple[Session, EndsItem, int]] = []
-        if not (self._guesses_ran and self._prefill.waits):
-            for session in self._tenants.by_id.values():
-                # More would only wait behind what has not left.
-                if not self._departures.holds(session.id):
-                    heads += [(session, item, -1) for item in session.next_guesses()]
-        self._guesses_ran = bool(heads)
-        if not heads:
-            chunks = self._prefill.next_chunks(self._departures.room_for_chunks)
-            heads = [(session, item, -1) for session, item in chunks]
-        return heads
-
     def _ends_done(self, results: tuple[EndsResult, ...]) -> None:
-        running = self._running
-        assert running is not None, "EndsDone without RunEnds"
-        if len(results) != len(running):
-            self._ends_failed(f"the ends gave {len(results)} of {len(running)} results")
+        turns = self._turns.end()
+        if len(results) != len(turns):
+            self._end_turns(turns, f"the ends gave {len(results)} of {len(turns)} results")
             return
-        self._running = None
-        for (session, item, seq), result in zip(running, results, strict=True):
-            self._leave_ends(session, seq)
-            if session.live:
-                self._result(session, item, result)
+        for turn, result in zip(turns, results, strict=True):
+            if turn.session.live:
+                self._result(turn.session, turn.item, result)
+            else:
+                self._effects += self._tenants.free_if_done(turn.session)
 
-    def _ends_failed(self, problem: str) -> None:
-        running = self._running
-        assert running is not None, "EndsFailed without RunEnds"
-        self._running = None
-        for session, _, seq in running:
-            self._leave_ends(session, seq)
-            if session.live:
-                self._fail(session, Fault("engine", problem))
-
-    def _leave_ends(self, session: Session, seq: int) -> None:
-        session.at_ends = False
-        self._departures.step_done(session.id, seq)
-        if not session.live:
-            self._effects += self._tenants.free_if_done(session)
+    def _end_turns(self, turns: list[Turn], problem: str) -> None:
+        for turn in turns:
+            if turn.session.live:
+                self._fail(turn.session, Fault("engine", problem))
+            else:
+                self._effects += self._tenants.free_if_done(turn.session)
 
     def _result(self, session: Session, item: EndsItem, result: EndsResult) -> None:
         match item, result:
