@@ -19,7 +19,7 @@ import msgspec
 import uvloop
 
 from atoll.domain.address import Address, HostPort
-from atoll.engine.threads import SHARED_SPIN, shorten_slices, usable_cores
+from atoll.engine.threads import SHARED_SPIN, shorten_slices
 from atoll.gateway.casting import Cast, Times
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.ring import Reach
@@ -66,7 +66,7 @@ def ring_options(setting: Setting) -> RingOptions:
         streams=setting.streams,
         context=setting.context,
         threads=setting.threads,
-        threads_large=usable_cores(),
+        threads_large=setting.threads,
         spin=SHARED_SPIN,
         gpu="none",
         plan="equal",

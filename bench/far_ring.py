@@ -118,7 +118,8 @@ async def open_far_ring(
         for (name, port), file in zip(ports.items(), gateway.place["join_files"], strict=True):
             arguments = ["join", file, "--model", named, "--name", name, "--link", "tls"]
             arguments += ["--home", str(folder / name), "--store", str(store.home)]
-            arguments += ["--threads", str(shape.threads), "--share-cores", "--gpu", "none"]
+            arguments += ["--threads", str(shape.threads), "--threads-large", str(shape.threads)]
+            arguments += ["--share-cores", "--gpu", "none"]
             arguments += ["--host", LOOPBACK, "--port", str(port)]
             await stack.enter_async_context(started(name, arguments, folder))
         await gateway.hear()

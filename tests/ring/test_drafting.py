@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.ring.drafting import FAR_S, HIT_FIRST, Lookup, Pace, Worth
+from atoll.ring.drafting import HIT_FIRST, Lookup, Worth
+from atoll.ring.pace import Pace
 
 
-def paced(loop_s: float, row_s: float, busy_s: float = 0.0) -> Pace:
+def paced(away_s: float, row_s: float, base_s: float = 0.0, streams: int = 1) -> Pace:
     pace = Pace()
-    pace.loop_s, pace.row_s, pace.busy_s = loop_s, row_s, busy_s
+    pace.note(1, away_s + base_s + row_s, base_s + row_s)
+    pace.away_s, pace.row_s, pace.base_s, pace.streams = away_s, row_s, base_s, streams
     return pace
 
 
@@ -52,25 +54,48 @@ def test_guesses_follow_a_run_that_stood_before(tokens: list[int], n: int) -> No
         text.append(guess)
 
 
-def test_depth_grows_with_the_way_and_with_what_is_right() -> None:
+def sure(hit: float) -> Worth:
     worth = Worth()
-    for _ in range(60):
-        worth.note(3, 1)
-    far, near = paced(0.2, 0.005), paced(0.02, 0.005)
-    assert worth.depth(far, 24) > worth.depth(near, 24) > 0
-    assert worth.depth(paced(0.02, 0.0), 24) == 24
-    for _ in range(60):
-        worth.note(0, 1)
-    assert worth.depth(near, 24) == 0
-    assert worth.depth(far, 24) <= 1
+    worth.hit = hit
+    return worth
 
 
-def test_the_depth_is_the_best_there_is() -> None:
-    worth, pace = Worth(), paced(0.05, 0.004)
+def test_depth_grows_with_the_way_and_with_what_is_right() -> None:
+    far, near = paced(0.2, 0.005), paced(0.0, 0.005, 0.015)
+    assert sure(0.7).depth(far, 24) > sure(0.7).depth(near, 24) > 0
+    assert sure(0.9).depth(near, 24) > sure(0.5).depth(near, 24)
+    assert sure(0.7).depth(paced(0.009, 0.0), 24) == 24
+    assert sure(0.0).depth(near, 24) == 0
+    assert sure(0.01).depth(far, 24) == 0
+
+
+def test_near_the_depth_is_the_best_of_a_loop() -> None:
+    worth, pace = Worth(), paced(0.0, 0.004, 0.05)
     hit = worth.hit
     assert hit == HIT_FIRST
-    rates = [sum(hit**i for i in range(k + 1)) / (0.05 + 0.004 * k) for k in range(25)]
-    assert worth.depth(pace, 24) == max(range(25), key=lambda k: rates[k])
+    rates = [sum(hit**i for i in range(k + 1)) / (0.054 + 0.004 * k) for k in range(7)]
+    assert worth.depth(pace, 24) == max(range(7), key=lambda k: rates[k])
+
+
+def test_far_there_are_as_many_as_a_loop_has_time_for() -> None:
+    # Guesses of 10 ms fill the loop; more would wait.
+    assert sure(0.999).depth(paced(0.24, 0.01), 24) == 24
+    assert sure(0.999).depth(paced(0.12, 0.01), 24) == 16
+    # What it takes to make them counts as well.
+    assert sure(0.999).depth(paced(0.12, 0.01), 24, 0.02) == 5
+
+
+def test_streams_that_fill_the_stages_have_no_guesses() -> None:
+    assert sure(0.9).depth(paced(0.1, 0.005, 0.01), 24) > 4
+    assert sure(0.9).depth(paced(0.1, 0.005, 0.01, streams=60), 24) == 0
+    # And near only one of unlike windows is computed at a time.
+    assert sure(0.9).depth(paced(0.0, 0.005, 0.02, streams=2), 24) == 0
+
+
+def test_guesses_that_take_long_are_seldom_right_or_do_not_pay() -> None:
+    far = paced(0.2, 0.005)
+    assert sure(0.8).token_s(far, 0.01) < sure(0.3).token_s(far)
+    assert sure(0.8).token_s(far, 0.2) > sure(0.3).token_s(far)
 
 
 def test_what_does_not_pay_is_tried_again() -> None:
@@ -86,27 +111,3 @@ def test_what_does_not_pay_is_tried_again() -> None:
 
 def test_an_untimed_ring_takes_as_many_as_it_may() -> None:
     assert Worth().depth(Pace(), 9) == 9
-
-
-def test_laps_are_learnt_and_short_ones_count_more() -> None:
-    pace = Pace()
-    pace.note(1, 0.0, 0.0)
-    assert pace.loop_s == 0
-    pace.note(4, 0.05, 0.01)
-    assert (pace.loop_s, pace.row_s) == (0.05, 0.0)
-    for _ in range(50):
-        pace.note(1, 0.02, 0.01)
-    assert pace.loop_s == pytest.approx(0.02, rel=0.01)
-    pace.note(1, 0.2, 0.01)
-    assert pace.loop_s < 0.05
-    for _ in range(80):
-        pace.note(1, 0.02, 0.01)
-        pace.note(5, 0.04, 0.02)
-    assert pace.row_s == pytest.approx(0.005, rel=0.1)
-
-
-def test_far_is_what_passes_mostly_on_links() -> None:
-    assert paced(0.1, 0, 0.02).is_far
-    assert not paced(0.02, 0, 0.015).is_far
-    assert not paced(FAR_S / 2, 0, 0.0001).is_far
-    assert not Pace().is_far

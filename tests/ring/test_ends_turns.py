@@ -6,8 +6,9 @@ from atoll.ring.admission import Prefill
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.coordinator_messages import HeadItem, RunEnds, Submit
 from atoll.ring.departures import Departures
-from atoll.ring.drafting import Lookup, Pace
+from atoll.ring.drafting import Lookup
 from atoll.ring.ends_turns import EndsTurns
+from atoll.ring.pace import Pace
 from atoll.ring.returns import Returned, Returns
 from atoll.ring.session import Session
 from atoll.ring.tenants import Tenants

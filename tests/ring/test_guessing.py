@@ -47,7 +47,7 @@ def word(token: int) -> Sampled:
 def guessing(**changes: int) -> Coordinator:
     limits = {"guess_rows": 2, "guess_depth": 4, "lanes": 4} | changes
     c = Coordinator(config(**limits), lambda _request: Counting())
-    c.pace.loop_s = 1.0
+    c.pace.note(1, 1.0, 0.0)
     c.handle(RingUp(EPOCH))
     return c
 

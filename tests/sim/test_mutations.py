@@ -26,8 +26,8 @@ def keep_too_small(patch: pytest.MonkeyPatch) -> None:
     """The gateway rolls one position too far back."""
     honest = Session.send
 
-    def send(self: Session, epoch: Epoch, keep: int, rows: int, follow: int) -> Window:
-        return honest(self, epoch, max(0, keep - 1), rows, follow)
+    def send(self: Session, epoch: Epoch, keep: int, rows: int, follow: int, n: int) -> Window:
+        return honest(self, epoch, max(0, keep - 1), rows, follow, n)
 
     patch.setattr(Session, "send", send)
 
@@ -50,8 +50,8 @@ def follow_not_counted(patch: pytest.MonkeyPatch) -> None:
     """The gateway announces a window that never comes."""
     honest = Session.send
 
-    def send(self: Session, epoch: Epoch, keep: int, rows: int, follow: int) -> Window:
-        return honest(self, epoch, keep, rows, follow + 1)
+    def send(self: Session, epoch: Epoch, keep: int, rows: int, follow: int, n: int) -> Window:
+        return honest(self, epoch, keep, rows, follow + 1, n)
 
     patch.setattr(Session, "send", send)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -70,6 +71,10 @@ class ServeFlags(HomeFlags, StoreFlags):
     """Whether next tokens are guessed: `lookup` takes what followed where the last tokens stood
     before, as far as that pays, so that one loop of the ring brings several tokens. Answers are
     the same either way."""
+
+    draft: str = ""
+    """A small model of the same vocabulary (named as MODEL is) that guesses next tokens as well,
+    on this machine, where the ring is far apart and that pays. Answers are the same either way."""
 
     reuse: Annotated[bool, Parameter(negative="--no-reuse")] = True
     """Whether what an answer left in the nodes' caches is kept for the next request of the same
@@ -222,6 +227,9 @@ def serve(model: str, /, *, options: ServeFlags | None = None) -> None:
     store, home = options.open_store(), options.home_dir()
     with progress_bar() as advance:
         found = find_or_pull(model, store, progress=advance)
+        if options.draft:
+            draft = find_or_pull(options.draft, store, progress=advance)
+            chosen = replace(chosen, ring=replace(chosen.ring, draft=str(draft.path)))
     say(f"preparing {found.name}: cutting it for {options.nodes} nodes")
 
     def opened(gateway: Gateway) -> None:

@@ -69,7 +69,7 @@ class Conductor:
         self._ground = ground
         self._fleet = ground.fleet
         self._caster = caster
-        self._ends_bytes = ends.need_bytes
+        self._ends_bytes = ends.need_bytes + (ground.draft.need_bytes if ground.draft else 0)
         self._incarnation = incarnation
         self._counter = 0
         self._created = int(time.time())
@@ -175,7 +175,7 @@ class Conductor:
                     await self._news.wait()
         finally:
             for ring in self.rings:
-                await ring.ends.close()
+                await ring.close()
 
     async def _hear_changes(self) -> None:
         while True:

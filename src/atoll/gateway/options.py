@@ -40,6 +40,7 @@ class RingOptions:
             key that begins alike.
         speculate: `lookup`: the next tokens are guessed from what stood before where that
             pays, so that a loop of the ring brings several; `none`: they are not.
+        draft: File of a small model of the same vocabulary that guesses as well; empty: none.
         wire: How rows travel where a session is not exact: `f16`, `int8`, or `auto` for
             int8 where a link is what a prompt waits for (`gateway.wire_choice`).
         gpu: What computes the ends: `auto`, `none` or a GPU's number
@@ -64,6 +65,7 @@ class RingOptions:
     rings: int = 1
     speculate: Literal["lookup", "none"] = "lookup"
     reuse: bool = True
+    draft: str = ""
     wire: Literal["auto", "f16", "int8"] = "auto"
 
 

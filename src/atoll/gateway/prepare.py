@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from atoll.domain.errors import BadRequest
+from atoll.domain.ids import ModelId
 from atoll.domain.measure import Measure, ProbeRange
+from atoll.engine.draft_messages import DraftOptions
 from atoll.engine.ends_messages import EndsOptions
 from atoll.gateway.options import RingOptions
 from atoll.model.architectures import boundaries
@@ -14,6 +17,7 @@ from atoll.model.manifest import Manifest, describe, kv_bytes, make_manifest
 from atoll.model.parts import open_model
 from atoll.model.probe_ranges import probe_ranges
 from atoll.model.shard import hash_shard
+from atoll.model.vocabularies import difference
 from atoll.plan.equal import equal_cut
 from atoll.ring.coordinator_config import GUESS_ROWS
 from atoll.store.layout import FoundModel, Store
@@ -74,6 +78,8 @@ def check_context(ring: RingOptions, manifest: Manifest) -> None:
 
 def prepare(model: FoundModel, store: Store, ring: RingOptions) -> Prepared:
     """Cut the ends and hash every stage's shard; reads the model once."""
+    if ring.draft:
+        check_draft(Path(ring.draft), model)
     gguf = open_model(model.path)
     described = describe(gguf, model.model)
     check_context(ring, described)
@@ -111,6 +117,39 @@ def measure_order(
         rows_max=ring.rows_max,
         short=hashed(short),
         long=hashed(long) if long is not None else None,
+    )
+
+
+def check_draft(draft: Path, model: FoundModel) -> None:
+    """Refuse a draft model whose tokens are not the model's.
+
+    Raises:
+        BadRequest: Its vocabulary is another one.
+        BadModel: It is no sound model.
+    """
+    if problem := difference(open_model(draft), open_model(model.path)):
+        raise BadRequest(
+            f"{draft.name} cannot draft for {model.name}: {problem}",
+            hint="choose a smaller model of the same family, or do without --draft",
+        )
+
+
+def draft_options(ring: RingOptions) -> DraftOptions | None:
+    """What the draft process is started with; None: there is none."""
+    if not ring.draft or ring.speculate == "none":
+        return None
+    path = Path(ring.draft)
+    described = describe(open_model(path), ModelId(""))
+    cells = ring.streams * ring.context
+    return DraftOptions(
+        model=ring.draft,
+        n_slots=ring.streams,
+        context=ring.context,
+        rows_max=ring.rows_max,
+        threads=ring.threads,
+        threads_large=ring.threads_large,
+        hints_max=GUESS_ROWS,
+        need_bytes=path.stat().st_size + kv_bytes(described, 0, described.n_layers, cells),
     )
 
 

@@ -17,8 +17,10 @@ from atoll.domain.control import Plan, SessionFailed
 from atoll.domain.errors import AtollError, EngineFault, RingDown
 from atoll.domain.ids import NO_SESSION, Epoch, NodeId
 from atoll.domain.wire import I8_BLOCKS
+from atoll.engine.draft_messages import DraftOptions
 from atoll.engine.ends_messages import EndsOptions, ItemsDone
 from atoll.gateway.casting import Cast
+from atoll.gateway.draft_keeper import DraftKeeper
 from atoll.gateway.ends_keeper import EndsKeeper
 from atoll.gateway.formation import Formation
 from atoll.gateway.options import RingOptions
@@ -32,6 +34,7 @@ from atoll.model.manifest import Manifest
 from atoll.net.identity import Identity
 from atoll.net.link import DataLink
 from atoll.net.transport import Transport
+from atoll.ring.coordinator_messages import DraftDone, DraftGone
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +60,7 @@ class Ground:
         identity: The gateway's.
         options: A ring's shape.
         tell: Takes one line at a time for the operator to read.
+        draft: The draft model that each ring guesses with; None: there is none.
     """
 
     manifest: Manifest
@@ -64,6 +68,7 @@ class Ground:
     identity: Identity
     options: RingOptions
     tell: Callable[[str], None]
+    draft: DraftOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,9 @@ class Ring:
             timed=number == 0 and ground.options.plan == "auto",
             done=self._ends_done,
             gone=self._ends_gone,
+        )
+        self.drafts = DraftKeeper(
+            ground.draft, ground.options, done=self._drafted, gone=self._draft_gone
         )
         self.reason = "it is not formed"
         """Why it cannot serve, where it cannot."""
@@ -145,6 +153,11 @@ class Ring:
 
     # Its life
 
+    async def close(self) -> None:
+        """End its processes here."""
+        await self.ends.close()
+        await self.drafts.close()
+
     def take(self, cast: Cast) -> None:
         """Its members are its own from now on, until `run` is over."""
         self._cast = cast
@@ -186,6 +199,7 @@ class Ring:
     async def _form(self, epoch: Epoch, cast: Cast, reach: Reach) -> RingDriver:
         ground = self._ground
         ends = await self.ends.ready()
+        has_drafts = await self.drafts.ready()
         members = cast.members
         if not all(ground.fleet.has(member.link.peer) for member in members):
             raise RingDown("a node left before the ring was formed")
@@ -206,9 +220,12 @@ class Ring:
             ground.tell(f"{self.name} has a node of an older version: no int8 on the wire")
         driver = RingDriver(
             plan,
-            coordinator_config(members, ground.options, encoding=self.encoding),
+            coordinator_config(
+                members, ground.options, encoding=self.encoding, draft_model=has_drafts
+            ),
             ground.identity,
             ends,
+            draft=self.drafts.run,
             fail=self._link_broke,
         )
         self._driver = driver
@@ -328,3 +345,12 @@ class Ring:
 
     def _ends_gone(self, fault: EngineFault) -> None:
         self.fail(RingDown(f"the gateway's {fault.problem}"))
+
+    def _drafted(self, done: DraftDone) -> None:
+        if self._driver is not None:
+            self._driver.drafted(done)
+
+    def _draft_gone(self, error: AtollError) -> None:
+        self._ground.tell(f"{self.name} guesses without the draft model: {error.problem}")
+        if self._driver is not None:
+            self._driver.drafted(DraftGone())

@@ -30,8 +30,8 @@ from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFr
 from atoll.ring import coordinator_messages as ring
 from atoll.ring.coordinator import Coordinator
 from atoll.ring.coordinator_config import CoordinatorConfig
-from atoll.ring.drafting import Pace
 from atoll.ring.messages import GrantCredit, Granted, Refuse, WindowUnusable
+from atoll.ring.pace import Pace
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class RingDriver:
         config: The coordinator's limits.
         identity: The gateway's; signs cancels and releases.
         ends: The ends process, loaded; `ends_done` must be given its answers.
+        draft: Has the draft model guess; `drafted` must be given its answers.
         fail: Called once when the ring cannot go on, with the reason.
     """
 
@@ -59,11 +60,13 @@ class RingDriver:
         identity: Identity,
         ends: EndsProcess,
         *,
+        draft: Callable[[tuple[ring.DraftItem, ...]], None],
         fail: Callable[[AtollError], None],
     ) -> None:
         self._plan = plan
         self._identity = identity
         self._ends = ends
+        self._draft = draft
         self._fail = fail
         self._machine = Coordinator(config)
         self._grant_at = min(GRANT_BATCH, config.return_credits // 2)
@@ -250,6 +253,10 @@ class RingDriver:
         self._handle(ring.EndsDone(results))
         self._note_laps(items, left_s, message, call_s)
 
+    def drafted(self, event: ring.DraftDone | ring.DraftGone) -> None:
+        """The draft model has guessed, or is gone."""
+        self._handle(event)
+
     def _note_laps(
         self,
         items: tuple[ring.EndsItem, ...],
@@ -290,6 +297,8 @@ class RingDriver:
                         self._left_s[window.session] = self._answered_s
                 case ring.RunEnds():
                     items = effect.items
+                case ring.RunDraft(drafts):
+                    self._draft(drafts)
                 case ring.SendCancel() | ring.SendRelease():
                     flight.append((self._signed(effect), b""))
                 case ring.OpenEnds() | ring.CloseEnds():

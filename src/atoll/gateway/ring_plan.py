@@ -105,7 +105,11 @@ def own_address(last: Member, transport: Transport, port: int) -> Address:
 
 
 def coordinator_config(
-    members: Sequence[Member], options: RingOptions, *, encoding: str = F16_SCALED
+    members: Sequence[Member],
+    options: RingOptions,
+    *,
+    encoding: str = F16_SCALED,
+    draft_model: bool = False,
 ) -> CoordinatorConfig:
     """The coordinator's limits for a ring of these members, whose rows travel in `encoding`."""
     # Stages that share a machine's cores gain nothing from working at the same time.
@@ -119,10 +123,10 @@ def coordinator_config(
         chunk_rows=min(options.chunk_rows, options.rows_max),
         exact_chunk_rows=min(EXACT_ROWS_MAX, options.rows_max),
         lanes=1 if together else len(members) + 1,
-        far_lanes=len(members) + 1,
         encoding=encoding,
         credits=credits,
         return_credits=credits,
         reuse=options.reuse,
+        draft_model=draft_model,
         guess_depth=GUESS_DEPTH if options.speculate == "lookup" else 0,
     )

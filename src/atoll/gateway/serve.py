@@ -23,7 +23,7 @@ from atoll.gateway.conductor import Conductor
 from atoll.gateway.lan import Lan
 from atoll.gateway.lending import Lending
 from atoll.gateway.options import RingOptions, ServeOptions
-from atoll.gateway.prepare import Prepared, ends_options, memory_needed, prepare
+from atoll.gateway.prepare import Prepared, draft_options, ends_options, memory_needed, prepare
 from atoll.gateway.ring import Ground
 from atoll.gateway.shard_book import ShardBook
 from atoll.gateway.status import GatewayStatus, gateway_status
@@ -150,7 +150,7 @@ def _conductor(
     identity = Identity.load_or_create(home / IDENTITY_FILE)
     return Conductor(
         model.name,
-        Ground(prepared.manifest, fleet, identity, ring, tell),
+        Ground(prepared.manifest, fleet, identity, ring, tell, draft_options(ring)),
         caster=Caster(
             *(prepared.manifest, prepared.boundaries, ring, book), host=host_id(), tell=tell
         ),

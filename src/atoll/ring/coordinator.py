@@ -24,6 +24,8 @@ from atoll.ring.coordinator_messages import (
     CancelSession,
     CoordinatorEffect,
     CoordinatorEvent,
+    DraftDone,
+    DraftGone,
     Emit,
     EndsDone,
     EndsFailed,
@@ -46,10 +48,12 @@ from atoll.ring.coordinator_messages import (
     WindowReturned,
 )
 from atoll.ring.departures import Departures, Ready
-from atoll.ring.drafting import Drafter, Lookup, Pace
+from atoll.ring.draft_turns import DraftTurns
+from atoll.ring.drafting import Drafter, Lookup
 from atoll.ring.ends_turns import EndsTurns, Turn
 from atoll.ring.messages import Fault, GrantCredit, Granted, ItemFailed, Refuse
 from atoll.ring.messages import WindowUnusable as Unusable
+from atoll.ring.pace import Pace
 from atoll.ring.returns import Returned, Returns
 from atoll.ring.session import Session
 from atoll.ring.tenants import Tenants
@@ -77,6 +81,7 @@ class Coordinator:
         self._turns = EndsTurns(
             config, self._tenants, self._prefill, self._departures, self._returns
         )
+        self._drafts = DraftTurns(config, self.pace)
         self._effects: list[CoordinatorEffect] = []
 
     @property
@@ -130,6 +135,10 @@ class Coordinator:
                 self._cancel(session, reason)
             case EndsDone(results):
                 self._ends_done(results)
+            case DraftDone(guesses, took_s):
+                self._drafts.end(guesses, took_s)
+            case DraftGone():
+                self._drafts.gone()
             case EndsFailed(problem):
                 self._end_turns(self._turns.end(), problem)
             case WindowReturned() | Unusable():
@@ -151,8 +160,10 @@ class Coordinator:
     def _work(self, epoch: Epoch) -> None:
         """Have everything leave and begin that can."""
         sessions = self._tenants.by_id.values()
-        decoding = sum(session.decoding for session in sessions)
+        self.pace.streams = decoding = sum(session.decoding for session in sessions)
         self._effects += self._departures.leave(epoch, decoding)
+        if (drafts := self._drafts.begin(sessions)) is not None:
+            self._effects.append(drafts)
         if (work := self._turns.begin()) is not None:
             self._effects.append(work)
 
@@ -287,8 +298,8 @@ class Coordinator:
             self._returns.refund()
         else:
             sent = session.out.popleft()
-            if sent.alone and not session.is_prompt(window.keep):
-                self.pace.note(window.rows, event.lap_s, window.engine_us / 1e6)
+            if not session.is_prompt(window.keep):
+                self.pace.note(sent.together, event.lap_s, window.engine_us / 1e6)
             self._returns.add(Returned(session, window, event.payload))
         if window.follow == 0:
             self._returns.close_flight()

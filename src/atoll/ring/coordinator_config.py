@@ -31,13 +31,13 @@ class CoordinatorConfig:
         waiting_max: Sessions that may wait for a slot.
         lanes: Decode flights on their way at once, the ends counted. 1 where
             all stages share one machine's cores, number of stages + 1 where
-            they are apart.
-        far_lanes: The same once a loop turns out to pass mostly on links.
+            they are apart. Where a loop passes on links it may be more.
         prefill_in_flight: Prefill windows a session may have on their way.
         credits: Windows the first stage takes from us before it grants more.
         return_credits: Windows we take from the last stage before we grant more.
         guess_rows: Most rows of a window with guessed tokens.
         guess_depth: Most guessed tokens of a session on their way; 0: none are guessed.
+        draft_model: There is a draft model that guesses.
         reuse: Keep the caches of sessions that ended, for those that begin alike.
         reuse_min: Tokens that must be shared; a slot may suit another request better.
         encoding, exact_encoding: How rows travel, by the session's mode.
@@ -51,12 +51,12 @@ class CoordinatorConfig:
     exact_chunk_rows: int = EXACT_ROWS_MAX
     waiting_max: int = 64
     lanes: int = 1
-    far_lanes: int = 1
     prefill_in_flight: int = 4
     credits: int = 64
     return_credits: int = 64
     guess_rows: int = GUESS_ROWS
     guess_depth: int = 0
+    draft_model: bool = False
     reuse: bool = False
     reuse_min: int = 8
     encoding: str = F16_SCALED

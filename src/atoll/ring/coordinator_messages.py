@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atoll.domain.generation import GenerateRequest, Sampled
+from atoll.domain.generation import GenerateRequest, Sampled, SamplingParams
 from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import Release, Window
 from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse, WindowUnusable
@@ -90,6 +90,22 @@ class EndsFailed:
     """The running `RunEnds` failed as a whole."""
 
     problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class DraftDone:
+    """The running `RunDraft` is done: guesses of each item, None where it failed.
+
+    `took_s` is what the draft model took.
+    """
+
+    guesses: tuple[tuple[int, ...] | None, ...]
+    took_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DraftGone:
+    """The draft model is gone; what was asked of it will not be answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +206,23 @@ class TailItem:
 
 EndsItem = HeadItem | TailItem
 
+# Work for the draft model
+
+
+@dataclass(frozen=True, slots=True)
+class DraftItem:
+    """Read `tokens` at positions keep, keep + 1, ..., and guess the `n` that follow.
+
+    `hints` are guesses from elsewhere at the first of them, fewer than `n`.
+    """
+
+    slot: Slot
+    keep: int
+    tokens: tuple[int, ...]
+    hints: tuple[int, ...]
+    n: int
+    sampling: SamplingParams
+
 
 # Effects
 
@@ -203,6 +236,16 @@ class RunEnds:
     """
 
     items: tuple[EndsItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunDraft:
+    """Have the draft model compute these items; at most one `RunDraft` is out at a time.
+
+    No slot is in it twice. Nothing waits for the answer but more guesses.
+    """
+
+    items: tuple[DraftItem, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +355,8 @@ CoordinatorEvent = (
     | CancelSession
     | EndsDone
     | EndsFailed
+    | DraftDone
+    | DraftGone
     | WindowReturned
     | WindowUnusable
     | ReleaseReturned
@@ -323,6 +368,7 @@ CoordinatorEvent = (
 )
 CoordinatorEffect = (
     RunEnds
+    | RunDraft
     | OpenEnds
     | CloseEnds
     | Send

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from atoll.domain.ids import Epoch, SessionId
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.coordinator_messages import Send
-from atoll.ring.drafting import Pace
 from atoll.ring.messages import Payload
+from atoll.ring.pace import Pace
 from atoll.ring.session import Session
 
 
@@ -27,6 +27,11 @@ class Ready:
         return self.session.is_prompt(self.keep)
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether its session has a window on its way already."""
+        return bool(self.session.out)
+
+    @property
     def kind(self) -> tuple[int, bool]:
         """What must be equal within a flight."""
         return self.rows, self.session.exact
@@ -38,7 +43,8 @@ class Departures:
     A lane is taken when a decode flight leaves and free when the last of its
     windows has passed the ends again. With all lanes taken ready windows
     gather, so that sessions which became ready at different times leave as
-    one flight from then on.
+    one flight from then on. Guesses of sessions that have a window on its way
+    wait for no lane.
     """
 
     def __init__(self, config: CoordinatorConfig, pace: Pace | None = None) -> None:
@@ -61,8 +67,9 @@ class Departures:
     @property
     def lanes_max(self) -> int:
         """Lanes there are."""
-        far = self._config.far_lanes if self._pace.is_far else 1
-        return max(self._config.lanes, far)
+        if not self._pace.is_known:
+            return self._config.lanes
+        return max(self._config.lanes, self._pace.lanes(max(1, self._config.lanes - 1)))
 
     @property
     def room_for_chunks(self) -> int:
@@ -117,12 +124,13 @@ class Departures:
         share = -(-decoding // self.lanes_max)
         while self.credits and (flight := self._next_flight(max(1, share))):
             self._ready = [ready for ready in self._ready if ready not in flight]
-            self.credits -= len(flight)
+            self.credits -= (n := len(flight))
+            needs_lane = any(not ready.prefill and not ready.is_ahead for ready in flight)
             windows = [
-                ready.session.send(epoch, ready.keep, ready.rows, len(flight) - 1 - i)
+                ready.session.send(epoch, ready.keep, ready.rows, n - 1 - i, n)
                 for i, ready in enumerate(flight)
             ]
-            if not flight[0].prefill:
+            if needs_lane:
                 self._lanes.append({(window.session, window.seq) for window in windows})
             sends += [Send(w, r.payload) for w, r in zip(windows, flight, strict=True)]
         return sends
@@ -130,7 +138,7 @@ class Departures:
     def _next_flight(self, share: int) -> list[Ready]:
         """The oldest window that may leave, with its like up to `share` and the credits."""
         lane_free = len(self._lanes) < self.lanes_max
-        first = next((r for r in self._ready if r.prefill or lane_free), None)
+        first = next((r for r in self._ready if r.prefill or r.is_ahead or lane_free), None)
         if first is None:
             return []
         if first.prefill:
@@ -140,6 +148,7 @@ class Departures:
         for ready in self._ready:
             # Of each session the oldest alone: its windows leave in order.
             alike = not ready.prefill and ready.kind == first.kind
+            alike = alike and (lane_free or ready.is_ahead)
             if alike and ready.session.id not in seen:
                 flight.append(ready)
             seen.add(ready.session.id)

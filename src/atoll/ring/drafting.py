@@ -11,16 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from atoll.ring.pace import Pace
+
 GRAMS = (4, 3, 2)
 """Lengths of the runs of tokens that are looked up, the longest first."""
 HIT_FIRST = 0.35
 """Share of guesses taken to be right before any was checked."""
+MODEL_FIRST = 0.7
+"""The same of a draft model's guesses."""
+DEPTHS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
+"""Numbers of guesses that are compared."""
 HIT_WEIGHT = 1 / 12
 """How much one checked guess counts in the measured share."""
-QUICK_WEIGHT, SLOW_WEIGHT = 0.3, 0.1
-"""How much a lap counts that was quicker, or slower, than those before."""
-FAR_TIMES, FAR_S = 3.0, 0.01
-"""A loop is far if it takes so many times what stages compute, and so many seconds more."""
 HIT_REGAIN = 0.02
 """By how much of the way the share goes back to `HIT_FIRST` with each token without a guess:
 texts change, so what does not pay now is tried again."""
@@ -82,50 +84,18 @@ class Lookup:
         return None
 
 
-class Pace:
-    """What a loop of the ring takes, and what each further row of a window adds; seconds.
+class Worth:
+    """How many guesses of one drafter are worth sending, by the share that was right.
 
-    Of windows that were alone on their way. Others' windows may have been before them,
-    so short laps count more than long ones.
+    Args:
+        first: Share taken to be right before any was checked.
     """
 
-    def __init__(self) -> None:
-        self.loop_s = self.busy_s = self.row_s = 0.0
-        self.guessed = self.right = 0
-        """Tokens guessed that were checked, and those of them that were right."""
-
-    @property
-    def is_far(self) -> bool:
-        """Whether most of a loop passes on links: then more flights may be on their way."""
-        return self.loop_s > FAR_TIMES * self.busy_s and self.loop_s - self.busy_s > FAR_S
-
-    def note(self, rows: int, lap_s: float, busy_s: float) -> None:
-        """A window of so many rows went round.
-
-        Args:
-            rows: Its rows.
-            lap_s: How long it was on its way; 0: not timed.
-            busy_s: How much of that stages computed.
-        """
-        if lap_s <= 0:
-            return
-        if not self.loop_s:
-            self.loop_s, self.busy_s = lap_s, busy_s
-        elif rows == 1 or lap_s < self.loop_s:
-            weight = QUICK_WEIGHT if lap_s < self.loop_s else SLOW_WEIGHT
-            self.loop_s += (lap_s - self.loop_s) * weight
-            self.busy_s += (busy_s - self.busy_s) * weight
-        else:
-            extra_s = (lap_s - self.loop_s) / (rows - 1)
-            weight = QUICK_WEIGHT if extra_s < self.row_s else SLOW_WEIGHT
-            self.row_s += (extra_s - self.row_s) * weight
-
-
-class Worth:
-    """How many guesses are worth sending, by the share that turned out right."""
-
-    def __init__(self) -> None:
-        self.hit = HIT_FIRST
+    def __init__(self, first: float = HIT_FIRST) -> None:
+        self._first = first
+        self.hit = first
+        self._known: tuple[float, ...] = ()
+        self._best = 0
 
     def note(self, right: int, wrong: int) -> None:
         """So many guesses in a row were right, and then one was wrong or none."""
@@ -134,25 +104,53 @@ class Worth:
 
     def note_none(self) -> None:
         """A token came without a guess."""
-        if self.hit < HIT_FIRST:
-            self.hit += (HIT_FIRST - self.hit) * HIT_REGAIN
+        if self.hit < self._first:
+            self.hit += (self._first - self.hit) * HIT_REGAIN
 
-    def depth(self, pace: Pace, most: int) -> int:
-        """The number of guesses with the most tokens a second; 0 if none pays.
+    def token_s(self, pace: Pace, guess_s: float = 0.0) -> float:
+        """Seconds a token with as many guesses as can be: only a wrong one waits for a loop.
 
-        With k guesses of which each is right with probability p, a loop brings
-        (1 - p^(k + 1)) / (1 - p) tokens (Leviathan et al., arXiv:2211.17192,
-        equation 1), and takes k rows longer.
+        Args:
+            pace: The ring's.
+            guess_s: What it takes to make a guess.
         """
-        if not pace.loop_s:
+        return (1 - self.hit) * pace.loop_s + pace.row_s + guess_s
+
+    def depth(self, pace: Pace, most: int, guess_s: float = 0.0) -> int:
+        """The number of guesses on their way with the most tokens a second; 0 if none pays.
+
+        Args:
+            pace: The ring's.
+            most: No more than these.
+            guess_s: What it takes to make a guess.
+        """
+        if not pace.is_known:
             return most
+        if pace.streams > 1 and not pace.is_far:
+            # Windows of unlike rows are computed one after the other, and links hide no step.
+            return 0
+        known = (self.hit, pace.moment, pace.streams, guess_s, most)
+        if known != self._known:
+            tried = [*(k for k in DEPTHS if k < most), most]
+            self._best = max(tried, key=lambda k: self._rate(pace, k, guess_s))
+            self._known = known
+        return self._best
+
+    def _rate(self, pace: Pace, k: int, guess_s: float) -> float:
+        """Tokens a second with k guesses on their way, each right with probability p.
+
+        Where a loop is computing, k guesses bring (1 - p^(k + 1)) / (1 - p) tokens and
+        take k rows longer (Leviathan et al., arXiv:2211.17192, equation 1). Where it
+        passes on links, further guesses follow as the first come back: one loop is lost
+        for each wrong one, and between those a token takes a row's time or the k-th part
+        of a loop, whichever is longer. All streams together do no more than stages compute.
+        """
         hit = min(self.hit, 0.999)
-        best, best_rate = 0, 1 / pace.loop_s
-        tokens, power = 1.0, 1.0
-        for k in range(1, most + 1):
-            power *= hit
-            tokens += power
-            rate = tokens / (pace.loop_s + k * pace.row_s)
-            if rate > best_rate:
-                best, best_rate = k, rate
-        return best
+        loop_s, cost_s = pace.loop_s, pace.row_s + guess_s
+        tokens = (1 - hit ** (k + 1)) / (1 - hit)
+        together_s = pace.work_s(pace.streams * (1 + k)) + pace.streams * k * guess_s
+        if pace.is_far and k:
+            token_s = (1 - hit) * (loop_s + k * pace.row_s / 2) + hit * max(cost_s, loop_s / k)
+        else:
+            token_s = (loop_s + k * cost_s) / tokens
+        return 1 / max(token_s, together_s / tokens if pace.streams > 1 else 0.0)

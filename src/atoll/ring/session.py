@@ -10,8 +10,9 @@ from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import Window
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.coordinator_messages import HeadItem, TailItem, Usage
-from atoll.ring.drafting import Drafter, Pace
+from atoll.ring.drafting import Drafter
 from atoll.ring.messages import Fault, Payload
+from atoll.ring.pace import Pace
 from atoll.ring.speculation import Speculation
 
 
@@ -19,13 +20,13 @@ from atoll.ring.speculation import Speculation
 class Sent:
     """A window that is on its way round: its number, first position and rows.
 
-    `alone`: no other of its session was on its way when it left.
+    `together` are the rows of all windows of its flight.
     """
 
     seq: int
     keep: int
     rows: int
-    alone: bool = True
+    together: int
 
 
 @dataclass(slots=True, eq=False)
@@ -158,11 +159,11 @@ class Session:
         """Whether a window that begins at `keep` holds prompt tokens."""
         return keep < len(self.request.prompt)
 
-    def send(self, epoch: Epoch, keep: int, rows: int, follow: int) -> Window:
-        """The next window's header; it counts as on its way."""
+    def send(self, epoch: Epoch, keep: int, rows: int, follow: int, windows: int = 1) -> Window:
+        """The next window's header, in a flight of so many; it counts as on its way."""
         seq = self.next_seq
         self.next_seq += 1
-        self.out.append(Sent(seq, keep, rows, alone=not self.out))
+        self.out.append(Sent(seq, keep, rows, rows * windows))
         return Window(self.id, self.slot, epoch, seq, keep, rows, self.encoding, follow, self.exact)
 
     def wants(self, window: Window) -> bool:

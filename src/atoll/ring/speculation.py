@@ -5,23 +5,45 @@ that was sampled, then guesses. Windows take them from the left to the right, so
 several are on their way at a time. Each window that comes back says what is
 sampled behind its rows; as long as that is what was guessed the line goes on, and
 from the first difference everything on its way is stale.
+
+Guesses come of a lookup at once, or of a draft model some time after they were asked
+for; of the two the one that promises more tokens a second is asked. The lookup's are
+hints to the model too, which takes less time over those that it would have made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from atoll.ring.coordinator_config import CoordinatorConfig
-from atoll.ring.drafting import Drafter, Pace, Worth
+from atoll.ring.drafting import MODEL_FIRST, Drafter, Worth
+from atoll.ring.pace import Pace
+
+BURST_SHARE = 1 / 4
+"""A draft model is asked for as many guesses at a time as it makes in this share of a loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a draft model was asked for: up to `n` guesses behind the line as it was.
+
+    `hints` are the lookup's guesses at the first of them.
+    """
+
+    line: tuple[int, ...]
+    hints: tuple[int, ...]
+    n: int
 
 
 class Speculation:
     """What is guessed of one session.
 
     Args:
-        drafter: Guesses.
+        drafter: Guesses at once.
         pace: The ring's.
-        config: Bounds a window's rows and the guesses on their way.
+        config: Bounds a window's rows and the guesses on their way; says whether there is
+            a draft model.
     """
 
     def __init__(self, drafter: Drafter, pace: Pace, config: CoordinatorConfig) -> None:
@@ -30,23 +52,38 @@ class Speculation:
         self._rows_max = min(config.guess_rows, config.exact_chunk_rows)
         self._depth_max = config.guess_depth
         self._worth = Worth()
+        self._model = Worth(MODEL_FIRST) if config.draft_model else None
         self._line: list[int] = []
+        # By whom each token of the line was guessed.
+        self._by: list[Worth] = []
         self._sent = 0
         self._dry = False
         self._hot = False
+        self._asked: Asked | None = None
+        self._since: list[int] = []
 
     @property
     def ahead(self) -> int:
         """Guesses on their way."""
         return max(0, self._sent - 1)
 
+    @property
+    def uses_model(self) -> bool:
+        """Whether a draft model's guesses promise to pay now."""
+        if self._model is None or not self._pace.is_far:
+            return False
+        return self._model.depth(self._pace, self._depth_max, self._pace.draft_s) > 0
+
     def chains(self, rows: int) -> bool:
         """Whether what is sampled behind the oldest window goes on alone at once.
 
-        That is so where nothing else is on its way, and a guess is unlikely to pay.
+        That is so where nothing else is on its way, and a guess is unlikely to pay or
+        takes time to make.
         """
         if self._sent > rows:
             return False
+        if self._prefers_model():
+            return True
         return not self._hot or not self._worth.depth(self._pace, self._depth_max)
 
     def guesses(self, rows: int) -> tuple[int, ...]:
@@ -67,20 +104,27 @@ class Speculation:
             Whether everything else on its way is stale.
         """
         self._drafter.accept(tokens)
+        self._since += tokens
         checked, n = self._line[1:], len(tokens)
         goes_on = n <= len(checked) and checked[n - 1] == tokens[-1]
         right = n if goes_on else n - 1
         wrong = int(not goes_on and n <= len(checked))
         self._pace.guessed += right + wrong
         self._pace.right += right
-        self._worth.note(right, wrong)
+        for by in self._by[1 : 1 + right]:
+            by.note(1, 0)
+        for by in self._by[n : n + wrong]:
+            by.note(0, 1)
         if not right and not wrong:
             self._worth.note_none()
         stale = not goes_on and self._sent > n
         if goes_on:
-            self._line, self._sent = self._line[n:], self._sent - n
+            self._line, self._by = self._line[n:], self._by[n:]
+            # A guess that came since the window did can be what goes on alone.
+            self._sent = 1 if chained else self._sent - n
         else:
-            self._line, self._sent = [tokens[-1]], int(chained)
+            self._line, self._by = [tokens[-1]], [self._worth]
+            self._sent = int(chained)
         self._dry = False
         return stale
 
@@ -97,6 +141,9 @@ class Speculation:
         end = min(len(self._line), start + self._rows_max)
         if end == start:
             return None
+        if self._pace.streams > 1:
+            # Only windows of as many rows are computed together: few sizes meet more often.
+            end = start + (1 << ((end - start).bit_length() - 1))
         self._sent = end
         return start, end
 
@@ -104,9 +151,60 @@ class Speculation:
         """Tokens of the line."""
         return tuple(self._line[start:end])
 
+    def ask(self, room: int) -> Asked | None:
+        """What the draft model is to guess now; None if nothing.
+
+        Args:
+            room: Most tokens that the line may hold.
+        """
+        if self._model is None or self._asked is not None or not self._line:
+            return None
+        if not (self._prefers_model() or (self._dry and self.uses_model)):
+            return None
+        pace = self._pace
+        depth = self._model.depth(pace, self._depth_max, pace.draft_s)
+        burst = self._rows_max
+        if pace.draft_s:
+            burst = max(1, min(burst, int(BURST_SHARE * pace.loop_s / pace.draft_s)))
+        n = min(depth - (len(self._line) - 1), room - len(self._line), burst)
+        if n <= 0:
+            return None
+        hints = self._drafter.propose(self._line[1:], n - 1)
+        self._asked = Asked(tuple(self._line), tuple(hints), n)
+        self._since = []
+        return self._asked
+
+    def drafted(self, guesses: Sequence[int]) -> None:
+        """The draft model's guesses at what was asked for last; none where it failed.
+
+        What was sampled meanwhile may have proved them wrong, or the first of them right.
+        """
+        asked, self._asked = self._asked, None
+        if asked is None or self._model is None:
+            return
+        for hint, guess in zip(asked.hints, guesses, strict=False):
+            # What the model would have said is likely to be said.
+            self._worth.note(int(hint == guess), int(hint != guess))
+            if hint != guess:
+                break
+        foretold = [*asked.line[1:], *guesses]
+        n, ahead = len(self._since), self._line[1:]
+        if foretold[:n] != self._since or foretold[n : n + len(ahead)] != ahead:
+            return
+        more = foretold[n + len(ahead) :]
+        self._line += more
+        self._by += [self._model] * len(more)
+
+    def _prefers_model(self) -> bool:
+        """Whether the draft model promises more than the lookup."""
+        if self._model is None or not self.uses_model:
+            return False
+        pace = self._pace
+        return self._model.token_s(pace, pace.draft_s) < self._worth.token_s(pace)
+
     def _guess(self, room: int, start: int) -> None:
-        """Put guesses behind the line, if more are worth it."""
-        if self._dry or len(self._line) > start + 1:
+        """Put guesses of the lookup behind the line, if more are worth it."""
+        if self._dry or len(self._line) > start + 1 or self._prefers_model():
             return
         depth = self._worth.depth(self._pace, self._depth_max)
         n = min(depth - (len(self._line) - 1), room - len(self._line))
@@ -122,3 +220,4 @@ class Speculation:
             self._dry = True
             return
         self._line += found
+        self._by += [self._worth] * len(found)

@@ -24,7 +24,8 @@ from atoll.ring.coordinator_messages import (
     SendRelease,
     Submit,
 )
-from atoll.ring.drafting import Drafter, Pace
+from atoll.ring.drafting import Drafter
+from atoll.ring.pace import Pace
 from atoll.ring.session import Session
 
 

@@ -23,6 +23,7 @@ from atoll.ring import stage_messages as node
 from atoll.ring.coordinator import Coordinator
 from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse, WindowUnusable
 from atoll.sim.chain import Chain
+from atoll.sim.fake_draft import FakeDraft
 from atoll.sim.fake_ends import FakeEnds
 from atoll.sim.fake_model import FakeShard, ModelMisuse
 from atoll.sim.hostile import forge
@@ -119,9 +120,12 @@ class RingSim:
         self.coordinator = Coordinator(scenario.coordinator, self._drafter)
         cuts = scenario.chain.cuts
         tail = FakeShard(cuts[-1], scenario.n_layers)
+        requests = [arrival.request for arrival in scenario.arrivals]
+        self.draft = FakeDraft(requests, scenario, rng)
         self.ends = FakeEnds(FakeShard(0, cuts[0]), tail)
         self.watch = Watch(scenario, self.coordinator, self.ends)
         self.chain = Chain(scenario.chain, self, self.epoch, rng)
+        self._draft_is_gone = False
         self._plan()
 
     def _plan(self) -> None:
@@ -139,6 +143,8 @@ class RingSim:
             put(outage.at_s, partial(self._crash, outage))
         for at_s in self.scenario.hostile_s:
             put(at_s, self._hostile)
+        if self.scenario.draft_gone_s is not None:
+            put(self.scenario.draft_gone_s, self._lose_draft)
         # Now and then, and when all is over, no caches are kept.
         for at_s in (self.rng.uniform(0, 2), END_S):
             put(at_s, partial(self._event, gate.Forget()))
@@ -170,6 +176,7 @@ class RingSim:
         """A frame has passed the last stage; a cancel has no more to say."""
         if isinstance(message, Window):
             lap_s = self.rng.choice((0.0, 0.01, 0.02 * message.rows))
+            lap_s += self.scenario.away_s if lap_s else 0.0
             self._event(gate.WindowReturned(message, payload, lap_s))
         elif isinstance(message, Release):
             self._event(gate.ReleaseReturned(message))
@@ -199,6 +206,8 @@ class RingSim:
         match effect:
             case gate.RunEnds():
                 self._run_ends(effect)
+            case gate.RunDraft():
+                self._run_draft(effect)
             case gate.OpenEnds():
                 self.ends.open(effect)
             case gate.CloseEnds():
@@ -229,7 +238,22 @@ class RingSim:
         done = partial(self._event, gate.EndsDone(results))
         self.chain.after(self.scenario.chain.engine_s, done)
 
+    def _run_draft(self, effect: gate.RunDraft) -> None:
+        if self._draft_is_gone or not self.scenario.coordinator.draft_model:
+            raise BrokenInvariant("the draft model is asked, and is not there")
+        done = gate.DraftDone(self.draft.run(effect), self.rng.choice((0.0, 0.001, 0.1)))
+
+        def answer() -> None:
+            if not self._draft_is_gone:
+                self._event(done)
+
+        self.chain.after(self.rng.choice((0.001, 0.01, 0.2)), answer)
+
     # What befalls the ring
+
+    def _lose_draft(self) -> None:
+        self._draft_is_gone = True
+        self._event(gate.DraftGone())
 
     def _crash(self, outage: Outage) -> None:
         self.chain.kill(outage.stage)

@@ -67,6 +67,10 @@ class Scenario:
     """When a hostile frame is pushed in somewhere."""
     guess_rate: float
     """Share of guesses that are right, where tokens are guessed."""
+    away_s: float = 0.0
+    """What a lap is said to take more than it does: whether guesses pay depends on it."""
+    draft_gone_s: float | None = None
+    """When the draft model is lost for good, if ever."""
 
 
 def make_scenario(rng: random.Random) -> Scenario:
@@ -131,6 +135,8 @@ def make_scenario(rng: random.Random) -> Scenario:
         outages=outages,
         hostile_s=tuple(rng.uniform(0, HORIZON_S) for _ in range(hostile)),
         guess_rate=rng.choice((0.0, 0.5, 0.9, 1.0)),
+        away_s=rng.choice((0.0, 0.3)),
+        draft_gone_s=rng.uniform(0, HORIZON_S) if rng.random() < 0.1 else None,
     )
 
 
@@ -156,9 +162,9 @@ def _coordinator(
         prefill_in_flight=rng.randint(1, 4),
         credits=credits[0],
         return_credits=credits[1],
-        far_lanes=rng.choice((1, n_stages + 1)),
         guess_rows=rng.randint(1, 5),
         guess_depth=rng.choice((0, 0, 2, 5, 12)),
+        draft_model=rng.random() < 0.5,
         reuse=rng.random() < 0.5,
         reuse_min=rng.choice((1, 1, 4)),
     )

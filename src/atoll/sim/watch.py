@@ -151,7 +151,7 @@ class Watch:
         n_held = gateway.active + gateway.resting
         require(len(holders) == n_held <= config.n_slots, "two sessions hold a slot")
         require(gateway.waiting <= config.waiting_max, f"{gateway.waiting} sessions wait")
-        most = max(config.lanes, config.far_lanes)
+        most = max(config.lanes, config.n_slots)
         require(gateway.departures.lanes <= most, "too many lanes are taken")
         ready_max = config.n_slots + config.credits
         require(gateway.departures.waiting <= ready_max, "too many windows are ready")
