@@ -13,7 +13,8 @@ from atoll.ring.pace import Pace
 def paced(away_s: float, row_s: float, base_s: float = 0.0, streams: int = 1) -> Pace:
     pace = Pace()
     pace.note(1, away_s + base_s + row_s, base_s + row_s)
-    pace.away_s, pace.row_s, pace.base_s, pace.streams = away_s, row_s, base_s, streams
+    pace.away_s, pace.streams = away_s, streams
+    pace.stages.row_s, pace.stages.base_s = row_s, base_s
     return pace
 
 

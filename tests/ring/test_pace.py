@@ -28,7 +28,7 @@ def test_a_first_window_tells_links_and_stages_apart() -> None:
     assert pace.away_s == pytest.approx(0.22)
     assert pace.work_s(1) == pytest.approx(0.08)
     assert pace.loop_s == pytest.approx(0.3)
-    assert 0 < pace.row_s < pace.base_s
+    assert 0 < pace.row_s < pace.stages.base_s
 
 
 def test_flights_of_several_sizes_tell_what_a_row_takes() -> None:
@@ -39,14 +39,14 @@ def test_flights_of_several_sizes_tell_what_a_row_takes() -> None:
         busy_s = (0.01 + 0.003 * rows) * rng.uniform(0.9, 1.1)
         pace.note(rows, 0.1 + busy_s, busy_s)
     assert pace.row_s == pytest.approx(0.003, rel=0.2)
-    assert pace.base_s == pytest.approx(0.01, rel=0.4)
+    assert pace.stages.base_s == pytest.approx(0.01, rel=0.4)
     assert pace.away_s == pytest.approx(0.1, rel=0.05)
 
 
 def test_times_of_stages_are_never_negative() -> None:
     pace = told(*[(rows, 0.1, 0.05 / rows) for rows in (1, 8) * 20])
     assert pace.row_s == 0
-    assert pace.base_s > 0
+    assert pace.stages.base_s > 0
 
 
 def test_short_ways_count_more_than_ones_that_may_have_waited() -> None:
@@ -77,6 +77,27 @@ def test_far_is_what_passes_mostly_on_links() -> None:
 def test_lanes_are_as_many_as_make_the_shortest_step(
     away_s: float, streams: int, parallel: int, lanes: int
 ) -> None:
-    pace = Pace()
-    pace.away_s, pace.base_s, pace.row_s, pace.streams = away_s, 0.02, 0.008, streams
-    assert pace.lanes(parallel) == lanes
+    pace = Pace(parallel)
+    pace.away_s, pace.streams = away_s, streams
+    pace.stages.base_s, pace.stages.row_s = 0.02, 0.008
+    assert pace.lanes() == lanes
+
+
+def test_ends_are_timed_apart() -> None:
+    pace = told((1, 0.1, 0.02))
+    for _ in range(100):
+        pace.note_ends(1, 0.004)
+        pace.note_ends(4, 0.007)
+    pace.note_ends(9, 0.0)
+    assert pace.ends.row_s == pytest.approx(0.001)
+    assert pace.ends.base_s == pytest.approx(0.003)
+    assert pace.work_s(1) == pytest.approx(0.024)
+    assert pace.loop_s == pytest.approx(0.104)
+
+
+def test_machines_of_their_own_share_the_work() -> None:
+    alone, apart = Pace(), Pace(parallel=3)
+    for pace in (alone, apart):
+        pace.note(1, 0.1, 0.03)
+    assert apart.shared_s(16) == pytest.approx(alone.shared_s(16) / 3)
+    assert alone.shared_s(16, 0.05) == pytest.approx(alone.work_s(16) + 0.05)

@@ -108,7 +108,7 @@ def test_tokens_chain_where_guesses_do_not_pay() -> None:
         windows(line)
     assert line._worth.hit < 0.01
     slow_rows = far()
-    slow_rows.away_s, slow_rows.row_s = 0.0, 0.01
+    slow_rows.away_s, slow_rows.stages.row_s = 0.0, 0.01
     line._pace = slow_rows
     line.sampled([9000], chained=False)
     assert windows(line) == [(9000,)]

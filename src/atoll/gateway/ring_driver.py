@@ -250,7 +250,7 @@ class RingDriver:
         results = answered(items, message, payload)
         left_s = [self._left_s.pop(item.session, None) for item in items]
         call_s, self._answered_s = now_s - self._called_s, now_s
-        self._handle(ring.EndsDone(results))
+        self._handle(ring.EndsDone(results, message.engine_s + message.sampling_s))
         self._note_laps(items, left_s, message, call_s)
 
     def drafted(self, event: ring.DraftDone | ring.DraftGone) -> None:

@@ -11,6 +11,7 @@ from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
 from atoll.domain.control import Lend, Plan, Source, StagePlan
 from atoll.domain.ids import Epoch, NodeId
 from atoll.domain.wire import F16_SCALED
+from atoll.engine.threads import usable_cores
 from atoll.gateway.casting import Cast
 from atoll.gateway.options import RingOptions
 from atoll.members.member import Member, address_of
@@ -123,6 +124,7 @@ def coordinator_config(
         chunk_rows=min(options.chunk_rows, options.rows_max),
         exact_chunk_rows=min(EXACT_ROWS_MAX, options.rows_max),
         lanes=1 if together else len(members) + 1,
+        parallel=max(1, usable_cores() // options.threads_large) if together else len(members),
         encoding=encoding,
         credits=credits,
         return_credits=credits,

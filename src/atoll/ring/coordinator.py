@@ -71,7 +71,7 @@ class Coordinator:
         drafter: Callable[[GenerateRequest], Drafter] = lambda request: Lookup(request.prompt),
     ) -> None:
         self.config = config
-        self.pace = Pace()
+        self.pace = Pace(config.parallel)
         self._tenants = Tenants(config, drafter, self.pace)
         self.epoch: Epoch | None = None
         self._waiting: deque[Submit] = deque()
@@ -133,8 +133,8 @@ class Coordinator:
                 self._submit(event)
             case CancelSession(session, reason):
                 self._cancel(session, reason)
-            case EndsDone(results):
-                self._ends_done(results)
+            case EndsDone(results, took_s):
+                self._ends_done(results, took_s)
             case DraftDone(guesses, took_s):
                 self._drafts.end(guesses, took_s)
             case DraftGone():
@@ -311,8 +311,10 @@ class Coordinator:
 
     # The ends
 
-    def _ends_done(self, results: tuple[EndsResult, ...]) -> None:
+    def _ends_done(self, results: tuple[EndsResult, ...], took_s: float) -> None:
         turns = self._turns.end()
+        if decoded := sum(turn.decoded for turn in turns):
+            self.pace.note_ends(decoded, took_s)
         if len(results) != len(turns):
             self._end_turns(turns, f"the ends gave {len(results)} of {len(turns)} results")
             return

@@ -32,6 +32,7 @@ class CoordinatorConfig:
         lanes: Decode flights on their way at once, the ends counted. 1 where
             all stages share one machine's cores, number of stages + 1 where
             they are apart. Where a loop passes on links it may be more.
+        parallel: Flights that the stages' machines can compute at the same time.
         prefill_in_flight: Prefill windows a session may have on their way.
         credits: Windows the first stage takes from us before it grants more.
         return_credits: Windows we take from the last stage before we grant more.
@@ -51,6 +52,7 @@ class CoordinatorConfig:
     exact_chunk_rows: int = EXACT_ROWS_MAX
     waiting_max: int = 64
     lanes: int = 1
+    parallel: int = 1
     prefill_in_flight: int = 4
     credits: int = 64
     return_credits: int = 64
@@ -64,10 +66,11 @@ class CoordinatorConfig:
     retry_after_s: int = 2
 
     def __post_init__(self) -> None:
-        counts = (self.n_slots, self.context, self.rows_max, self.chunk_rows, self.lanes)
+        counts = (self.n_slots, self.context, self.rows_max, self.chunk_rows)
+        lanes = (self.lanes, self.parallel)
         limits = (self.exact_chunk_rows, self.prefill_in_flight, self.credits, self.return_credits)
         zeros = (self.waiting_max, self.guess_depth)
-        if min(*counts, *limits, self.guess_rows, self.reuse_min) < 1 or min(zeros) < 0:
+        if min(*counts, *lanes, *limits, self.guess_rows, self.reuse_min) < 1 or min(zeros) < 0:
             raise ValueError("every limit of a coordinator is at least 1")
         if max(self.chunk_rows, self.exact_chunk_rows) > self.rows_max:
             raise ValueError(f"a chunk does not fit a call of {self.rows_max} rows")

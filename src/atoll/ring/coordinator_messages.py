@@ -80,9 +80,13 @@ EndsResult = HeadDone | TailDone | ItemFailed
 
 @dataclass(frozen=True, slots=True)
 class EndsDone:
-    """The running `RunEnds` is done; `results` are in the order of its items."""
+    """The running `RunEnds` is done; `results` are in the order of its items.
+
+    `took_s` is what the ends took; 0 if that is not known.
+    """
 
     results: tuple[EndsResult, ...]
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

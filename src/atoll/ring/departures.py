@@ -69,7 +69,7 @@ class Departures:
         """Lanes there are."""
         if not self._pace.is_known:
             return self._config.lanes
-        return max(self._config.lanes, self._pace.lanes(max(1, self._config.lanes - 1)))
+        return max(self._config.lanes, self._pace.lanes())
 
     @property
     def room_for_chunks(self) -> int:

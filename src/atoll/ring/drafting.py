@@ -148,7 +148,7 @@ class Worth:
         hit = min(self.hit, 0.999)
         loop_s, cost_s = pace.loop_s, pace.row_s + guess_s
         tokens = (1 - hit ** (k + 1)) / (1 - hit)
-        together_s = pace.work_s(pace.streams * (1 + k)) + pace.streams * k * guess_s
+        together_s = pace.shared_s(pace.streams * (1 + k), pace.streams * k * guess_s)
         if pace.is_far and k:
             token_s = (1 - hit) * (loop_s + k * pace.row_s / 2) + hit * max(cost_s, loop_s / k)
         else:

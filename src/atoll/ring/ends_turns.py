@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from atoll.ring.admission import Prefill
 from atoll.ring.coordinator_config import CoordinatorConfig
-from atoll.ring.coordinator_messages import EndsItem, RunEnds
+from atoll.ring.coordinator_messages import EndsItem, RunEnds, TailItem
 from atoll.ring.departures import Departures
 from atoll.ring.returns import Returns
 from atoll.ring.session import Session
@@ -20,6 +20,14 @@ class Turn:
     session: Session
     item: EndsItem
     seq: int = -1
+
+    @property
+    def decoded(self) -> int:
+        """Rows whose next tokens are sampled; 0 of prompts and of what goes out."""
+        item = self.item
+        if not isinstance(item, TailItem) or self.session.is_prompt(item.keep):
+            return 0
+        return item.rows
 
 
 class EndsTurns:

@@ -3,29 +3,64 @@
 from __future__ import annotations
 
 WEIGHT = 0.1
-"""How much one window counts in the measured times of stages."""
+"""How much one call counts in the measured times of stages and ends."""
 QUICK_WEIGHT, SLOW_WEIGHT = 0.3, 0.03
 """How much a window counts that was quicker, or slower, on links than those before: a slow
 one may have waited for others."""
 ROW_SHARE = 1 / 8
-"""A further row's share of a lone row's time, until windows of unlike sizes have told it."""
+"""A further row's share of a lone row's time, until calls of unlike sizes have told it."""
 SPREAD_MIN = 0.25
-"""Variance of the flights' rows from which on they tell what a row takes."""
+"""Variance of calls' rows from which on they tell what a row takes."""
 FAR_TIMES, FAR_S = 2.0, 0.01
-"""A loop is far if links take so many times what stages compute of it, and so many seconds."""
+"""A loop is far if links take so many times what is computed of it, and so many seconds."""
 
 
-class Pace:
-    """What links and stages take, as windows tell that come back; seconds.
+class CallTime:
+    """What a call takes: a base and so much for each row, seconds.
 
-    Stages take a base for each call and some time for each row in it: a line through what
-    flights of several sizes took, the latest counting most. What else passes until a
-    window is back it was on links, or waited; the quick ones tell the links' time.
+    A line through what calls of several sizes took, the latest counting most (West, 1979:
+    updating means and variances). `known` is whether there was any.
     """
 
     def __init__(self) -> None:
-        self.away_s = self.base_s = self.row_s = 0.0
-        """On links; of all stages together for a call, and for each row of it."""
+        self.base_s = self.row_s = 0.0
+        self.known = False
+        self._rows = self._took = self._spread = self._together = 0.0
+
+    def note(self, rows: int, took_s: float) -> None:
+        """A call of so many rows took so long."""
+        if not self.known:
+            self.known = True
+            self._rows, self._took = rows, took_s
+            self.row_s = took_s * ROW_SHARE / (1 + ROW_SHARE * (rows - 1))
+        else:
+            rows_off, took_off = rows - self._rows, took_s - self._took
+            self._rows += WEIGHT * rows_off
+            self._took += WEIGHT * took_off
+            self._spread += WEIGHT * ((1 - WEIGHT) * rows_off * rows_off - self._spread)
+            self._together += WEIGHT * ((1 - WEIGHT) * rows_off * took_off - self._together)
+            if self._spread >= SPREAD_MIN:
+                most = self._took / self._rows
+                self.row_s = min(max(0.0, self._together / self._spread), most)
+        self.base_s = max(0.0, self._took - self._rows * self.row_s)
+
+
+class Pace:
+    """What links, stages and ends take, as windows tell that come back; seconds.
+
+    What passes until a window is back, less what stages computed, it was on links, or
+    waited; the quick ones tell the links' time.
+
+    Args:
+        parallel: Flights that can be computed at the same time.
+    """
+
+    def __init__(self, parallel: int = 1) -> None:
+        self._parallel = parallel
+        self.away_s = 0.0
+        """On links."""
+        self.stages, self.ends = CallTime(), CallTime()
+        """All stages together; the last layers, sampling and the first layers."""
         self.draft_s = 0.0
         """What the draft model takes for a guess."""
         self.streams = 1
@@ -34,12 +69,16 @@ class Pace:
         """Tokens guessed that were checked, and those of them that were right."""
         self.moment = 0
         """Windows that were timed; what was worked out for one may not be so for the next."""
-        self._rows = self._busy = self._rows_spread = self._together = 0.0
 
     @property
     def is_known(self) -> bool:
         """Whether anything was timed."""
         return self.moment > 0
+
+    @property
+    def row_s(self) -> float:
+        """What one row more takes to compute."""
+        return self.stages.row_s + self.ends.row_s
 
     @property
     def loop_s(self) -> float:
@@ -52,8 +91,12 @@ class Pace:
         return self.away_s > FAR_TIMES * self.work_s(1) and self.away_s > FAR_S
 
     def work_s(self, rows: int) -> float:
-        """What all stages together compute for a flight of so many rows."""
-        return self.base_s + rows * self.row_s
+        """What stages and ends together compute for a flight of so many rows."""
+        return self.stages.base_s + self.ends.base_s + rows * self.row_s
+
+    def shared_s(self, rows: int, guess_s: float = 0.0) -> float:
+        """How long so many rows take, guesses of `guess_s` made for them, if all comes at once."""
+        return (self.work_s(rows) + guess_s) / self._parallel
 
     def note(self, rows: int, lap_s: float, busy_s: float) -> None:
         """A window came back.
@@ -66,39 +109,27 @@ class Pace:
         if lap_s <= 0:
             return
         away_s = max(0.0, lap_s - busy_s)
+        if not self.is_known:
+            self.away_s = away_s
         self.moment += 1
-        if self.moment == 1:
-            self.away_s, self._rows, self._busy = away_s, rows, busy_s
-            self.row_s = busy_s * ROW_SHARE / (1 + ROW_SHARE * (rows - 1))
-        else:
-            weight = QUICK_WEIGHT if away_s < self.away_s else SLOW_WEIGHT
-            self.away_s += (away_s - self.away_s) * weight
-            self._fit(rows, busy_s)
-        self.base_s = max(0.0, self._busy - self._rows * self.row_s)
+        weight = QUICK_WEIGHT if away_s < self.away_s else SLOW_WEIGHT
+        self.away_s += (away_s - self.away_s) * weight
+        self.stages.note(rows, busy_s)
 
-    def lanes(self, parallel: int) -> int:
+    def note_ends(self, rows: int, took_s: float) -> None:
+        """The ends took so long for so many returned rows; 0: not timed."""
+        if took_s > 0:
+            self.ends.note(rows, took_s)
+
+    def lanes(self) -> int:
         """How many flights all streams are best spread over: the shortest step of all.
 
         With n streams in L flights of m = ceil(n / L) rows a step takes
         max(away + work(m), L * work(m) / parallel).
-
-        Args:
-            parallel: Flights that can be computed at the same time.
         """
 
         def step_s(lanes: int) -> float:
             work_s = self.work_s(-(-self.streams // lanes))
-            return max(self.away_s + work_s, lanes * work_s / parallel)
+            return max(self.away_s + work_s, lanes * work_s / self._parallel)
 
         return min(range(1, max(1, self.streams) + 1), key=step_s)
-
-    def _fit(self, rows: int, busy_s: float) -> None:
-        """A weighted line through what flights took (West, 1979: updating variances)."""
-        rows_off, busy_off = rows - self._rows, busy_s - self._busy
-        self._rows += WEIGHT * rows_off
-        self._busy += WEIGHT * busy_off
-        keep = 1 - WEIGHT
-        self._rows_spread = keep * (self._rows_spread + WEIGHT * rows_off * rows_off)
-        self._together = keep * (self._together + WEIGHT * rows_off * busy_off)
-        if self._rows_spread >= SPREAD_MIN:
-            self.row_s = min(max(0.0, self._together / self._rows_spread), self._busy / self._rows)
