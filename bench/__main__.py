@@ -13,6 +13,7 @@ NAMES = {
     "join": "joining: time, bytes, and shards over lines with delay and loss",
     "plan": "plans against what becomes of them, on unequal nodes and links",
     "distance": "a ring over links with delay, beside llama.cpp's RPC over the same",
+    "sampling": "whether sampling with guesses keeps the model's distribution",
     "nats": "how soon two nodes behind two emulated routers have a link",
     "wire": "the encodings of hidden states: bytes, time, and their effect on answers",
 }

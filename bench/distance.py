@@ -25,7 +25,7 @@ from typing import Any
 from atoll.engine.threads import usable_cores
 from atoll.store.layout import FoundModel, Store, default_home
 from atoll.store.pull import pull
-from bench import draft_model
+from bench import draft_model, sampling
 from bench.build_peers import built_peers
 from bench.far_contest import Contest, Lengths, side_of, talk
 from bench.far_measures import CROWD, PATH, Side, one_stream, sixteen_streams, total
@@ -191,7 +191,9 @@ async def _all(
             talk(f"round {number + 1} of {rounds} after {time.monotonic() - began_s:.0f} s")
     load.append(round(os.getloadavg()[0], 1))
     found = report(contest.found, list(rings), delays_ms, STREAMS)
+    sampled = await asyncio.to_thread(sampling.check, model, Store(folder / "sampling"))
     return found | {
+        "sampling_p_value": sampled["sampling_p_value"],
         "settings": settings,
         "rounds": rounds,
         "load_average": load,
