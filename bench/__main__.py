@@ -14,6 +14,7 @@ NAMES = {
     "plan": "plans against what becomes of them, on unequal nodes and links",
     "distance": "a ring over links with delay, beside llama.cpp's RPC over the same",
     "sampling": "whether sampling with guesses keeps the model's distribution",
+    "weather": "streams over links that lose, pause, and change their delay",
     "nats": "how soon two nodes behind two emulated routers have a link",
     "wire": "the encodings of hidden states: bytes, time, and their effect on answers",
 }

@@ -1,7 +1,7 @@
 """A process of proxies whose delay is told: `python -m bench.delays PORT...`.
 
-It says which port leads to which, and then takes `{"delay_s": D}` line by line. Its own
-process, as a busy benchmark would hand things on late.
+It says which port leads to which, and then takes `{"delay_s": D, "loss": L}` line by line.
+Its own process, as a busy benchmark would hand things on late.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Delays:
         self.ways: dict[int, int] = {int(port): slow for port, slow in child.place["slow"].items()}
         """Of each port the one that leads there, with the delay."""
 
-    async def set(self, delay_s: float) -> None:
-        """From now on everything takes so long, each way."""
-        self._child.tell(delay_s=delay_s)
+    async def set(self, delay_s: float, loss: float = 0.0) -> None:
+        """From now on everything takes so long, each way, and so much of it is sent twice."""
+        self._child.tell(delay_s=delay_s, loss=loss)
         await self._child.hear()
 
 
@@ -46,7 +46,7 @@ async def _serve(ports: Sequence[int]) -> None:
         }
         say(slow=slow)
         while told := await heard():
-            now[0] = Path(delay_s=told["delay_s"])
+            now[0] = Path(delay_s=told["delay_s"], loss=told["loss"])
             say(done=True)
 
 

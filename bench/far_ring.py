@@ -50,7 +50,7 @@ class FarRing:
 
     def __init__(self, gateway: Child, delays: Delays, ports: dict[str, int], link: int) -> None:
         self._gateway = gateway
-        self._delays = delays
+        self.delays = delays
         self._ports = ports
         self._link = link
         self._delay_s = 0.0
@@ -61,8 +61,8 @@ class FarRing:
         """Have a ring whose links take so long, each way; it is formed anew."""
         if delay_s == self._delay_s:
             return
-        await self._delays.set(delay_s)
-        ways = self._delays.ways if delay_s else {}
+        await self.delays.set(delay_s)
+        ways = self.delays.ways if delay_s else {}
         self._gateway.tell(
             nodes={name: ways.get(port, port) for name, port in self._ports.items()},
             gateway=ways.get(self._link, self._link),
