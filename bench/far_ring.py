@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import secrets
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from bench.far_gateway import Setting
 from bench.slow_net import LOOPBACK
 
 NODES = 3
+PORTS = range(16_000, 32_000)
+"""Below those that systems give to outgoing connections."""
 LINKS = NODES + 1
 """Of one lap: gateway, three nodes, gateway."""
 
@@ -127,7 +130,8 @@ async def open_far_ring(
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody has now."""
-    with socket.socket() as sock:
-        sock.bind((LOOPBACK, 0))
-        return int(sock.getsockname()[1])
+    """A port of the loopback that nobody has now, and that no connection is given by chance."""
+    while True:
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind((LOOPBACK, secrets.choice(PORTS)))
+            return int(sock.getsockname()[1])

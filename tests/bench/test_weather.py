@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from bench.stream import Streamed
 
 from atoll.store.layout import Store
 from bench import weather
-from bench.stream import Streamed
 
 
 def test_the_longest_gap_is_within_one_answer() -> None:
