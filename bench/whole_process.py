@@ -57,6 +57,8 @@ class WholeProcess:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=20)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
