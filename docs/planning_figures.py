@@ -7,12 +7,10 @@ A test checks that they are current.
 
 from __future__ import annotations
 
-import re
 import sys
-from pathlib import Path
 
 import pygal
-from pygal.style import Style
+from docs.charts import chart, text, written
 
 from atoll.domain.measure import WindowTime
 from atoll.plan.equal import equal_cut
@@ -20,8 +18,6 @@ from atoll.plan.fleet import Demand, Fleet, Gateway, LinkEntry, Machine, ModelCo
 from atoll.plan.planner import plan_ring
 from atoll.plan.predict import Placed, Prediction, Predictor
 
-FOLDER = Path(__file__).parent / "explanation" / "figures"
-STYLE = Style(background="white", plot_background="white", font_family="sans-serif")
 LAYERS = 28
 MODEL = ModelCosts((60 << 20,) * LAYERS, (0,) * LAYERS, tuple(range(LAYERS + 1)), 4097)
 GIB = 1024**3
@@ -70,11 +66,11 @@ def time_of_a_token() -> str:
         "equal parts": predictor.predict(equal),
         "planned": plan_ring(fleet, MODEL, demand).prediction,
     }
-    chart = _chart(pygal.HorizontalStackedBar, "milliseconds of a token")
-    chart.x_labels = list(rings)
+    made = chart(pygal.HorizontalStackedBar, "milliseconds of a token")
+    made.x_labels = list(rings)
     for name in ("links", "ends", *(machine.name for machine in fleet.machines)):
-        chart.add(name, [round(_part_ms(name, ring), 2) for ring in rings.values()])
-    return _text(chart)
+        made.add(name, [round(_part_ms(name, ring), 2) for ring in rings.values()])
+    return text(made)
 
 
 def _part_ms(name: str, ring: Prediction) -> float:
@@ -89,46 +85,26 @@ def streams_and_tokens() -> str:
     """Tokens per second by streams: the plan for one stream, and one for each number."""
     fleet, counts = example(), (1, 2, 4, 8, 16)
     alone = plan_ring(fleet, MODEL, Demand()).placement
-    kept, made = [], []
+    kept, fitted = [], []
     for streams in counts:
         demand = Demand(streams=streams, context=256)
         kept.append(Predictor(fleet, MODEL, demand).predict(alone).tokens_per_s)
-        made.append(plan_ring(fleet, MODEL, demand).prediction.tokens_per_s)
-    chart = _chart(pygal.Line, "tokens per second by streams at once")
-    chart.x_labels = list(map(str, counts))
-    chart.add("planned for one", [round(value, 1) for value in kept])
-    chart.add("planned for so many", [round(value, 1) for value in made])
-    return _text(chart)
+        fitted.append(plan_ring(fleet, MODEL, demand).prediction.tokens_per_s)
+    made = chart(pygal.Line, "tokens per second by streams at once")
+    made.x_labels = list(map(str, counts))
+    made.add("planned for one", [round(value, 1) for value in kept])
+    made.add("planned for so many", [round(value, 1) for value in fitted])
+    return text(made)
 
 
 def foretold_and_measured() -> str:
     """Twelve rings of unequal nodes: what was foretold and what came of it, milliseconds."""
-    chart = _chart(pygal.XY, "foretold (across) and measured (up), ms a token")
-    chart.stroke = False
-    chart.add("rings", list(MEASURED_MS))
+    made = chart(pygal.XY, "foretold (across) and measured (up), ms a token")
+    made.stroke = False
+    made.add("rings", list(MEASURED_MS))
     top = max(max(pair) for pair in MEASURED_MS)
-    chart.add("equal", [(50, 50), (top, top)], stroke=True, show_dots=False)
-    return _text(chart)
-
-
-def _chart(kind: type, title: str) -> pygal.graph.graph.Graph:
-    chart = kind(
-        title=title,
-        style=STYLE,
-        width=760,
-        height=340,
-        js=(),
-        legend_at_bottom=True,
-        disable_xml_declaration=True,
-    )
-    # By chance, if nobody says: pictures would differ from one drawing to the next.
-    chart.uuid = title.replace(" ", "-").replace("(", "").replace(")", "").replace(",", "")
-    return chart
-
-
-def _text(chart: pygal.graph.graph.Graph) -> str:
-    # Without the library's comments: one of them is the day of drawing.
-    return re.sub(r"<!--.*?-->", "", str(chart.render(is_unicode=True)), flags=re.DOTALL) + "\n"
+    made.add("equal", [(50, 50), (top, top)], stroke=True, show_dots=False)
+    return text(made)
 
 
 def figures() -> dict[str, str]:
@@ -140,19 +116,5 @@ def figures() -> dict[str, str]:
     }
 
 
-def main(arguments: list[str]) -> int:
-    """Write the pictures; with `--check` only look, and return 1 if one is not current."""
-    FOLDER.mkdir(exist_ok=True)
-    stale = 0
-    for name, text in figures().items():
-        path = FOLDER / name
-        if "--check" not in arguments:
-            path.write_text(text, "utf-8")
-        elif not path.exists() or path.read_text("utf-8") != text:
-            print(f"{name} is not current", file=sys.stderr)
-            stale = 1
-    return stale
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(written(figures(), sys.argv[1:]))
