@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.support.rings import Ring, open_ring
 
 from atoll.domain.generation import GenerateRequest, Sampled, SamplingParams
+from atoll.gateway import ring_driver
 from atoll.gateway.options import RingOptions
+from atoll.ring.coordinator import Coordinator
 from atoll.store.layout import Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
@@ -53,3 +57,28 @@ async def test_answers_are_the_same(test_store: Store, demo_model: Path, tmp_pat
     assert dict(zip(WAYS, together, strict=True)) == plain
     guessed, right = guesses
     assert guessed >= right > 0
+
+
+class Wrong:
+    """Guesses what is never said."""
+
+    def accept(self, tokens: Sequence[int]) -> None:
+        """It learns nothing."""
+
+    def propose(self, after: Sequence[int], n: int) -> list[int]:
+        return [0] * n
+
+
+async def test_a_drafter_that_is_always_wrong_changes_no_answer_and_gives_up(
+    test_store: Store, demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, _, _ = await answers(test_store, demo_model, tmp_path / "plain", OPTIONS)
+    wrong = partial(Coordinator, drafter=lambda _request: Wrong())
+    monkeypatch.setattr(ring_driver, "Coordinator", wrong)
+    lookup = replace(OPTIONS, speculate="lookup", reuse=False)
+    alone, together, guesses = await answers(test_store, demo_model, tmp_path / "wrong", lookup)
+    assert alone == plain
+    assert dict(zip(WAYS, together, strict=True)) == plain
+    guessed, right = guesses
+    assert 0 < guessed < 60
+    assert right == 0
