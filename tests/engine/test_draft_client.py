@@ -11,7 +11,7 @@ import pytest
 from tests.engine.test_draft import GREEDY, PROMPT, options
 
 from atoll.domain.errors import EngineFault
-from atoll.engine.draft_client import DraftProcess
+from atoll.engine.draft_client import YIELDS, DraftProcess
 from atoll.engine.draft_messages import DraftDone, Wanted
 
 pytestmark = pytest.mark.engine
@@ -26,6 +26,8 @@ async def test_it_guesses_and_says_when_it_ends(demo_model: Path) -> None:
         async with asyncio.timeout(WAIT_S):
             loaded = await process.start(options(demo_model), spin=1000)
             assert loaded.n_vocab == 49152
+            ours = os.getpriority(os.PRIO_PROCESS, 0)
+            assert os.getpriority(os.PRIO_PROCESS, process.pid or 0) == min(19, ours + YIELDS)
             number = process.run((Wanted(0, 0, PROMPT, (), 3, GREEDY),))
             done = await answers.get()
             assert done.batch == number

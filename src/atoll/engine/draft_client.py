@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable
 
 import msgspec
@@ -20,6 +22,9 @@ from atoll.engine.draft_messages import (
 from atoll.engine.threads import child_environment
 
 MODULE = "atoll.engine.draft_process"
+YIELDS = 10
+"""Added to the process's nice value: where it shares cores with stages they go first, as
+somebody waits for them, and nobody for guesses."""
 
 
 class DraftProcess:
@@ -61,6 +66,10 @@ class DraftProcess:
         )
         if not isinstance(loaded, DraftLoaded):
             raise EngineFault("the draft process answered out of turn")
+        with contextlib.suppress(OSError):
+            # Its own threads begin with the first batch, and are as this one is.
+            nice = os.getpriority(os.PRIO_PROCESS, self.pid or 0)
+            os.setpriority(os.PRIO_PROCESS, self.pid or 0, nice + YIELDS)
         return loaded
 
     def run(self, wanted: tuple[Wanted, ...]) -> int:
