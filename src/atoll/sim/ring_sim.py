@@ -231,6 +231,7 @@ class RingSim:
         return self.coordinator.epoch
 
     def _run_ends(self, effect: gate.RunEnds) -> None:
+        self.watch.at_ends(effect)
         results = self.ends.run(effect, self.chain.fails)
         for item, result in zip(effect.items, results, strict=True):
             if isinstance(result, ItemFailed):
