@@ -33,12 +33,14 @@ class LocalRingOptions:
         context: Positions a session may have.
         threads: Worker threads of each stage and of the ends for a single stream;
             for more rows than one they use every core.
+        more: Further options of `atoll serve`.
     """
 
     nodes: int = 3
     streams: int = 4
     context: int = 2048
     threads: int = 1
+    more: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ async def _start_ring(
             *("--context", str(options.context), "--plan", "equal"),
             # And so that each token costs a step, and each prompt its rows, as in the whole model.
             *("--speculate", "none", "--no-reuse"),
+            *options.more,
             *("--port", "0", "--link-port", "0", "--json", "--stop-at-eof"),
         ],
     )
