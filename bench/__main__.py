@@ -29,7 +29,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     parser.add_argument(
-        "--rounds", type=int, help="interleaved rounds (local: 3; distance: 2; prefill: 5)"
+        "--rounds", type=int, help="interleaved rounds (local: 3; distance: 2; prefill: 3)"
     )
     parser.add_argument("--small-only", action="store_true", help="skip the large model (local)")
     parser.add_argument("--delays", help="one-way delays in ms, such as 0,50 (distance)")
@@ -43,7 +43,7 @@ def main() -> None:
         chosen = [int(ms) for ms in (asked.delays or "0,5,20,50").split(",")]
         found = module.run(asked.rounds or 2, delays_ms=chosen, quick=asked.quick)
     elif asked.name == "prefill":
-        found = module.run(asked.rounds or 5)
+        found = module.run(asked.rounds or 3)
     else:
         found = module.run()
     if asked.json:

@@ -1,23 +1,23 @@
 """A long prompt comes while others are answered: how long they wait, and how long it takes.
 
-Two rings of the demo model run at the same time and take turns: one whose prompts take
-no heed of others (`--chunk-ms 0`), and one with the defaults. In each round four streams
-decode; once all have some tokens a prompt of 2,000 tokens comes. Told are the longest gap
-between two tokens of any of the four while it enters, the time to its first token, and
-the same time where nobody else is there; medians over the rounds, and ratios of the
-second ring to the first.
+Rings of the demo model run at the same time and take turns, two and two: one whose prompts
+take no heed of others (`--chunk-ms 0`), and one with the default. Two have three nodes with
+equal shares, so nothing is known of their speed; two have one node, and a plan by what it
+measured. In each round four streams decode; once all have some tokens a prompt of 2,000
+tokens comes. Told are the longest gap between two tokens of any of the four while it
+enters, the middle one, the time to its first token, and the same time where nobody else is
+there; medians over the rounds, and ratios of the second ring of two to the first.
 """
 
 from __future__ import annotations
 
 import asyncio
 import statistics
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from atoll.client.endpoint import Endpoint
 from atoll.demo.local_ring import LocalRingOptions
@@ -25,7 +25,7 @@ from atoll.engine.threads import usable_cores
 from atoll.engine.whole import WholeModel
 from atoll.store.layout import FoundModel, Store, default_home
 from atoll.store.pull import pull
-from bench.local import DEMO_SOURCE, NODES, PATH, open_ring, talk
+from bench.local import DEMO_SOURCE, NODES, PATH, open_ring, status_of, talk
 from bench.prompts import LONG, SHORT
 from bench.stream import Streamed, stream
 
@@ -35,9 +35,15 @@ TOKENS_BEFORE = 12
 """Tokens of each of the others before the prompt comes."""
 TOKENS_MAX = 1500
 POLL_S = 0.01
-HEEDLESS, HEEDFUL = "takes no heed", "small chunks"
-RINGS = {HEEDLESS: ("--chunk-ms", "0"), HEEDFUL: ()}
-"""Options of the rings that are compared."""
+HEEDLESS, HEEDFUL = "without heed", "with heed"
+OPTIONS = {HEEDLESS: ("--chunk-ms", "0"), HEEDFUL: ()}
+"""Of the rings that are compared."""
+EQUAL, PLANNED = f"{NODES} equal nodes", "one planned node"
+KINDS: tuple[tuple[str, int, Literal["auto", "equal"]], ...] = (
+    (EQUAL, NODES, "equal"),
+    (PLANNED, 1, "auto"),
+)
+FIELDS = ("gap_s", "gap_median_s", "first_s", "alone_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +107,33 @@ def tokens_of(model: WholeModel, text: str) -> list[int]:
     return model.vocabulary.tokens(text, add_special=True, parse_special=False)
 
 
-async def measured(model: FoundModel, store: Store, rounds: int) -> dict[str, list[Beside]]:
+def rings() -> dict[tuple[str, str], LocalRingOptions]:
+    """What is compared, by kind and by heed."""
+    threads = usable_cores()
+    return {
+        (kind, heed): LocalRingOptions(nodes, OTHERS + 1, CONTEXT, threads, plan, more)
+        for kind, nodes, plan in KINDS
+        for heed, more in OPTIONS.items()
+    }
+
+
+async def measured(
+    model: FoundModel, store: Store, rounds: int
+) -> dict[tuple[str, str], list[Beside]]:
     """So many rounds of each ring, in turns."""
     whole = WholeModel(model.path, n_slots=1, context=CONTEXT, threads=1)
     prompts, long = [tokens_of(whole, text) for text in SHORT[:OTHERS]], tokens_of(whole, LONG)
     whole.close()
     long = long[:PROMPT]
     assert len(long) == PROMPT, "the long text is too short"
-    found: dict[str, list[Beside]] = {name: [] for name in RINGS}
+    found: dict[tuple[str, str], list[Beside]] = {}
     async with AsyncExitStack() as stack:
         endpoints = {}
-        for name, more in RINGS.items():
-            options = LocalRingOptions(NODES, OTHERS + 1, CONTEXT, usable_cores(), more)
+        for name, options in rings().items():
             ring = await stack.enter_async_context(open_ring(model, store, options))
-            endpoints[name] = ring.endpoint
+            for report in [r.plan for r in (await status_of(ring)).rings if r.plan]:
+                talk(f"{name}: chunks of {report.chunk_rows}, {report.beside_rows} beside others")
+            endpoints[name], found[name] = ring.endpoint, []
             await stream(ring.endpoint, PATH, ask(model.name, long, 1))
         for number in range(rounds):
             for name, endpoint in endpoints.items():
@@ -124,26 +143,25 @@ async def measured(model: FoundModel, store: Store, rounds: int) -> dict[str, li
     return found
 
 
-def told(found: dict[str, list[Beside]]) -> dict[str, Any]:
+def told(found: dict[tuple[str, str], list[Beside]]) -> dict[str, Any]:
     """Medians in milliseconds, and ratios."""
-    fields = ("gap_s", "gap_median_s", "first_s", "alone_s")
     medians = {
-        name: {field: statistics.median(getattr(b, field) for b in of) for field in fields}
+        name: {field: statistics.median(getattr(b, field) for b in of) for field in FIELDS}
         for name, of in found.items()
     }
-    before, after = medians[HEEDLESS], medians[HEEDFUL]
-    return {
-        name: {field.replace("_s", "_ms"): round(1e3 * s, 1) for field, s in of.items()}
-        for name, of in medians.items()
-    } | {
-        f"{field.removesuffix('_s')}_ratio": round(after[field] / before[field], 3)
-        for field in fields
-    }
+    out: dict[str, Any] = {}
+    for kind in dict.fromkeys(kind for kind, _ in found):
+        for heed in OPTIONS:
+            of = medians[kind, heed]
+            out[f"{kind}, {heed}, ms"] = {name[:-2]: round(1e3 * s, 1) for name, s in of.items()}
+        before, after = medians[kind, HEEDLESS], medians[kind, HEEDFUL]
+        out[f"{kind}, ratios"] = {f[:-2]: round(after[f] / before[f], 3) for f in FIELDS}
+    return out
 
 
-def run(rounds: int = 5) -> dict[str, Any]:
+def run(rounds: int = 3) -> dict[str, Any]:
     """Everything."""
     store = Store(default_home())
     model = store.resolve(pull(DEMO_SOURCE, store=store).model)
-    print(f"{OTHERS} streams, and a prompt of {PROMPT} tokens", file=sys.stderr)
+    talk(f"{OTHERS} streams, and a prompt of {PROMPT} tokens")
     return told(asyncio.run(measured(model, store, rounds)))
