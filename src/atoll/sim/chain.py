@@ -199,7 +199,8 @@ class Chain:
         if whole:
             done = node.BatchFailed("injected")
         life = self.nodes[stage].life
-        self.after(self.spec.engine_s, partial(self._batch_over, stage, life, done))
+        call_s = self.spec.engine_s + self.spec.row_s * sum(item.rows for item in items)
+        self.after(call_s, partial(self._batch_over, stage, life, done))
 
     def _batch_over(self, stage: int, life: int, done: node.StageEvent) -> None:
         if self.nodes[stage].life == life:

@@ -48,6 +48,9 @@ class ChainSpec:
     """Mean times of an engine call and of a hop."""
     fail_rate: float
     """Share of engine items that fail."""
+    row_s: float = 0.0
+    ends_row_s: float = 0.0
+    """Mean time that a row adds to a call of a stage, and to one of the ends."""
 
 
 @dataclass(frozen=True, slots=True)
