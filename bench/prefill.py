@@ -132,7 +132,10 @@ async def measured(
         for name, options in rings().items():
             ring = await stack.enter_async_context(open_ring(model, store, options))
             for report in [r.plan for r in (await status_of(ring)).rings if r.plan]:
-                talk(f"{name}: chunks of {report.chunk_rows}, {report.beside_rows} beside others")
+                talk(
+                    f"{name}: chunks of {report.chunk_rows}, {report.beside_rows} beside"
+                    f" others, {report.beside_ms:.0f} ms"
+                )
             endpoints[name], found[name] = ring.endpoint, []
             await stream(ring.endpoint, PATH, ask(model.name, long, 1))
         for number in range(rounds):
