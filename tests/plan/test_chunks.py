@@ -65,7 +65,12 @@ def test_beside_others_the_bound_counts() -> None:
     assert found.beside_rows == 64
     assert found.beside_s == pytest.approx(0.084)
     assert found.rows > 64
+    # However tight the bound, twice a row's 21 ms may be taken.
     assert choose(of, hold_s=0.01).beside_rows == 16
+    # Where a call is long in itself, rows are nearly for nothing.
+    slow = choose(costs(call_s=0.5, row_s=0.001), hold_s=0.1)
+    assert slow.beside_rows == 384
+    assert slow.beside_s == pytest.approx(0.884)
     assert choose(of, hold_s=99.0).beside_rows == found.rows
     none = choose(of, hold_s=0.0)
     assert (none.beside_rows, none.beside_s, none.rows) == (0, 0.0, found.rows)

@@ -92,8 +92,9 @@ class ServeFlags(HomeFlags, StoreFlags):
 
     chunk_ms: NonNegativeInt = 100
     """Most milliseconds that a chunk may take a node or link, by the plan, while others get
-    tokens: they wait for it. Smaller chunks enter then; without a plan they have 128 rows at most.
-    0: prompts take no heed of others."""
+    tokens: they wait for it. Smaller chunks enter then; where a single row takes long itself they
+    may take twice as long, and without a plan they have 128 rows at most. 0: prompts take no
+    heed of others."""
 
     exact: bool = False
     """Compute every answer so that its bits depend on nothing else; slower."""

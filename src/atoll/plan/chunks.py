@@ -16,7 +16,11 @@ all share one host's cores nothing overlaps, and a chunk's pace is its lap.
 While others decode a chunk also keeps their windows waiting, at each stage for as long
 as one call with it takes. So then it has the most rows with which
 
-    max(busiest node(C), slowest link(C)) <= hold_s
+    held(C) = max(busiest node(C), slowest link(C)) <= max(hold_s, 2 x held(1))
+
+Where a lone token takes long already, as it does where many weights are read for it,
+more rows cost others little more, and few would keep the prompt from getting anywhere:
+at least half of a chunk's call is to be its own.
 """
 
 from __future__ import annotations
@@ -31,6 +35,8 @@ PROMPTS = (256, 1024, 4096)
 """Lengths of prompts that a chunk is to suit: on average over them, relative to the best."""
 NEAR = 1.02
 """The smallest chunk is taken with which prompts take at most so much longer than with the best."""
+OWN_TIMES = 2
+"""While others decode a chunk may take so many times what a single row does, whatever the bound."""
 IN_FLIGHT_MIN, IN_FLIGHT_MAX = 4, 32
 """Chunks of a session on their way; a hop has room for 32 besides decode windows."""
 
@@ -80,15 +86,16 @@ def choose_chunks(
         costs: What chunks take there.
         rows_max: Most rows of a chunk.
         context: Most tokens of a prompt.
-        hold_s: How long a chunk may take a node or link while others decode; 0: as long
-            as it does.
+        hold_s: How long a chunk may take a node or link while others decode, unless a
+            single row takes long itself; 0: as long as it does.
         fixed: Have chunks of `rows_max` rows where nobody decodes.
     """
     sizes = list(_sizes(rows_max))
     rows = rows_max if fixed else _quickest(costs, sizes, context)
     beside = 0
     if hold_s:
-        fits = [size for size in sizes if size <= rows and costs.held_s(size) <= hold_s]
+        most_s = max(hold_s, OWN_TIMES * costs.held_s(1))
+        fits = [size for size in sizes if size <= rows and costs.held_s(size) <= most_s]
         beside = max(fits, default=min(sizes[0], rows))
     flights = math.ceil(costs.lap_s(rows) / costs.pace_s(rows)) + 1
     return Chunks(
