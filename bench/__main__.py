@@ -16,6 +16,7 @@ NAMES = {
     "sampling": "whether sampling with guesses keeps the model's distribution",
     "weather": "streams over links that lose, pause, and change their delay",
     "nats": "how soon two nodes behind two emulated routers have a link",
+    "prefill": "a long prompt beside four who are answered: their longest gap, its first token",
     "wire": "the encodings of hidden states: bytes, time, and their effect on answers",
 }
 
@@ -27,7 +28,9 @@ def main() -> None:
         "name", choices=NAMES, help="; ".join(f"{k}: {v}" for k, v in NAMES.items())
     )
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
-    parser.add_argument("--rounds", type=int, help="interleaved rounds (local: 3; distance: 2)")
+    parser.add_argument(
+        "--rounds", type=int, help="interleaved rounds (local: 3; distance: 2; prefill: 3)"
+    )
     parser.add_argument("--small-only", action="store_true", help="skip the large model (local)")
     parser.add_argument("--delays", help="one-way delays in ms, such as 0,50 (distance)")
     parser.add_argument("--quick", action="store_true", help="a smoke test (distance)")
@@ -39,6 +42,8 @@ def main() -> None:
     elif asked.name == "distance":
         chosen = [int(ms) for ms in (asked.delays or "0,5,20,50").split(",")]
         found = module.run(asked.rounds or 2, delays_ms=chosen, quick=asked.quick)
+    elif asked.name == "prefill":
+        found = module.run(asked.rounds or 3)
     else:
         found = module.run()
     if asked.json:

@@ -45,8 +45,19 @@ class Streamed:
         return found
 
 
-async def stream(endpoint: Endpoint, path: str, request: dict[str, Any]) -> Streamed:
+async def stream(
+    endpoint: Endpoint,
+    path: str,
+    request: dict[str, Any],
+    arrivals: list[float] | None = None,
+) -> Streamed:
     """POST a streaming request and take its events.
+
+    Args:
+        endpoint: Whom to ask.
+        path: Where.
+        request: What, without "stream".
+        arrivals: A list that is to have the times of tokens as they come.
 
     Raises:
         RuntimeError: The answer is an error.
@@ -62,7 +73,7 @@ async def stream(endpoint: Endpoint, path: str, request: dict[str, Any]) -> Stre
         reader, writer = await asyncio.open_connection(where.hostname, where.port)
         asked_s = time.perf_counter()
         writer.write(head.encode() + body)
-        arrivals: list[float] = []
+        arrivals = [] if arrivals is None else arrivals
         chunks: list[bytes] = []
         while chunk := await reader.read(READ_BYTES):
             events = chunk.count(EVENT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.conftest import Run
@@ -24,6 +25,12 @@ layer_ms = { 1 = 1.8, 64 = 8.0 }
 between = ["gateway", "rock"]
 latency_ms = 500.0
 """
+NEAR = """
+[[links]]
+between = ["gateway", "reef"]
+latency_ms = 1.0
+mbit_s = 0.5
+"""
 
 
 @pytest.fixture
@@ -41,6 +48,8 @@ def test_a_plan_for_people(run: Run, asked: list[str]) -> None:
     assert "measured ms" not in done.out
     assert "reef limits the ring" in done.err
     assert "tokens/s for one stream" in done.err
+    assert "prompts enter in chunks of" in done.err
+    assert "while others get tokens" in done.err
     # What has no part makes a ring of its own, unless there is to be one only.
     assert "ring 2, for when the others are busy" in done.err
     assert "all 2 rings" in done.err
@@ -61,6 +70,25 @@ def test_a_plan_for_programs(run: Run, asked: list[str]) -> None:
     ]
     assert made["tokens_per_s"] == pytest.approx(ring["tokens_per_s"])
     assert ring["token_ms"] == pytest.approx(2.0 + 4 * 0.9, abs=0.1)
+
+
+def test_prompts_and_rows_as_told(run: Run, asked: list[str], tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text(FLEET + "mbit_s = 0.1\n" + NEAR)
+
+    def ring(*more: str) -> Any:
+        [found] = json.loads(run(*asked, "--json", "--rings", "1", *more).out)["rings"]
+        return found
+
+    auto = ring()
+    assert auto["short_rows"]
+    assert 0 < auto["beside_rows"] <= auto["chunk_rows"] <= 512
+    assert auto["beside_ms"] <= 100
+    assert ring("--chunk-ms", "0")["beside_rows"] == 0
+    long, short = ring("--wire", "f16"), ring("--wire", "int8")
+    assert not long["short_rows"]
+    assert short["links"][0]["window_ms"] == auto["links"][0]["window_ms"]
+    assert auto["links"][0]["window_ms"] < long["links"][0]["window_ms"]
+    assert "as bytes, for a slow link" in run(*asked).err
 
 
 def test_what_is_missing_is_said(run: Run, asked: list[str], tmp_path: Path) -> None:

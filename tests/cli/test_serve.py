@@ -6,6 +6,7 @@ import json
 import signal
 import stat
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -56,6 +57,21 @@ def test_options_become_the_gateways(tmp_path: Path) -> None:
     assert not options.auth
     assert options.tls is None
     assert options.lan == LanOptions()
+
+
+def test_chunks_are_chosen_unless_told() -> None:
+    def chunks(**flags: Any) -> tuple[int, bool, int]:
+        ring = ServeFlags(**flags).serve_options().ring
+        return ring.chunk_rows, ring.chunk_auto, ring.chunk_ms
+
+    assert chunks() == (512, True, 100)
+    assert chunks(chunk="96", chunk_ms=0) == (96, False, 0)
+
+
+@pytest.mark.parametrize("size", ["0", "513", "-1", "many"])
+def test_chunks_that_cannot_be(run: Run, size: str) -> None:
+    done = run("serve", "no-such-model", f"--chunk={size}")
+    assert (done.code, "a number from 1 to 512" in done.err) == (2, True)
 
 
 def test_options_for_the_network() -> None:

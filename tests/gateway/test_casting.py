@@ -12,6 +12,7 @@ from tests.gateway.test_ring_plan import member
 
 from atoll.domain.errors import AtollError
 from atoll.domain.measure import WindowTime
+from atoll.domain.wire import ENCODINGS
 from atoll.gateway.casting import Caster, Times
 from atoll.gateway.options import RingOptions
 from atoll.gateway.shard_book import ShardBook
@@ -208,3 +209,23 @@ async def test_ways_to_nodes_of_other_rings_are_left_out(caster: Any) -> None:
     )
     [cast] = await caster().cast(two[:1], measured, rings_max=2)
     assert ranges(cast) == [("free", 1, 9)]
+
+
+async def test_plans_are_made_by_the_rows_that_nodes_know(caster: Any) -> None:
+    """Bytes would do on the way to the quicker node, which has to know them."""
+    two = players("near", "behind")
+    links = (LinkEntry("gateway", "behind", 0.0, 1.4e3), LinkEntry("gateway", "near", 0.0))
+    measured = times(machine("near", 20), machine("behind", 4), links=links)
+
+    async def planned(wire: str) -> tuple[str, bool]:
+        [cast] = await caster(wire=wire).cast(two, measured, rings_max=1)
+        assert cast.report is not None
+        return cast.report.stages[0].name, cast.report.short_rows
+
+    assert await planned("f16") == await planned("auto") == ("near", False)
+    for one in two:
+        one.join = msgspec.structs.replace(one.join, encodings=ENCODINGS)
+    assert await planned("auto") == ("behind", True)
+    assert await planned("f16") == ("near", False)
+    # Rows are short in any case, and nothing shorter is left to choose.
+    assert await planned("int8") == ("behind", False)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import msgspec
 import pytest
+from tests.gateway.test_routing import plan
 from tests.support.hand_node import a_join
 
 from atoll.domain.address import Address, HostPort
@@ -21,6 +22,7 @@ from atoll.model.manifest import Manifest, ShardEntry
 from atoll.net.identity import Identity
 from atoll.net.link import ControlLink, LinkSettings
 from atoll.net.transport import Transport
+from atoll.plan.report import PlanReport
 
 MANIFEST = Manifest(
     model=ModelId("a" * 64),
@@ -137,3 +139,18 @@ def test_rows_travel_as_was_decided_and_exact_ones_whole() -> None:
     assert coordinator_config([member(0)], OPTIONS).encoding == F16_SCALED
     config = coordinator_config([member(0)], OPTIONS, encoding=I8_BLOCKS)
     assert (config.encoding, config.exact_encoding) == (I8_BLOCKS, F32)
+
+
+def test_chunks_are_as_planned_or_as_told() -> None:
+    def chunks(foretold: PlanReport | None = None, **options: Any) -> tuple[int, int, int]:
+        asked = replace(OPTIONS, rows_max=512, **options)
+        config = coordinator_config([member(0)], asked, foretold=foretold)
+        return config.chunk_rows, config.beside_rows, config.prefill_in_flight
+
+    planned = msgspec.structs.replace(
+        plan(20.0, 5.0), chunk_rows=192, beside_rows=48, chunks_in_flight=7
+    )
+    assert chunks(planned) == (192, 48, 7)
+    assert chunks() == (512, 128, 4)
+    assert chunks(chunk_rows=64) == (64, 64, 4)
+    assert chunks(chunk_ms=0) == (512, 0, 4)

@@ -96,6 +96,35 @@ def test_no_ring_is_better(seed: int, streams: int) -> None:
     assert plan.prediction.tokens_per_s == pytest.approx(streams / best)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_rings_with_short_rows_are_planned_by_them(seed: int) -> None:
+    rng = random.Random(seed)
+    machines = [machine(f"m{i}", 10 ** rng.uniform(0, 1), rng.randint(3, 6)) for i in range(3)]
+    names = ["gateway", *(m.name for m in machines)]
+    links = [
+        LinkEntry(a, b, 0.01, 10 ** rng.uniform(3.5, 5.5))
+        for a, b in itertools.combinations(names, 2)
+    ]
+    found, costs = fleet(machines, links), model(6, short_row_bytes=2200)
+    for streams in (1, 4):
+        demand = Demand(streams=streams)
+        plan = plan_ring(found, costs, demand)
+        predictor = Predictor(found, costs, demand)
+        assert plan.prediction.short_rows == (predictor.row_bytes(plan.placement) == 2200)
+        # Cuts are exact only where no link's rate bounds the ring.
+        period_s, best_s = predictor.period_s(plan.placement)[0], every_period(found, costs, demand)
+        assert best_s <= period_s + 1e-12
+        assert period_s == pytest.approx(best_s, rel=0.1)
+
+
+def test_a_node_behind_a_slow_link_is_worth_it_with_short_rows() -> None:
+    machines = [machine("near", 30), machine("behind", 22)]
+    found = fleet(machines, [LinkEntry("gateway", "behind", 0.0, 2e5)])
+    long, short = (plan_ring(found, model(4, short_row_bytes=size), Demand()) for size in (0, 2200))
+    assert (long.left_out, short.left_out) == (("behind",), ("near",))
+    assert (long.prediction.short_rows, short.prediction.short_rows) == (False, True)
+
+
 def test_the_parts_tile_the_model() -> None:
     plan = plan_ring(fleet([machine("a", 1, 5), machine("b", 2, 9)]), model(12), Demand())
     assert [plan.placement[0].first, plan.placement[-1].last] == [0, 12]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -25,8 +27,8 @@ FLEET = Fleet(
 PLACED = [Placed(0, 0, 6), Placed(1, 6, 10)]
 
 
-def predictor(fleet: Fleet = FLEET, **demand: int) -> Predictor:
-    return Predictor(fleet, MODEL, Demand(**demand))
+def predictor(fleet: Fleet = FLEET, model: ModelCosts = MODEL, **demand: Any) -> Predictor:
+    return Predictor(fleet, model, Demand(**demand))
 
 
 def test_a_lap_is_the_sum_of_its_parts() -> None:
@@ -109,3 +111,53 @@ def test_stages_on_one_host_take_turns() -> None:
     together = msgspec.structs.replace(FLEET, machines=machines)
     assert predictor(together, streams=4).lanes(PLACED) == 1
     assert predictor(streams=4).lanes(PLACED) == 3
+
+
+def test_chunks_are_chosen_by_the_ring() -> None:
+    fixed = predictor(chunk_rows=100).predict(PLACED).chunks
+    assert fixed.rows == 100
+    # Stage b takes 12 ms a row, so the bound asks for the least there is.
+    assert fixed.beside_rows == 16
+    assert fixed.beside_s == pytest.approx(16 * 0.012)
+    chosen = predictor(chunk_rows=100, chunk_auto=True, prompt=200)
+    found = chosen.predict(PLACED)
+    assert 16 <= found.chunks.rows < 100
+    # Behind the first chunk the prompt follows at the pace of stage b.
+    behind, last = divmod(199, found.chunks.rows)
+    lap_s = chosen.lap_s(PLACED, last + 1)
+    assert found.first_token_s == pytest.approx(behind * 0.012 * found.chunks.rows + lap_s)
+    assert found.first_token_s < predictor(chunk_rows=100, prompt=200).predict(PLACED).first_token_s
+    assert predictor(hold_s=0.0).predict(PLACED).chunks.beside_rows == 0
+
+
+def test_on_one_host_chunks_do_not_overlap() -> None:
+    machines = tuple(msgspec.structs.replace(m, host="x") for m in FLEET.machines)
+    together = msgspec.structs.replace(FLEET, machines=machines)
+    one = predictor(together, prompt=100, chunk_rows=100)
+    two = predictor(together, prompt=200, chunk_rows=100)
+    more_s = two.predict(PLACED).first_token_s - one.predict(PLACED).first_token_s
+    assert more_s == pytest.approx(one.lap_s(PLACED, 100))
+    # What holds others up there is all stages together.
+    assert one.predict(PLACED).chunks.beside_s == pytest.approx(16 * 0.018 + 0.0005)
+
+
+SHORT = msgspec.structs.replace(MODEL, short_row_bytes=500)
+
+
+def test_rows_are_short_where_prompts_wait_for_a_link_else() -> None:
+    def of(bytes_per_s: float, model: ModelCosts = SHORT) -> Predictor:
+        back = LinkEntry("b", "gateway", 0.0, bytes_per_s)
+        fleet = msgspec.structs.replace(FLEET, links=(*FLEET.links[:2], back))
+        return predictor(fleet, model, chunk_rows=100, streams=30)
+
+    # 100 rows take stage b 1.2 s, and 100,000 bytes the link as long at 83 kB/s.
+    quick, slow = of(84e3), of(83e3)
+    assert (quick.row_bytes(PLACED), slow.row_bytes(PLACED)) == (1000, 500)
+    assert not quick.predict(PLACED).short_rows
+    found = slow.predict(PLACED)
+    assert found.short_rows
+    # Everything else is foretold with these rows; how long they would be is told as well.
+    assert found.back_s == pytest.approx(500 / 83e3)
+    assert found.chunk_link_s == pytest.approx(100 * 1000 / 83e3)
+    assert of(1e4).predict(PLACED).tokens_per_s == pytest.approx(30 / (3 * 10 * 500 / 1e4))
+    assert of(1e4, MODEL).predict(PLACED).tokens_per_s == pytest.approx(30 / (3 * 10 * 1000 / 1e4))

@@ -76,3 +76,10 @@ def test_a_chunks_ways_are_told() -> None:
     [found] = report(known, model(12), Demand(chunk_rows=100), ends=1).rings
     assert found.chunk_link_ms == pytest.approx(1e3 * 100 * model(12).row_bytes / 1e6)
     assert found.chunk_ms > 0
+    assert (found.short_rows, found.chunk_rows) == (False, 100)
+    assert 16 <= found.beside_rows <= 100
+    assert found.beside_ms > 0
+    assert found.chunks_in_flight >= 4
+    costs = model(12, short_row_bytes=2200)
+    [found] = report(known, costs, Demand(chunk_rows=100), ends=1).rings
+    assert found.short_rows == (found.chunk_link_ms > found.chunk_ms)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from atoll.domain.generation import GenerateRequest
@@ -65,3 +67,54 @@ def test_no_more_than_there_is_room_for() -> None:
     assert len(prefill.next_chunks(1)) == 1
     prefill.clear()
     assert not prefill.waits
+
+
+def took(prefill: Prefill, beside: int) -> list[tuple[int, int]]:
+    return [(s.id, len(i.tokens)) for s, i in prefill.next_chunks(9, beside=beside)]
+
+
+def prefill_of(*prompts: int) -> tuple[Prefill, list[Session]]:
+    prefill = Prefill(replace(CONFIG, beside_rows=3))
+    sessions = [session(number, prompt) for number, prompt in enumerate(prompts)]
+    for one in sessions:
+        prefill.add(one)
+    return prefill, sessions
+
+
+def test_beside_others_chunks_are_small_and_few() -> None:
+    prefill, [one] = prefill_of(20)
+    assert [took(prefill, 2) for _ in range(3)] == [[(0, 3)], [(0, 3)], []]
+    assert prefill.on_way == 6
+    one.chunk_back(3)
+    assert took(prefill, 2) == [(0, 3)]
+    # Nobody decodes any more.
+    assert took(prefill, 0) == [(0, 8)]
+    assert (prefill.on_way, prefill.waits) == (14, True)
+
+
+def test_beside_others_large_chunks_have_to_be_through_first() -> None:
+    prefill, [one] = prefill_of(20)
+    assert took(prefill, 0) == [(0, 8)]
+    assert took(prefill, 1) == []
+    one.chunk_back(8)
+    assert took(prefill, 1) == [(0, 3)]
+
+
+def test_beside_others_prompts_share_what_may_be_on_its_way() -> None:
+    prefill, [one, other, _] = prefill_of(2, 2, 1)
+    assert took(prefill, 1) == [(0, 2)]
+    assert took(prefill, 1) == []
+    one.chunk_back(2)
+    assert took(prefill, 1) == [(1, 2), (2, 1)]
+    # Who is over has nothing on its way.
+    prefill.drop(other)
+    assert prefill.on_way == 1
+
+
+def test_no_heed_of_others() -> None:
+    prefill, _ = prefill_of(20)
+    heedless = Prefill(replace(CONFIG, beside_rows=0))
+    for of in (prefill, heedless):
+        of.clear()
+        of.add(session(5, 20))
+    assert took(heedless, 1) == took(prefill, 0) == [(5, 8)]

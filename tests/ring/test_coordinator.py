@@ -239,7 +239,7 @@ def test_no_chunk_is_computed_that_has_no_credit() -> None:
 
 
 def test_heads_and_tails_take_turns() -> None:
-    c = up()
+    c = up(lanes=2)
     first = entered(c, 1)
     submit(c, 2, request(prompt=8))
     back(c, first)

@@ -34,6 +34,12 @@ def test_nobody_needs_to_wait() -> None:
         dataclasses.replace(GOOD, waiting_max=-1)
 
 
+def test_prompts_may_take_no_heed_of_others() -> None:
+    assert dataclasses.replace(GOOD, beside_rows=0).beside_rows == 0
+    with pytest.raises(ValueError, match="at least 1"):
+        dataclasses.replace(GOOD, beside_rows=-1)
+
+
 def test_chunks_fit_a_call() -> None:
     with pytest.raises(ValueError, match="does not fit"):
         dataclasses.replace(GOOD, rows_max=100)

@@ -13,7 +13,9 @@ from atoll.ring.returns import Returned, Returns
 from atoll.ring.session import Session
 from atoll.ring.tenants import Tenants
 
-CONFIG = CoordinatorConfig(n_slots=4, context=40, rows_max=8, chunk_rows=4, exact_chunk_rows=4)
+CONFIG = CoordinatorConfig(
+    n_slots=4, context=40, rows_max=8, chunk_rows=4, exact_chunk_rows=4, beside_rows=2
+)
 
 
 class Ends:
@@ -28,8 +30,9 @@ class Ends:
         request = GenerateRequest(tuple(range(8)), 4)
         self.sessions = [tenants.admit(Submit(SessionId(i), request))[0] for i in range(sessions)]
 
-    def comes_back(self, session: Session) -> None:
-        window = session.send(Epoch(1, 1), session.next_seq, 1, 0)
+    def comes_back(self, session: Session, keep: int | None = None, rows: int = 1) -> None:
+        at = session.next_seq if keep is None else keep
+        window = session.send(Epoch(1, 1), at, rows, 0)
         self.returns.add(Returned(session, window, b""))
         self.returns.close_flight()
 
@@ -74,3 +77,31 @@ def test_a_window_that_passed_the_ends_frees_its_lane() -> None:
     ends.comes_back(session)
     ends.begin()
     assert [turn.seq for turn in ends.turns.end()] == [0]
+
+
+def test_a_next_token_goes_between_two_chunks() -> None:
+    ends = Ends(2)
+    prompt, other = ends.sessions
+    other.sampled = 1
+    ends.comes_back(prompt, keep=0, rows=2)
+    ends.comes_back(prompt, keep=2, rows=2)
+    ends.comes_back(other, keep=9)
+    keeps = []
+    for _ in range(3):
+        keeps.append([item.keep for item in ends.begin().items])
+        ends.turns.end()
+    assert keeps == [[0], [9], [2]]
+
+
+def test_prompts_enter_in_small_chunks_while_others_decode() -> None:
+    ends = Ends(2)
+    prompt, other = ends.sessions
+    ends.prefill.add(prompt)
+    other.sampled = 1
+    assert [len(item.tokens) for item in ends.begin().items if isinstance(item, HeadItem)] == [2]
+    ends.turns.end()
+    # As many as there are lanes.
+    assert ends.turns.begin() is None
+    prompt.chunk_back(2)
+    other.sampled = 0
+    assert [len(item.tokens) for item in ends.begin().items if isinstance(item, HeadItem)] == [4]

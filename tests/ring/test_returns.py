@@ -19,6 +19,11 @@ def returned(session: int, rows: int = 1, *, exact: bool = False) -> Returned:
     return Returned(of, window, b"")
 
 
+def decoded(session: int) -> Returned:
+    of = returned(session)
+    return Returned(of.session, msgspec.structs.replace(of.window, keep=2), b"")
+
+
 def taken(returns: Returns, rows_max: int = 8) -> list[int]:
     return [r.window.session for r in returns.take(rows_max)]
 
@@ -64,3 +69,16 @@ def test_a_flight_beyond_the_queue() -> None:
     for follow, bad in ((0, False), (1, False), (2, True), (-1, True)):
         window = msgspec.structs.replace(w, follow=follow)
         assert (returns.fault_of_flight(window) is not None) == bad
+
+
+def test_what_may_bring_a_token_goes_before_chunks_where_asked() -> None:
+    returns = Returns(8)
+    for r in (returned(1, 2), returned(2, 2), decoded(3), decoded(4)):
+        returns.add(r)
+    waits = [returns.decode_waits]
+    returns.close_flight()
+    waits.append(returns.decode_waits)
+    assert [r.window.session for r in returns.take(8, decode_first=True)] == [3, 4]
+    waits.append(returns.decode_waits)
+    assert waits == [False, True, False]
+    assert [r.window.session for r in returns.take(8, decode_first=True)] == [1, 2]

@@ -24,7 +24,7 @@ def test_tokens_end_with_the_context() -> None:
 def test_chunks_tile_the_prompt() -> None:
     session = begin(10, 1)
     chunks = []
-    while session.chunk_left:
+    while session.prompt_left:
         chunks.append(session.next_chunk())
     assert [(c.keep, c.tokens) for c in chunks] == [
         (0, (0, 1, 2, 3)),

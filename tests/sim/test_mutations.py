@@ -9,17 +9,21 @@ import pytest
 from atoll.domain.ids import Epoch
 from atoll.domain.wire import Window
 from atoll.ring import stage as stage_module
-from atoll.ring.coordinator_messages import CoordinatorEffect
+from atoll.ring.admission import Prefill
+from atoll.ring.coordinator_messages import CoordinatorEffect, HeadItem
 from atoll.ring.messages import Fault
+from atoll.ring.returns import Returned, Returns
 from atoll.ring.session import Session
 from atoll.ring.stage import Stage
 from atoll.ring.stage_messages import BatchItem
 from atoll.ring.stage_session import StageSession
+from atoll.ring.stage_turns import Held, StageTurns
 from atoll.ring.tenants import Tenants
 from atoll.sim.draft_sim import run_draft_seed
 from atoll.sim.ring_sim import SimFailure, run_seed
 
 Break = Callable[[pytest.MonkeyPatch], None]
+Chunk = tuple[Session, HeadItem]
 
 
 def keep_too_small(patch: pytest.MonkeyPatch) -> None:
@@ -37,7 +41,7 @@ def no_rollback(patch: pytest.MonkeyPatch) -> None:
 
     held_by: dict[int, int] = {}
 
-    def item_of(held: stage_module._Held) -> BatchItem:
+    def item_of(held: Held) -> BatchItem:
         w = held.window
         keep = max(w.keep, held_by.get(id(held.session), 0))
         held_by[id(held.session)] = keep + w.rows
@@ -90,6 +94,41 @@ def slot_reused_early(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Tenants, "free_if_done", free_if_done)
 
 
+def chunks_not_passed(patch: pytest.MonkeyPatch) -> None:
+    """A stage computes windows in the order they came, chunks behind chunks."""
+    patch.setattr(StageTurns, "_first", lambda self, queue: queue[0])
+
+
+def others_not_heeded(patch: pytest.MonkeyPatch) -> None:
+    """Prompts enter as if nobody decoded."""
+    honest = Prefill.next_chunks
+
+    def next_chunks(self: Prefill, room: int, *, beside: int = 0) -> list[Chunk]:
+        return honest(self, room)
+
+    patch.setattr(Prefill, "next_chunks", next_chunks)
+
+
+def more_than_may_be_on_their_way(patch: pytest.MonkeyPatch) -> None:
+    """Chunks are small beside others' decoding, and as many as the ring takes."""
+    honest = Prefill.next_chunks
+
+    def next_chunks(self: Prefill, room: int, *, beside: int = 0) -> list[Chunk]:
+        return honest(self, room, beside=99 if beside else 0)
+
+    patch.setattr(Prefill, "next_chunks", next_chunks)
+
+
+def chunk_tails_first(patch: pytest.MonkeyPatch) -> None:
+    """The ends take windows in the order they came back."""
+    honest = Returns.take
+
+    def take(self: Returns, rows_max: int, *, decode_first: bool = False) -> list[Returned]:
+        return honest(self, rows_max)
+
+    patch.setattr(Returns, "take", take)
+
+
 def run_all(run: Callable[[int], object]) -> None:
     for seed in range(200):
         run(seed)
@@ -105,6 +144,10 @@ def run_all(run: Callable[[int], object]) -> None:
         (any_seq_taken, run_seed),
         (old_epoch_kept, run_seed),
         (slot_reused_early, run_seed),
+        (chunks_not_passed, run_seed),
+        (others_not_heeded, run_seed),
+        (more_than_may_be_on_their_way, run_seed),
+        (chunk_tails_first, run_seed),
     ],
 )
 def test_a_broken_machine_is_noticed(

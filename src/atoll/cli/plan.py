@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
-from cyclopts.types import PositiveInt
+from cyclopts.types import NonNegativeInt, PositiveInt
 
 from atoll.cli.link_table import link_table
 from atoll.cli.running import run
@@ -15,6 +16,8 @@ from atoll.cli.status import ask_status
 from atoll.cli.tables import plan_lines, plan_table, together_lines
 from atoll.cli.target import TargetFlags
 from atoll.domain.errors import BadRequest
+from atoll.domain.wire import F16_SCALED, I8_BLOCKS
+from atoll.gateway.options import CHUNK_ROWS_MAX
 from atoll.gateway.status import GatewayStatus
 from atoll.model.architectures import boundaries
 from atoll.model.manifest import describe
@@ -25,7 +28,6 @@ from atoll.plan.replicas import RINGS_MAX
 from atoll.plan.report import PlanReport, model_costs, report
 
 FLEET_BYTES_MAX = 8 * 1024 * 1024
-CHUNK_ROWS = 512
 
 
 @flags
@@ -49,6 +51,12 @@ class PlanFlags(TargetFlags, StoreFlags):
 
     ends: PositiveInt = 1
     """Layers at each end of the model that the gateway computes itself."""
+
+    wire: Literal["auto", "f16", "int8"] = "auto"
+    """How hidden states travel between described machines, as with `atoll serve`."""
+
+    chunk_ms: NonNegativeInt = 100
+    """Most milliseconds that a prompt's chunk may take one of them while others get tokens."""
 
     json: bool = False
     """Print the plan as JSON."""
@@ -112,8 +120,19 @@ def _running(model: str | None, options: PlanFlags) -> None:
 def _described(model: str, path: Path, options: PlanFlags) -> None:
     found = options.open_store().resolve(model)
     gguf = open_model(found.path)
-    costs = model_costs(describe(gguf, found.model), boundaries(gguf), options.ends)
-    demand = Demand(options.streams, options.context, CHUNK_ROWS, options.prompt)
+    costs = model_costs(
+        *(describe(gguf, found.model), boundaries(gguf), options.ends),
+        encoding=I8_BLOCKS if options.wire == "int8" else F16_SCALED,
+        short=I8_BLOCKS if options.wire == "auto" else "",
+    )
+    demand = Demand(
+        streams=options.streams,
+        context=options.context,
+        chunk_rows=CHUNK_ROWS_MAX,
+        prompt=options.prompt,
+        chunk_auto=True,
+        hold_s=options.chunk_ms / 1e3,
+    )
     fleet = parse_fleet(_text(path), source=str(path))
     made = report(fleet, costs, demand, ends=options.ends, rings_max=options.rings)
     if options.json:

@@ -16,12 +16,13 @@ from cyclopts.validators import Number
 from atoll.api.server import HOST_DEFAULT, Tls
 from atoll.cli.running import run_until_stopped
 from atoll.cli.screen import progress_bar, say, show_json
-from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, check_interface, flags
+from atoll.cli.settings import HomeFlags, StoreFlags, check_chunk, check_gpu, check_interface, flags
 from atoll.domain.address import HostPort, check_relay
 from atoll.domain.errors import BadRequest
 from atoll.engine.confine import hide
 from atoll.engine.threads import SHARED_SPIN, stage_threads
 from atoll.gateway.options import (
+    CHUNK_ROWS_MAX,
     LINK_PORT_DEFAULT,
     PORT_DEFAULT,
     LanOptions,
@@ -84,6 +85,16 @@ class ServeFlags(HomeFlags, StoreFlags):
     """How hidden states travel between nodes: `f16` rounds them to half precision, `int8` to
     bytes, nearly half as many; `auto` takes int8 in rings where a link would take longer to carry
     a chunk of a prompt than any node to compute it. Exact answers lose nothing either way."""
+
+    chunk: Annotated[str, Parameter(validator=check_chunk)] = "auto"
+    """Rows of the chunks in which prompts enter, up to 512; `auto` takes what the ring's plan
+    finds to be quickest, and 512 where there is none."""
+
+    chunk_ms: NonNegativeInt = 100
+    """Most milliseconds that a chunk may take a node or link, by the plan, while others get
+    tokens: they wait for it. Smaller chunks enter then; where a single row takes long itself they
+    may take twice as long, and without a plan they have 128 rows at most. 0: prompts take no
+    heed of others."""
 
     exact: bool = False
     """Compute every answer so that its bits depend on nothing else; slower."""
@@ -177,6 +188,9 @@ class ServeFlags(HomeFlags, StoreFlags):
                 speculate=self.speculate,
                 reuse=self.reuse,
                 wire=self.wire,
+                chunk_rows=CHUNK_ROWS_MAX if self.chunk == "auto" else int(self.chunk),
+                chunk_auto=self.chunk == "auto",
+                chunk_ms=self.chunk_ms,
                 rings=self.rings or (RINGS_MAX if self.plan == "auto" else 1),
                 plan_streams=self.plan_streams,
                 threads=stage_threads(self.threads),

@@ -22,6 +22,7 @@ from cyclopts.config import Dict, Env
 
 from atoll.domain.errors import AtollError
 from atoll.engine.devices import check_wish
+from atoll.gateway.options import CHUNK_ROWS_MAX
 from atoll.store.layout import Store, default_home
 
 VARIABLE_PREFIX = "ATOLL_"
@@ -84,6 +85,16 @@ def check_gpu(_type: type, value: str) -> None:
         ValueError: It is neither `auto`, `none` nor a number.
     """
     check_wish(value)
+
+
+def check_chunk(_type: type, value: str) -> None:
+    """Validate `--chunk`.
+
+    Raises:
+        ValueError: It is neither `auto` nor a number of rows that a chunk may have.
+    """
+    if value != "auto" and not (value.isdecimal() and 1 <= int(value) <= CHUNK_ROWS_MAX):
+        raise ValueError(f"write auto or a number from 1 to {CHUNK_ROWS_MAX}")
 
 
 def check_interface(_type: type, value: str) -> None:

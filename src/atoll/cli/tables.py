@@ -107,6 +107,8 @@ def plan_lines(plan: PlanReport, lap: LapStatus | None = None) -> list[str]:
     ]
     if lap is not None:
         found.insert(1, f"measured: {_lap_ms(lap):.1f} ms a token (median of {lap.steps})")
+    if plan.chunk_rows:
+        found.append(_chunk_line(plan))
     if plan.left_out:
         some = ", ".join(plan.left_out[:8]) + (" and others" if len(plan.left_out) > 8 else "")
         found.append(f"without a part, as the ring is faster so: {printable(some)}")
@@ -117,6 +119,17 @@ def plan_lines(plan: PlanReport, lap: LapStatus | None = None) -> list[str]:
     if plan.gap:
         found.append(f"the best plan may be up to {plan.gap:.0%} faster, as not all were tried")
     return found
+
+
+def _chunk_line(plan: PlanReport) -> str:
+    """How prompts enter."""
+    line = f"prompts enter in chunks of {plan.chunk_rows} rows"
+    if plan.beside_rows:
+        line += (
+            f"; of {plan.beside_rows} while others get tokens, who wait up to"
+            f" {plan.beside_ms:.0f} ms for one"
+        )
+    return line + (", as bytes, for a slow link" if plan.short_rows else "")
 
 
 def together_lines(plan: RingsReport) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -33,12 +34,17 @@ class LocalRingOptions:
         context: Positions a session may have.
         threads: Worker threads of each stage and of the ends for a single stream;
             for more rows than one they use every core.
+        plan: Who computes what, as for `atoll serve`. By a plan one node may do it alone;
+            with equal shares all are to be seen at work.
+        more: Further options of `atoll serve`.
     """
 
     nodes: int = 3
     streams: int = 4
     context: int = 2048
     threads: int = 1
+    plan: Literal["auto", "equal"] = "equal"
+    more: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +131,10 @@ async def _start_ring(
         [
             *("serve", named, "--home", str(home), *common, "--share-cores"),
             *("--nodes", str(options.nodes), "--streams", str(options.streams)),
-            # All nodes are to be seen at work, though one could do it alone.
-            *("--context", str(options.context), "--plan", "equal"),
+            *("--context", str(options.context), "--plan", options.plan),
             # And so that each token costs a step, and each prompt its rows, as in the whole model.
             *("--speculate", "none", "--no-reuse"),
+            *options.more,
             *("--port", "0", "--link-port", "0", "--json", "--stop-at-eof"),
         ],
     )

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from atoll.domain.errors import AtollError
 from atoll.domain.ids import NodeId
 from atoll.domain.measure import WindowTime
-from atoll.domain.wire import F16_SCALED, I8_BLOCKS
 from atoll.gateway.options import RingOptions
 from atoll.gateway.shard_book import ShardBook
+from atoll.gateway.wire_choice import costs_of
 from atoll.members.member import Member
 from atoll.model.manifest import Manifest, ShardEntry
 from atoll.plan.equal import equal_cut
-from atoll.plan.fleet import Demand, Fleet, Gateway, LinkEntry, Machine
+from atoll.plan.fleet import Demand, Fleet, Gateway, LinkEntry, Machine, ModelCosts
 from atoll.plan.predict import Placed
 from atoll.plan.replicas import RingsPlan, plan_rings, share
-from atoll.plan.report import PlanReport, model_costs, rings_told
+from atoll.plan.report import PlanReport, rings_told
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +77,13 @@ class Caster:
         self._book = book
         self._host = host
         self._tell = tell
-        # Where it is left to each ring, rows are as large as they may be.
-        rows = I8_BLOCKS if options.wire == "int8" else F16_SCALED
-        self._costs = model_costs(manifest, boundaries, options.ends, encoding=rows)
         self._demand = Demand(
             streams=options.plan_streams,
             context=options.context,
-            chunk_rows=options.chunk_rows,
+            chunk_rows=min(options.chunk_rows, options.rows_max),
             slots=options.streams,
+            chunk_auto=options.chunk_auto,
+            hold_s=options.chunk_ms / 1e3,
         )
 
     @property
@@ -134,7 +133,7 @@ class Caster:
         if not now or times is None:
             return 0.0, ()
         candidates = [member for member in everybody if not member.resting]
-        fleet, costs, demand = self._fleet(candidates, times), self._costs, self._demand
+        fleet, costs, demand = self._fleet(candidates, times), self._costs(candidates), self._demand
         best = await asyncio.to_thread(plan_rings, fleet, costs, demand, rings_max=rings_max)
         return best.tokens_per_s / now, await self._casts(best, candidates)
 
@@ -171,7 +170,11 @@ class Caster:
             for cast in casts
         ]
         fleet = self._fleet(candidates, times)
-        return share(fleet, self._costs, self._demand, placements).tokens_per_s
+        return share(fleet, self._costs(candidates), self._demand, placements).tokens_per_s
+
+    def _costs(self, candidates: Sequence[Member]) -> ModelCosts:
+        joins = [member.join for member in candidates]
+        return costs_of(self._manifest, self._boundaries, self._options, joins)
 
     def _fleet(self, candidates: Sequence[Member], times: Times) -> Fleet:
         gateway = Gateway(times.ends_s, host=self._host)
@@ -188,15 +191,14 @@ class Caster:
     ) -> tuple[Cast, ...]:
         fleet = self._fleet(candidates, times)
         made = await asyncio.to_thread(
-            plan_rings, fleet, self._costs, self._demand, rings_max=rings_max
+            plan_rings, fleet, self._costs(candidates), self._demand, rings_max=rings_max
         )
         return await self._casts(made, candidates)
 
     async def _casts(self, plan: RingsPlan, candidates: Sequence[Member]) -> tuple[Cast, ...]:
         by_name = {member.name: member for member in candidates}
-        reports = await asyncio.to_thread(
-            rings_told, plan, self._costs, self._demand, ends=self._options.ends
-        )
+        costs, ends = self._costs(candidates), self._options.ends
+        reports = await asyncio.to_thread(rings_told, plan, costs, self._demand, ends=ends)
         found = []
         for report in reports.rings:
             entries = await self._book.entries([(s.first, s.last) for s in report.stages])

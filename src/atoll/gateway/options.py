@@ -12,6 +12,8 @@ from atoll.net.transport import Way
 
 PORT_DEFAULT = 8642
 LINK_PORT_DEFAULT = 8643
+CHUNK_ROWS_MAX = 512
+"""Most rows of a prompt's chunk, and of one engine call, unless told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,11 @@ class RingOptions:
         streams: Sessions that may run at once.
         context: Positions a session may have.
         rows_max: Most rows in one engine call.
-        chunk_rows: Rows of a prefill window.
+        chunk_rows: Rows of a prompt's chunks, at most.
+        chunk_auto: Whether a plan may choose smaller ones; where there is none they have
+            `chunk_rows`.
+        chunk_ms: How long by the plan a chunk may keep a node or link busy while others
+            decode; 0: prompts take no heed of them.
         waiting: Sessions that may wait for a place; more are refused.
         stall_s: How long a session may make no progress before the ring is formed anew.
         exact: Serve every request in exact mode.
@@ -51,8 +57,10 @@ class RingOptions:
     ends: int = 1
     streams: int = 8
     context: int = 2048
-    rows_max: int = 512
-    chunk_rows: int = 512
+    rows_max: int = CHUNK_ROWS_MAX
+    chunk_rows: int = CHUNK_ROWS_MAX
+    chunk_auto: bool = False
+    chunk_ms: int = 100
     waiting: int = 64
     stall_s: float = 60.0
     exact: bool = False

@@ -221,7 +221,10 @@ class Ring:
         driver = RingDriver(
             plan,
             coordinator_config(
-                members, ground.options, encoding=self.encoding, draft_model=has_drafts
+                *(members, ground.options),
+                encoding=self.encoding,
+                draft_model=has_drafts,
+                foretold=cast.report,
             ),
             ground.identity,
             ends,

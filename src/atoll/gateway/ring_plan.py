@@ -17,7 +17,14 @@ from atoll.gateway.options import RingOptions
 from atoll.members.member import Member, address_of
 from atoll.model.manifest import Manifest
 from atoll.net.transport import Transport
-from atoll.ring.coordinator_config import EXACT_ROWS_MAX, GUESS_DEPTH, CoordinatorConfig
+from atoll.plan.report import PlanReport
+from atoll.ring.coordinator_config import (
+    BESIDE_ROWS,
+    CHUNKS_IN_FLIGHT,
+    EXACT_ROWS_MAX,
+    GUESS_DEPTH,
+    CoordinatorConfig,
+)
 from atoll.ring.messages import credits_for
 
 SOURCES_MAX = 4
@@ -111,18 +118,34 @@ def coordinator_config(
     *,
     encoding: str = F16_SCALED,
     draft_model: bool = False,
+    foretold: PlanReport | None = None,
 ) -> CoordinatorConfig:
-    """The coordinator's limits for a ring of these members, whose rows travel in `encoding`."""
+    """The coordinator's limits for a ring.
+
+    Args:
+        members: Its nodes.
+        options: What the operator chose.
+        encoding: How its rows travel.
+        draft_model: Whether there is a draft model that guesses.
+        foretold: The plan behind it, which chooses a prompt's chunks; None where there is none.
+    """
     # Stages that share a machine's cores gain nothing from working at the same time.
     together = len({member.join.host_id for member in members}) == 1
     credits = credits_for(options.streams)
+    chunk_rows = min(options.chunk_rows, options.rows_max)
+    beside_rows, in_flight = min(BESIDE_ROWS, chunk_rows), CHUNKS_IN_FLIGHT
+    if foretold is not None and foretold.chunk_rows:
+        chunk_rows, beside_rows = foretold.chunk_rows, foretold.beside_rows
+        in_flight = foretold.chunks_in_flight
     return CoordinatorConfig(
         n_slots=options.streams,
         context=options.context,
         rows_max=options.rows_max,
         waiting_max=options.waiting,
-        chunk_rows=min(options.chunk_rows, options.rows_max),
+        chunk_rows=chunk_rows,
         exact_chunk_rows=min(EXACT_ROWS_MAX, options.rows_max),
+        beside_rows=beside_rows if options.chunk_ms else 0,
+        prefill_in_flight=in_flight,
         lanes=1 if together else len(members) + 1,
         parallel=max(1, usable_cores() // options.threads_large) if together else len(members),
         encoding=encoding,

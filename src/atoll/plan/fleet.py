@@ -17,6 +17,10 @@ from atoll.domain.measure import WindowTime, interpolated
 MEMORY_SPARE = 0.2
 """Share of a node's free memory that a plan leaves alone."""
 
+HOLD_S = 0.1
+"""How long a chunk of a prompt may keep others waiting at a stage, unless told: a tenth of a
+second is about what a reader does not notice (Nielsen, Usability Engineering, 1993)."""
+
 
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A node that may compute layers, as it was measured.
@@ -87,13 +91,15 @@ class ModelCosts(msgspec.Struct, frozen=True):
 
     `layer_bytes` are the weights and `kv_cell_bytes` the cache of one position of
     each layer; `boundaries` are the layers before which it may be cut, counted from
-    the first one here. `row_bytes` is a row on the wire.
+    the first one here. `row_bytes` is a row on the wire, `short_row_bytes` what it is as
+    bytes where a ring may send it so if prompts would wait for a link else; 0: none may.
     """
 
     layer_bytes: tuple[int, ...]
     kv_cell_bytes: tuple[int, ...]
     boundaries: tuple[int, ...]
     row_bytes: int
+    short_row_bytes: int = 0
 
     @property
     def n_layers(self) -> int:
@@ -105,8 +111,9 @@ class Demand(msgspec.Struct, frozen=True):
     """What the ring is to serve: `streams` at a time of up to `context` positions each.
 
     There is room for `slots` of them, or for as many as `streams` if that is more.
-    `chunk_rows` is the size of a prompt's chunks, `prompt` its length where a time
-    to the first token is predicted.
+    `chunk_rows` is the size of a prompt's chunks, or the most where it is chosen
+    (`chunk_auto`); `hold_s` bounds what one takes a node or link while others decode, 0: it
+    is not bound. `prompt` is a prompt's length where a time to the first token is predicted.
     """
 
     streams: int = 1
@@ -114,6 +121,8 @@ class Demand(msgspec.Struct, frozen=True):
     chunk_rows: int = 512
     prompt: int = 512
     slots: int = 0
+    chunk_auto: bool = False
+    hold_s: float = HOLD_S
 
     @property
     def cells(self) -> int:

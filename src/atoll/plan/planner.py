@@ -24,8 +24,8 @@ from atoll.plan.capacity import (
 from atoll.plan.cut import Share, least_time, most_tokens, place, total_s
 from atoll.plan.fleet import Demand, Fleet, ModelCosts, check_fleet
 from atoll.plan.links import GATEWAY
-from atoll.plan.order import EXACT_MAX, Matrix, all_tours, insertion, short_tour, tour_length
-from atoll.plan.predict import Placed, Prediction, Predictor
+from atoll.plan.order import EXACT_MAX, Matrix, all_tours, insertion, short_tour
+from atoll.plan.predict import Placed, Prediction, Predictor, hops
 
 CANDIDATES_MAX = 96
 """Of a large fleet, how many nodes the search looks at."""
@@ -153,19 +153,37 @@ class _Search:
         nodes = self._nodes(tour)
         lanes, rows = self._lanes(nodes)
         shares = [self._share(node, rows) for node in nodes]
-        n_layers = self._model.n_layers
-        ends_s = self._predictor.ends_s(rows)
-        rest_s = ends_s + tour_length(self._matrix(len(tour)), tour)
+        ring = self._cut(tour, shares, (lanes, rows), self._model.row_bytes)
+        short = self._model.short_row_bytes
+        if ring is None or lanes == 1 or not short:
+            return ring
+        # Where it sends short rows, links cost less than the cut was made for.
+        if self._predictor.row_bytes(self._in_a_row(nodes, ring.counts)) != short:
+            return ring
+        again = self._cut(tour, shares, (lanes, rows), short)
+        return again if again and again.period_s < ring.period_s else ring
+
+    def _cut(
+        self, tour: tuple[int, ...], shares: Sequence[Share], flights: tuple[int, int], size: int
+    ) -> _Ring | None:
+        """The best cut where a row has `size` bytes; its period is with the ring's own rows."""
+        nodes, (lanes, rows) = self._nodes(tour), flights
+        n_layers, predictor = self._model.n_layers, self._predictor
         if lanes == 1:
             counts = least_time(shares, n_layers)
         else:
-            sending = self._predictor.longest_sending(self._in_a_row(nodes, [0] * len(nodes)), rows)
+            ends_s, uncut = predictor.ends_s(rows), self._in_a_row(nodes, [0] * len(nodes))
+            links_s = (predictor.links.link(a, b).seconds(rows * size) for a, b in hops(uncut))
+            sending = predictor.longest_sending(uncut, rows, row_bytes=size)
             counts = most_tokens(
-                *(shares, n_layers), rest_s=rest_s, lanes=lanes, floor_s=max(ends_s, sending[1])
+                *(shares, n_layers),
+                rest_s=ends_s + sum(links_s),
+                lanes=lanes,
+                floor_s=max(ends_s, sending[1]),
             )
         if counts is None:
             return None
-        period_s = self._predictor.period_s(self._in_a_row(nodes, counts))[0]
+        period_s = predictor.period_s(self._in_a_row(nodes, counts))[0]
         return _Ring(period_s, tour, tuple(counts))
 
     @staticmethod
@@ -287,7 +305,9 @@ class _Search:
     def _least_period_s(self) -> float:
         """No ring of this fleet has a shorter one, whatever its number of lanes."""
         streams, n_layers = max(1, self._demand.streams), self._model.n_layers
-        into = self._predictor.links.least_into(self._model.row_bytes)
+        into = self._predictor.links.least_into(
+            self._model.short_row_bytes or self._model.row_bytes
+        )
         reach = [into[node + 1] for node in self.nodes]
         found = float("inf")
         for lanes in range(1, min(streams, n_layers + 1, len(self.nodes) + 1) + 1):

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from atoll.domain.measure import interpolated
+from atoll.plan.chunks import ChunkCosts, Chunks, choose_chunks
 from atoll.plan.fleet import Demand, Fleet, ModelCosts
 from atoll.plan.links import GATEWAY, LinkTable
 
@@ -65,8 +66,9 @@ class Prediction:
     streams of the demand get together, `first_token_s` the time to the first token
     of a prompt on an idle ring. `limit` names what bounds the tokens per second:
     a node, those who share a host, a link's rate, or "distance". `hops` are the links
-    in their order, from the gateway's first to the one back to it. A prompt's chunk
-    takes the busiest node `chunk_s`, and the slowest link `chunk_link_s` for its bytes.
+    in their order, from the gateway's first to the one back to it. The largest chunk of a
+    prompt takes the busiest node `chunk_s`, and the slowest link `chunk_link_s` for its bytes
+    in long rows; where that is more, `short_rows` are sent. `chunks` are those chosen.
     """
 
     token_s: float
@@ -79,6 +81,8 @@ class Prediction:
     hops: tuple[HopPrediction, ...]
     chunk_s: float
     chunk_link_s: float
+    short_rows: bool
+    chunks: Chunks
 
 
 class Predictor:
@@ -116,10 +120,22 @@ class Predictor:
         """The gateway's part of a step."""
         return interpolated(self.fleet.gateway.ends_s, rows)
 
+    def row_bytes(self, placement: Sequence[Placed]) -> int:
+        """A row on this ring's wire: short where prompts would wait for a link else.
+
+        That is where a link takes longer to carry a full chunk than any node to compute it.
+        """
+        full, short = self.model.row_bytes, self.model.short_row_bytes
+        if not short:
+            return full
+        chunk = max(1, self.demand.chunk_rows)
+        sending = self.longest_sending(placement, chunk, row_bytes=full)
+        return short if sending[1] > self._busiest_node(placement, chunk)[1] else full
+
     def hops_s(self, placement: Sequence[Placed], rows: int) -> list[float]:
         """The links of a lap, from the gateway's first to the one back to it."""
-        size = rows * self.model.row_bytes
-        return [self.links.seconds(a, b, size) for a, b in _hops(placement)]
+        size = rows * self.row_bytes(placement)
+        return [self.links.seconds(a, b, size) for a, b in hops(placement)]
 
     def lap_s(self, placement: Sequence[Placed], rows: int) -> float:
         """One flight of `rows` rows once round, alone."""
@@ -149,14 +165,16 @@ class Predictor:
 
     def predict(self, placement: Sequence[Placed]) -> Prediction:
         """All that is foretold of a placement."""
-        hops, period_s = self.hops_s(placement, 1), self.period_s(placement)
+        hops_s, period_s = self.hops_s(placement, 1), self.period_s(placement)
         machines, chunk = self.fleet.machines, max(1, self.demand.chunk_rows)
+        costs, chunks = self._chunk_costs(placement), self.chunks(placement)
+        full = self.model.row_bytes
         return Prediction(
             token_s=self.lap_s(placement, 1),
             tokens_per_s=max(1, self.demand.streams) / period_s[0],
-            first_token_s=self._first_token_s(placement),
+            first_token_s=costs.enter_s(max(1, self.demand.prompt), chunks.rows),
             ends_s=self.ends_s(1),
-            back_s=hops[-1],
+            back_s=hops_s[-1],
             stages=tuple(
                 StagePrediction(
                     machines[placed.machine].name,
@@ -164,31 +182,43 @@ class Predictor:
                     self.stage_s(placed, 1),
                     hop_s,
                 )
-                for placed, hop_s in zip(placement, hops, strict=False)
+                for placed, hop_s in zip(placement, hops_s, strict=False)
             ),
             limit=period_s[2],
             chunk_s=self._busiest_node(placement, chunk)[1],
-            chunk_link_s=self.longest_sending(placement, chunk)[1],
+            chunk_link_s=self.longest_sending(placement, chunk, row_bytes=full)[1],
+            short_rows=self.row_bytes(placement) != full,
+            chunks=chunks,
             hops=tuple(
                 HopPrediction(
                     *(self._names[a], self._names[b]),
                     *(self.links.link(a, b).latency_s, self.links.link(a, b).bytes_per_s),
                     hop_s,
                 )
-                for (a, b), hop_s in zip(_hops(placement), hops, strict=True)
+                for (a, b), hop_s in zip(hops(placement), hops_s, strict=True)
             ),
         )
 
-    def _first_token_s(self, placement: Sequence[Placed]) -> float:
-        """Chunks enter one behind the other; the slowest stage sets their pace."""
-        prompt, chunk = max(1, self.demand.prompt), max(1, self.demand.chunk_rows)
-        full, rest = divmod(prompt, chunk)
-        last = rest or chunk
-        behind = full - (0 if rest else 1)
-        pace_s = self._busiest(placement, chunk)[1] if behind else 0.0
-        if self.lanes(placement) == 1:
-            pace_s = self.lap_s(placement, chunk) if behind else 0.0
-        return behind * pace_s + self.lap_s(placement, last)
+    def chunks(self, placement: Sequence[Placed]) -> Chunks:
+        """In which chunks prompts are to enter."""
+        demand = self.demand
+        return choose_chunks(
+            self._chunk_costs(placement),
+            rows_max=max(1, demand.chunk_rows),
+            context=demand.context,
+            hold_s=demand.hold_s,
+            fixed=not demand.chunk_auto,
+        )
+
+    def _chunk_costs(self, placement: Sequence[Placed]) -> ChunkCosts:
+        def lap_s(rows: int) -> float:
+            return self.lap_s(placement, rows)
+
+        def held_s(rows: int) -> float:
+            return self._busiest(placement, rows)[1]
+
+        # The slowest stage sets the pace, unless all take turns on the same cores.
+        return ChunkCosts(lap_s, lap_s if self.lanes(placement) == 1 else held_s, held_s)
 
     def _host(self, placed: Placed) -> str:
         return self.fleet.machines[placed.machine].host
@@ -216,19 +246,27 @@ class Predictor:
         label = together[0] if len(together) == 1 else ", ".join(together) + ON_ONE_HOST
         return label, busy[busiest]
 
-    def longest_sending(self, placement: Sequence[Placed], rows: int) -> tuple[str, float]:
-        """The link that takes longest to put a flight's bytes on the line, and that time."""
+    def longest_sending(
+        self, placement: Sequence[Placed], rows: int, *, row_bytes: int = 0
+    ) -> tuple[str, float]:
+        """The link that takes longest to put a flight's bytes on the line, and that time.
+
+        Args:
+            placement: The ring.
+            rows: Rows of the flight.
+            row_bytes: Bytes of each; 0: as this ring sends them.
+        """
         names = self._names
-        size = rows * self.model.row_bytes
+        size = rows * (row_bytes or self.row_bytes(placement))
         return max(
             (
                 (f"the link {names[a]} to {names[b]}", size / self.links.link(a, b).bytes_per_s)
-                for a, b in _hops(placement)
+                for a, b in hops(placement)
             ),
             key=lambda item: item[1],
         )
 
 
-def _hops(placement: Sequence[Placed]) -> Iterator[tuple[int, int]]:
+def hops(placement: Sequence[Placed]) -> Iterator[tuple[int, int]]:
     """The links of a lap, by the places of their ends in the table."""
     return pairwise([GATEWAY, *(placed.machine + 1 for placed in placement), GATEWAY])

@@ -54,8 +54,10 @@ class PlanReport(msgspec.Struct, frozen=True):
     `gap` bounds by how much, as a share, the best plan there is could be faster.
     `shared`: of several rings, it is planned to serve some of the streams.
     `links` lead from the gateway to the first stage, from each to the next, and back.
-    A full chunk of a prompt takes the busiest node `chunk_ms` to compute, and the slowest
-    link `chunk_link_ms` to carry.
+    The largest chunk of a prompt takes the busiest node `chunk_ms` to compute, and the
+    slowest link `chunk_link_ms` to carry in long rows; where that is more, `short_rows` are
+    sent. Prompts enter in chunks of `chunk_rows`, up to `chunks_in_flight` at a time; while
+    others decode in chunks of `beside_rows`, which take no node or link longer than `beside_ms`.
     """
 
     streams: int
@@ -76,6 +78,11 @@ class PlanReport(msgspec.Struct, frozen=True):
     links: tuple[LinkReport, ...] = ()
     chunk_ms: float = 0.0
     chunk_link_ms: float = 0.0
+    short_rows: bool = False
+    chunk_rows: int = 0
+    chunks_in_flight: int = 0
+    beside_rows: int = 0
+    beside_ms: float = 0.0
 
 
 class RingsReport(msgspec.Struct, frozen=True):
@@ -92,7 +99,12 @@ class RingsReport(msgspec.Struct, frozen=True):
 
 
 def model_costs(
-    manifest: Manifest, boundaries: Collection[int], ends: int, *, encoding: str = F16_SCALED
+    manifest: Manifest,
+    boundaries: Collection[int],
+    ends: int,
+    *,
+    encoding: str = F16_SCALED,
+    short: str = "",
 ) -> ModelCosts:
     """What the layers between the gateway's ends cost.
 
@@ -101,6 +113,7 @@ def model_costs(
         boundaries: Where it may be cut, in layers of the whole model.
         ends: Layers at each end that the gateway computes.
         encoding: How rows travel.
+        short: How they may travel in rings whose prompts would wait for a link else.
     """
     first, last = ends, manifest.n_layers - ends
     return ModelCosts(
@@ -108,6 +121,7 @@ def model_costs(
         kv_cell_bytes=manifest.layer_kv_bytes[first:last],
         boundaries=tuple(sorted(cut - first for cut in boundaries if first <= cut <= last)),
         row_bytes=row_bytes(encoding, manifest.n_embd),
+        short_row_bytes=row_bytes(short, manifest.n_embd) if short else 0,
     )
 
 
@@ -174,6 +188,11 @@ def told(
         gap=round(plan.gap, 4),
         chunk_ms=_ms(found.chunk_s),
         chunk_link_ms=_ms(found.chunk_link_s),
+        short_rows=found.short_rows,
+        chunk_rows=found.chunks.rows,
+        chunks_in_flight=found.chunks.in_flight,
+        beside_rows=found.chunks.beside_rows,
+        beside_ms=_ms(found.chunks.beside_s),
         links=tuple(
             LinkReport(
                 source=hop.source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from atoll.ring.coordinator_config import CoordinatorConfig
@@ -37,16 +38,28 @@ def objection(
 
 
 class Prefill:
-    """Sessions with prompt left to enter, the next to have its turn first."""
+    """Sessions with prompt left to enter, the next to have its turn first.
+
+    Where nobody decodes prompts enter in large chunks, as many as the ring takes.
+    While others do, in small ones, and with no more rows on their way than that many
+    of these have: whoever waits for a next token waits for little else.
+    """
 
     def __init__(self, config: CoordinatorConfig) -> None:
         self._config = config
         self._sessions: deque[Session] = deque()
+        self._entering: list[Session] = []
 
     @property
     def waits(self) -> bool:
         """Whether anybody has prompt left."""
         return bool(self._sessions)
+
+    @property
+    def on_way(self) -> int:
+        """Rows of prompts between head and tail."""
+        self._entering = [session for session in self._entering if session.entering]
+        return sum(session.entering for session in self._entering)
 
     def add(self, session: Session) -> None:
         """A session begins."""
@@ -56,28 +69,39 @@ class Prefill:
         """A session is over."""
         if session in self._sessions:
             self._sessions.remove(session)
+        if session in self._entering:
+            self._entering.remove(session)
 
     def clear(self) -> None:
         """All are over."""
         self._sessions.clear()
+        self._entering.clear()
 
-    def next_chunks(self, room: int) -> list[tuple[Session, HeadItem]]:
+    def next_chunks(self, room: int, *, beside: int = 0) -> list[tuple[Session, HeadItem]]:
         """Chunks of the sessions whose turn it is, about one full chunk of rows in all.
 
         Args:
-            room: Most chunks.
+            room: Most windows.
+            beside: Full chunks that may be on their way in all, as others decode; 0 where
+                nobody does.
         """
+        most, left = self._config.chunk_rows, math.inf
+        if beside and self._config.beside_rows:
+            most = min(most, self._config.beside_rows)
+            left = beside * most - self.on_way
         chunks: list[tuple[Session, HeadItem]] = []
-        rows = 0
+        total = 0
         for session in list(self._sessions):
-            left = session.chunk_left
-            if len(chunks) >= room or (chunks and rows + left > self._config.chunk_rows):
+            rows = session.next_rows(most)
+            if len(chunks) >= room or rows > left or (chunks and total + rows > most):
                 break
             if session.chunks >= self._config.prefill_in_flight:
                 continue
-            chunks.append((session, session.next_chunk()))
-            rows += left
+            chunks.append((session, session.next_chunk(most)))
+            total, left = total + rows, left - rows
+            if session not in self._entering:
+                self._entering.append(session)
             self._sessions.remove(session)
-            if session.chunk_left:
+            if session.prompt_left:
                 self._sessions.append(session)
         return chunks

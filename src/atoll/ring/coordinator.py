@@ -109,6 +109,16 @@ class Coordinator:
         return self._departures
 
     @property
+    def prefill(self) -> Prefill:
+        """Prompts that enter, to look at."""
+        return self._prefill
+
+    @property
+    def decoding(self) -> int:
+        """Sessions whose first token was sampled."""
+        return sum(session.decoding for session in self._tenants.by_id.values())
+
+    @property
     def returns(self) -> Returns:
         """Returned windows and the credits given, to look at."""
         return self._returns
@@ -159,10 +169,9 @@ class Coordinator:
 
     def _work(self, epoch: Epoch) -> None:
         """Have everything leave and begin that can."""
-        sessions = self._tenants.by_id.values()
-        self.pace.streams = decoding = sum(session.decoding for session in sessions)
+        self.pace.streams = decoding = self.decoding
         self._effects += self._departures.leave(epoch, decoding)
-        if (drafts := self._drafts.begin(sessions)) is not None:
+        if (drafts := self._drafts.begin(self._tenants.by_id.values())) is not None:
             self._effects.append(drafts)
         if (work := self._turns.begin()) is not None:
             self._effects.append(work)
@@ -344,7 +353,7 @@ class Coordinator:
 
     def _tail_done(self, session: Session, item: TailItem, done: TailDone) -> None:
         if session.is_prompt(item.keep):
-            session.chunks -= 1
+            session.chunk_back(item.rows)
         if not item.sample:
             return
         problem, sampled = done.problem(item), done.sampled

@@ -55,21 +55,27 @@ class EndsTurns:
         self._departures = departures
         self._returns = returns
         self._running: list[Turn] | None = None
-        self._heads_ran = self._guesses_ran = False
+        self._heads_ran = self._guesses_ran = self._chunk_ran = False
 
     def begin(self) -> RunEnds | None:
-        """The next batch, heads and tails in turns where both wait; None while one runs."""
+        """The next batch, heads and tails in turns where both wait; None while one runs.
+
+        Behind a chunk's head or tail goes what may bring somebody's next token, if it waits.
+        """
         if self._running is not None:
             return None
-        turns = self._heads() if not (self._returns.complete and self._heads_ran) else []
+        tails_due = self._heads_ran and self._returns.complete
+        tails_due |= self._chunk_ran and self._returns.decode_waits
+        turns = [] if tails_due else self._heads()
         self._heads_ran = bool(turns)
         if not turns and self._returns.complete:
             turns = [
                 Turn(r.session, r.session.tail_item(r.window, r.payload), r.window.seq)
-                for r in self._returns.take(self._config.rows_max)
+                for r in self._returns.take(self._config.rows_max, decode_first=self._chunk_ran)
             ]
         if not turns:
             return None
+        self._chunk_ran = any(turn.session.is_prompt(turn.item.keep) for turn in turns)
         for turn in turns:
             turn.session.at_ends = True
         self._running = turns
@@ -95,6 +101,8 @@ class EndsTurns:
                     heads += [Turn(session, item) for item in session.next_guesses()]
         self._guesses_ran = bool(heads)
         if not heads:
-            chunks = self._prefill.next_chunks(self._departures.room_for_chunks)
+            decoding = any(session.decoding for session in self._tenants.by_id.values())
+            beside = self._departures.lanes_max if decoding else 0
+            chunks = self._prefill.next_chunks(self._departures.room_for_chunks, beside=beside)
             heads = [Turn(session, item) for session, item in chunks]
         return heads

@@ -19,6 +19,11 @@ class Returned:
     window: Window
     payload: Payload
 
+    @property
+    def prefill(self) -> bool:
+        """Whether it holds prompt tokens."""
+        return self.session.is_prompt(self.window.keep)
+
 
 class Returns:
     """Checked windows by flight, and the last stage's credits.
@@ -42,6 +47,11 @@ class Returns:
     def complete(self) -> bool:
         """Whether a whole flight waits."""
         return bool(self._queue)
+
+    @property
+    def decode_waits(self) -> bool:
+        """Whether a window that may bring somebody's next token waits."""
+        return any(not returned.prefill for returned in self._queue)
 
     def reset(self) -> None:
         """Forget everything: a new epoch begins."""
@@ -101,19 +111,28 @@ class Returns:
         self._queue = [r for r in self._queue if r.session.id != session]
         self.refund(before - self.waiting)
 
-    def take(self, rows_max: int) -> list[Returned]:
-        """The oldest window and all that may be computed with it, one of a session."""
-        first = self._queue[0].window
+    def take(self, rows_max: int, *, decode_first: bool = False) -> list[Returned]:
+        """The oldest window and all that may be computed with it, one of a session.
+
+        Args:
+            rows_max: Most rows.
+            decode_first: The oldest that does not hold prompt tokens, if there is one.
+        """
+        # A session's windows with prompt tokens are all through before it decodes.
+        decodes = (r for r in self._queue if not r.prefill) if decode_first else iter(())
+        due = next(decodes, self._queue[0])
+        first = due.window
         taken: list[Returned] = []
         rest: list[Returned] = []
         seen: set[SessionId] = set()
-        rows = 0
+        rows = first.rows
         for returned in self._queue:
             window = returned.window
             alike = window.rows == first.rows and window.exact == first.exact
-            if alike and rows + window.rows <= rows_max and window.session not in seen:
+            more = 0 if returned is due else window.rows
+            if alike and rows + more <= rows_max and window.session not in seen:
                 taken.append(returned)
-                rows += window.rows
+                rows += more
             else:
                 rest.append(returned)
             seen.add(window.session)

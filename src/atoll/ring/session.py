@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId, Slot
-from atoll.domain.wire import Window
+from atoll.domain.wire import ROWS_MAX, Window
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.coordinator_messages import HeadItem, TailItem, Usage
 from atoll.ring.drafting import Drafter
@@ -58,6 +58,8 @@ class Session:
     """Prompt tokens given to the head."""
     chunks: int = 0
     """Prefill windows between head and tail."""
+    entering: int = 0
+    """Rows of these."""
     sampled: int = 0
     next_seq: int = 0
     cancelled: int = -1
@@ -92,7 +94,7 @@ class Session:
         self.encoding, self.chunk_rows = fresh.encoding, fresh.chunk_rows
         self.tokens_max, self.entered = fresh.tokens_max, keep
         self.live = self.opened = True
-        self.sampled = self.chunks = 0
+        self.sampled = self.chunks = self.entering = 0
         self.speculation = None
 
     def shared_with(self, request: GenerateRequest) -> int:
@@ -132,17 +134,27 @@ class Session:
         return Usage(len(self.request.prompt), self.sampled)
 
     @property
-    def chunk_left(self) -> int:
-        """Rows of the next prefill window; 0 when the whole prompt has entered."""
-        return min(self.chunk_rows, len(self.request.prompt) - self.entered)
+    def prompt_left(self) -> int:
+        """Rows of the prompt that have not entered."""
+        return len(self.request.prompt) - self.entered
 
-    def next_chunk(self) -> HeadItem:
+    def next_rows(self, most: int = ROWS_MAX) -> int:
+        """Rows of the next prefill window, if it may have `most`; 0: all have entered."""
+        return min(self.chunk_rows, most, self.prompt_left)
+
+    def next_chunk(self, most: int = ROWS_MAX) -> HeadItem:
         """The next prefill window's tokens; they count as entered."""
-        keep, rows = self.entered, self.chunk_left
+        keep, rows = self.entered, self.next_rows(most)
         self.entered += rows
+        self.entering += rows
         self.chunks += 1
         tokens = self.request.prompt[keep : keep + rows]
         return HeadItem(self.id, self.slot, keep, tokens, self.exact, self.encoding)
+
+    def chunk_back(self, rows: int) -> None:
+        """A prefill window of so many rows has passed the tail."""
+        self.chunks -= 1
+        self.entering -= rows
 
     def next_guesses(self) -> list[HeadItem]:
         """The next window with a sampled token or guesses, if something is to be sent."""

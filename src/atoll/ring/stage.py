@@ -11,7 +11,6 @@ batch. An upstream's frame never makes the machine raise.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 import msgspec
 
@@ -44,15 +43,7 @@ from atoll.ring.stage_messages import (
     WindowArrived,
 )
 from atoll.ring.stage_session import StageSession, fault_of_header
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A window with its payload and the session it was accepted for."""
-
-    session: StageSession
-    window: Window
-    payload: Payload
+from atoll.ring.stage_turns import Held, StageTurns
 
 
 class Stage:
@@ -66,10 +57,11 @@ class Stage:
         # The session each slot served last: a replay of its first window must
         # not take the slot again.
         self._released: dict[Slot, SessionId] = {}
-        self._arriving: list[_Held] = []
-        self._queue: list[_Held] = []
-        self._batch: list[_Held] | None = None
-        self._outbox: deque[list[_Held]] = deque()
+        self._arriving: list[Held] = []
+        self._queue: list[Held] = []
+        self._batch: list[Held] | None = None
+        self._turns = StageTurns(config)
+        self._outbox: deque[list[Held]] = deque()
         self._credits = config.downstream_credits
         self._given = config.credits
         self._grants = 0
@@ -195,7 +187,7 @@ class Stage:
         session.next_seq = window.seq + 1
         session.end = window.keep + window.rows
         session.pending += 1
-        self._arriving.append(_Held(session, window, payload))
+        self._arriving.append(Held(session, window, payload))
 
     def _close_flight(self) -> None:
         self._queue += self._arriving
@@ -273,7 +265,7 @@ class Stage:
     def _drop_unwanted(self, session: StageSession) -> None:
         """Drop the stale windows of `session`; the credits of queued ones go back."""
 
-        def sift(held: list[_Held]) -> list[_Held]:
+        def sift(held: list[Held]) -> list[Held]:
             left = [h for h in held if h.session is not session or session.wants(h.window)]
             session.pending -= len(held) - len(left)
             return left
@@ -298,30 +290,13 @@ class Stage:
     # Engine
 
     def _start_batch(self) -> None:
-        """Start the oldest window and every other that may share its call.
-
-        One window of a session in a batch, and never a later one before an
-        earlier one. As the oldest always goes, none waits for ever.
-        """
+        """Start the next windows if the engine is free and what it made can leave."""
         if self._batch is not None or not self._queue or self.outbox >= self.config.outbox_max:
             return
-        first = self._queue[0].window
-        batch: list[_Held] = []
-        rest: list[_Held] = []
-        seen: set[SessionId] = set()
-        rows = 0
-        for held in self._queue:
-            window = held.window
-            alike = window.rows == first.rows and window.exact == first.exact
-            fits = rows + window.rows <= self.config.rows_max
-            if alike and fits and window.session not in seen:
-                batch.append(held)
-                rows += window.rows
-                held.session.held = window.keep + window.rows
-            else:
-                rest.append(held)
-            seen.add(window.session)
-        self._queue, self._batch = rest, batch
+        batch, self._queue = self._turns.take(self._queue)
+        self._batch = batch
+        for held in batch:
+            held.session.held = held.window.keep + held.window.rows
         self._grants += len(batch)
         self._effects.append(RunBatch(tuple(_item_of(held) for held in batch)))
 
@@ -331,13 +306,13 @@ class Stage:
         if len(outputs) != len(batch):
             self._batch_failed(f"the engine returned {len(outputs)} of {len(batch)} outputs")
             return
-        self._batch = None
-        flight: list[_Held] = []
+        self._end_batch(batch)
+        flight: list[Held] = []
         for held, output in zip(batch, outputs, strict=True):
             if isinstance(output, ItemFailed):
                 self._lose(held, output.problem)
             elif held.session.wants(held.window):
-                flight.append(_Held(held.session, held.window, output))
+                flight.append(Held(held.session, held.window, output))
             else:
                 self._let_go(held)
         if flight:
@@ -346,17 +321,21 @@ class Stage:
     def _batch_failed(self, problem: str) -> None:
         batch = self._batch
         assert batch is not None, "BatchFailed without a batch"
-        self._batch = None
+        self._end_batch(batch)
         for held in batch:
             self._lose(held, problem)
 
-    def _lose(self, held: _Held, problem: str) -> None:
+    def _end_batch(self, batch: list[Held]) -> None:
+        self._batch = None
+        self._turns.over(batch, (*self._queue, *self._arriving))
+
+    def _lose(self, held: Held, problem: str) -> None:
         """The engine could not compute this window: its session is broken here."""
         if not held.session.broken:
             self._break(held.window, held.session, Fault("engine", problem))
         self._let_go(held)
 
-    def _let_go(self, held: _Held) -> None:
+    def _let_go(self, held: Held) -> None:
         held.session.pending -= 1
         self._free_if_done(held.session)
 
@@ -382,6 +361,6 @@ class Stage:
                 self._let_go(held)
 
 
-def _item_of(held: _Held) -> BatchItem:
+def _item_of(held: Held) -> BatchItem:
     w = held.window
     return BatchItem(w.session, w.slot, w.keep, w.rows, w.exact, w.encoding, held.payload)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import ROWS_MAX, Cancel, Release, Window
+from atoll.ring.coordinator_config import GUESS_ROWS
 from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse, WindowUnusable
 
 
@@ -22,6 +23,7 @@ class StageConfig:
         downstream_credits: Windows the downstream takes from us before it grants more.
         queue_max: Most windows waiting for the engine.
         outbox_max: With this many outputs waiting for credits no batch is started.
+        light_rows: Windows of more rows are chunks of prompts, which take long.
     """
 
     n_slots: int
@@ -32,10 +34,14 @@ class StageConfig:
     downstream_credits: int = 64
     queue_max: int = 64
     outbox_max: int = 64
+    light_rows: int = GUESS_ROWS
 
     def __post_init__(self) -> None:
         limits = (self.n_slots, self.context, self.rows_max, self.exact_rows_max, self.credits)
-        if min(*limits, self.downstream_credits, self.queue_max, self.outbox_max) < 1:
+        if (
+            min(*limits, self.downstream_credits, self.queue_max, self.outbox_max, self.light_rows)
+            < 1
+        ):
             raise ValueError("every limit of a stage is at least 1")
         if self.credits > self.queue_max:
             raise ValueError(f"{self.credits} credits do not fit a queue of {self.queue_max}")

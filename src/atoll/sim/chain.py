@@ -24,6 +24,7 @@ from atoll.sim.clock import EventHeap, FifoLink
 from atoll.sim.fake_model import FakeShard, pack, unpack
 from atoll.sim.scenario import ChainSpec
 from atoll.sim.traffic import Message, Traffic
+from atoll.sim.waits import Waits
 
 Happening = Callable[[], None]
 """An event in the heap: what to do when its time has come."""
@@ -62,6 +63,7 @@ class Chain:
         self.rng = rng
         self.heap: EventHeap[Happening] = EventHeap()
         self.traffic = Traffic()
+        self.waits = Waits([config.light_rows for config in spec.stages])
         self.refusals: Counter[str] = Counter()
         self.seen: list[list[Window]] = [[] for _ in range(len(spec.stages) + 1)]
         self.nodes = [
@@ -130,10 +132,12 @@ class Chain:
         lost = self.nodes[stage]
         lost.machine, lost.shard = None, self._new_shard(stage)
         lost.life += 1
+        self.waits.lost(stage)
 
     def raise_epoch(self, stage: int, epoch: Epoch) -> None:
         """A stage hears of a new epoch; one that died comes back with it."""
         hit = self.nodes[stage]
+        self.waits.lost(stage)
         if hit.machine is None:
             hit.machine = Stage(self.spec.stages[stage], epoch)
         else:
@@ -152,6 +156,7 @@ class Chain:
         if hop == len(self.nodes):
             self._gateway.frame_returned(message, payload)
             return
+        self.waits.arrived(hop, message)
         match message:
             case Window():
                 self.at_stage(hop, node.WindowArrived(message, payload))
@@ -180,6 +185,7 @@ class Chain:
     def _run_batch(self, stage: int, items: tuple[node.BatchItem, ...]) -> None:
         """Compute at once, in order with the drops; the answer takes its time."""
         self.traffic.batch(self.spec.stages[stage], items)
+        self.waits.begins(stage, items)
         whole = self.fails() and self.fails()
         outputs: list[Payload | ItemFailed] = []
         for item in items:
@@ -193,7 +199,8 @@ class Chain:
         if whole:
             done = node.BatchFailed("injected")
         life = self.nodes[stage].life
-        self.after(self.spec.engine_s, partial(self._batch_over, stage, life, done))
+        call_s = self.spec.engine_s + self.spec.row_s * sum(item.rows for item in items)
+        self.after(call_s, partial(self._batch_over, stage, life, done))
 
     def _batch_over(self, stage: int, life: int, done: node.StageEvent) -> None:
         if self.nodes[stage].life == life:

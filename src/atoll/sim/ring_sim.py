@@ -231,12 +231,15 @@ class RingSim:
         return self.coordinator.epoch
 
     def _run_ends(self, effect: gate.RunEnds) -> None:
+        self.watch.at_ends(effect)
         results = self.ends.run(effect, self.chain.fails)
         for item, result in zip(effect.items, results, strict=True):
             if isinstance(result, ItemFailed):
                 self.watch.engine_failed(item.session)
         done = partial(self._event, gate.EndsDone(results))
-        self.chain.after(self.scenario.chain.engine_s, done)
+        spec = self.scenario.chain
+        rows = sum(len(i.tokens) if isinstance(i, gate.HeadItem) else i.rows for i in effect.items)
+        self.chain.after(spec.engine_s + spec.ends_row_s * rows, done)
 
     def _run_draft(self, effect: gate.RunDraft) -> None:
         if self._draft_is_gone or not self.scenario.coordinator.draft_model:

@@ -48,6 +48,9 @@ class ChainSpec:
     """Mean times of an engine call and of a hop."""
     fail_rate: float
     """Share of engine items that fail."""
+    row_s: float = 0.0
+    ends_row_s: float = 0.0
+    """Mean time that a row adds to a call of a stage, and to one of the ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ def make_scenario(rng: random.Random) -> Scenario:
             downstream_credits=credits[i + 1],
             queue_max=credits[i] + rng.choice((0, 4)),
             outbox_max=rng.choice((1, 2, 8)),
+            light_rows=rng.choice((1, 2, 4)),
         )
         for i in range(n_stages)
     )
@@ -157,6 +161,7 @@ def _coordinator(
         rows_max=rows_max,
         chunk_rows=chunks[0],
         exact_chunk_rows=chunks[1],
+        beside_rows=rng.randint(0, chunks[0]),
         waiting_max=rng.choice((0, 4, 14, 14)),
         lanes=rng.choice((1, 1, 2, n_stages + 1)),
         prefill_in_flight=rng.randint(1, 4),

@@ -30,7 +30,7 @@ class Watch:
         self._excused: set[SessionId] = set()
         self._tainted: set[SessionId] = set()
         self._event: gate.CoordinatorEvent | None = None
-        self._full = False
+        self._full = self._chunks_ran = False
         self._down = True
         self.ends: dict[SessionId, str] = {}
         self.tokens = self.cached = 0
@@ -56,6 +56,31 @@ class Watch:
     def tainted(self, session: SessionId) -> None:
         """A hostile frame named the session."""
         self._tainted.add(session)
+
+    def at_ends(self, work: gate.RunEnds) -> None:
+        """Check that prompts which enter leave room for those who decode.
+
+        Raises:
+            BrokenInvariant: They do not.
+        """
+        gateway, config = self._coordinator, self._scenario.coordinator
+        entering = [item for item in work.items if self._is_prompt(item)]
+        chunks = [item for item in entering if isinstance(item, gate.HeadItem)]
+        if chunks and gateway.decoding and config.beside_rows:
+            most = min(config.chunk_rows, config.beside_rows)
+            rows = max(len(item.tokens) for item in chunks)
+            require(rows <= most, f"a chunk of {rows} rows beside others' decoding")
+            on_way, lanes = gateway.prefill.on_way, gateway.departures.lanes_max
+            require(on_way <= lanes * most, f"{on_way} rows of prompts in front of others")
+        # Whoever waits for a next token waits for one batch with chunks at most.
+        if self._chunks_ran and len(entering) == len(work.items):
+            require(not gateway.returns.decode_waits, "chunks twice before somebody's next token")
+        self._chunks_ran = bool(entering)
+
+    def _is_prompt(self, item: gate.EndsItem) -> bool:
+        prompts = {s: len(r.prompt) for s, r in self._requests.items()}
+        clients = {tenant: client for client, tenant in self._tenants.items()}
+        return item.keep < prompts[clients[item.session]]
 
     # What clients are told
 
