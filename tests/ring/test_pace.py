@@ -95,6 +95,18 @@ def test_ends_are_timed_apart() -> None:
     assert pace.loop_s == pytest.approx(0.104)
 
 
+def test_a_slow_draft_model_is_tried_again() -> None:
+    pace = told((1, 0.1, 0.01))
+    pace.note_draft(0.01)
+    assert pace.draft_s == 0.01
+    pace.note_draft(1.0)
+    slow_s = pace.draft_s
+    assert slow_s == pytest.approx(0.109)
+    for _ in range(600):
+        pace.note(1, 0.1, 0.01)
+    assert pace.draft_s < slow_s / 10
+
+
 def test_machines_of_their_own_share_the_work() -> None:
     alone, apart = Pace(), Pace(parallel=3)
     for pace in (alone, apart):

@@ -17,8 +17,6 @@ from atoll.ring.session import Session
 
 CHUNK_ROWS = 64
 """Tokens that are read in one call; others' guesses wait meanwhile."""
-DRAFT_WEIGHT = 0.2
-"""How much one call counts in the measured time of a guess."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,9 +76,7 @@ class DraftTurns:
             if turn.item.n and turn.session.speculation is not None:
                 turn.session.speculation.drafted(found or ())
         if most and took_s > 0:
-            each_s = took_s / most
-            known_s = self._pace.draft_s
-            self._pace.draft_s = known_s + (each_s - known_s) * DRAFT_WEIGHT if known_s else each_s
+            self._pace.note_draft(took_s / most)
 
     def gone(self) -> None:
         """There is no draft model any more."""

@@ -7,6 +7,11 @@ WEIGHT = 0.1
 QUICK_WEIGHT, SLOW_WEIGHT = 0.3, 0.03
 """How much a window counts that was quicker, or slower, on links than those before: a slow
 one may have waited for others."""
+DRAFT_QUICK, DRAFT_SLOW = 0.3, 0.1
+"""The same of a draft model's guesses."""
+DRAFT_FORGOTTEN = 0.005
+"""By how much of itself the time of a guess shrinks with each window: a model that was slow,
+and is therefore not asked, is tried again."""
 ROW_SHARE = 1 / 8
 """A further row's share of a lone row's time, until calls of unlike sizes have told it."""
 SPREAD_MIN = 0.25
@@ -112,9 +117,17 @@ class Pace:
         if not self.is_known:
             self.away_s = away_s
         self.moment += 1
+        self.draft_s *= 1 - DRAFT_FORGOTTEN
         weight = QUICK_WEIGHT if away_s < self.away_s else SLOW_WEIGHT
         self.away_s += (away_s - self.away_s) * weight
         self.stages.note(rows, busy_s)
+
+    def note_draft(self, guess_s: float) -> None:
+        """The draft model took so long for each guess."""
+        if not self.draft_s:
+            self.draft_s = guess_s
+        weight = DRAFT_QUICK if guess_s < self.draft_s else DRAFT_SLOW
+        self.draft_s += (guess_s - self.draft_s) * weight
 
     def note_ends(self, rows: int, took_s: float) -> None:
         """The ends took so long for so many returned rows; 0: not timed."""
