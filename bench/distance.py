@@ -53,29 +53,36 @@ TRY_TOKENS = Lengths(one=16, sixteen=8)
 TRIES = 2
 """Noise only slows, so the best of a few short runs tells settings apart."""
 LIMIT_S = 3000
+Threads = dict[tuple[bool, bool], int]
+"""Worker threads by whether there is a delay and whether streams are many."""
 
 
 async def _best_threads(
     model: FoundModel, store: Store, folder: Path, whole: WholeProcess, far_ms: int
-) -> tuple[dict[bool, int], dict[str, dict[int, float]]]:
-    """Worker threads of each stage with which a ring decodes a lone stream fastest.
+) -> tuple[Threads, dict[str, dict[int, float]]]:
+    """Worker threads of each stage with which a ring decodes fastest, and all that was tried.
 
-    Without delay (False) and with some (True): who waits long for the next token has to
-    wake more of them.
+    Without delay (False) and with some (True), as who waits long for the next token has to
+    wake more of them; for a lone stream (False) and for sixteen (True).
     """
-    near: dict[int, float] = {}
-    far: dict[int, float] = {}
+    found: dict[tuple[bool, bool], dict[int, float]] = {
+        (far, many): {} for far in (False, True) for many in (False, True)
+    }
     for threads in range(1, usable_cores() + 1):
         own = folder / f"threads-{threads}"
         own.mkdir()
         shape = RingShape(STREAMS, CONTEXT, threads)
         async with open_far_ring(model, store, own, shape, mode_options(NONE, None)) as ring:
-            near[threads] = await _try_one(side_of(ring), whole)
-            await ring.set_delay(far_ms / 1000)
-            far[threads] = await _try_one(side_of(ring), whole, 1)
-    talk(f"ring, tokens/s by threads: {near}, at {far_ms} ms {far}")
-    best = {False: max(near, key=lambda n: near[n]), True: max(far, key=lambda n: far[n])}
-    return best, {"0": near, str(far_ms): far}
+            for far, tries in ((False, TRIES), (True, 1)):
+                await ring.set_delay(far_ms / 1000 if far else 0.0)
+                found[far, False][threads] = await _try_one(side_of(ring), whole, tries)
+                found[far, True][threads] = await _try_sixteen(side_of(ring), whole)
+    told = {
+        f"{'sixteen' if many else 'one'}_{far_ms if far else 0}": rates
+        for (far, many), rates in found.items()
+    }
+    talk(f"ring, tokens/s by threads: {told}")
+    return {key: max(rates, key=rates.__getitem__) for key, rates in found.items()}, told
 
 
 async def _try_one(side: Side, whole: WholeProcess, tries: int = TRIES) -> float:
@@ -166,12 +173,15 @@ async def _all(
         whole = stack.enter_context(
             WholeProcess(model.path, threads=whole_threads, slots=1, context=CONTEXT)
         )
-        threads = {False: 1, True: 1}
+        threads: Threads = {(far, many): 1 for far in (False, True) for many in (False, True)}
         if not quick:
             threads, settings["ring_tried"] = await _best_threads(
                 model, store, folder, whole, delays_ms[len(delays_ms) // 2]
             )
-        settings["ring_threads"] = {"near": threads[False], "far": threads[True]}
+        settings["ring_threads"] = {
+            f"{'sixteen' if many else 'one'}_{'far' if far else 'near'}": n
+            for (far, many), n in threads.items()
+        }
         peers: dict[bool, tuple[Peer, Peer]] = {}
         if binaries is not None:
             maker = _Peers(binaries, model.path, folder)
@@ -206,21 +216,22 @@ async def _open_rings(
     model: FoundModel,
     store: Store,
     folder: Path,
-    threads: dict[bool, int],
-) -> dict[str, dict[bool, FarRing]]:
-    """One for each way to decode, or two where distance asks for other threads."""
+    threads: Threads,
+) -> dict[str, dict[tuple[bool, bool], FarRing]]:
+    """One for each way to decode, or more where distance or streams ask for other threads."""
     rings = {}
     for mode in known_modes():
         draft = draft_model.make_q4_0(store, model.path) if mode == DRAFT else None
         made: dict[int, FarRing] = {}
-        for n in sorted(set(threads.values())):
+        wanted = [n for (_, many), n in threads.items() if not many or mode == known_modes()[-1]]
+        for n in sorted(set(wanted)):
             own = folder / f"{mode}-{n}"
             own.mkdir()
             shape = RingShape(STREAMS, CONTEXT, n)
             made[n] = await stack.enter_async_context(
                 open_far_ring(model, store, own, shape, mode_options(mode, draft))
             )
-        rings[mode] = {far: made[n] for far, n in threads.items()}
+        rings[mode] = {key: made[n] for key, n in threads.items() if n in made}
     return rings
 
 

@@ -78,7 +78,8 @@ class Contest:
     Args:
         whole: The whole model in one process, which also knows the tokens.
         rings: Ours, by the way that they decode, the last of which is the best there is; of
-            each one for no delay (False) and one for some (True), maybe the same.
+            each one for no delay (False) and one for some (True), and of these one for a lone
+            stream (False) and one for sixteen (True), maybe the same.
         peers: For each delay of none (False) or some (True), one for a lone stream and one
             for sixteen; empty without a peer.
         lengths: Tokens of the answers.
@@ -87,7 +88,7 @@ class Contest:
     def __init__(
         self,
         whole: WholeProcess,
-        rings: Mapping[str, Mapping[bool, FarRing]],
+        rings: Mapping[str, Mapping[tuple[bool, bool], FarRing]],
         peers: Mapping[bool, tuple[Peer, Peer]],
         lengths: Lengths,
     ) -> None:
@@ -143,7 +144,9 @@ class Contest:
         await self._warm(side)
         await self._measure_one(side, mode, delay_ms, one)
         if mode == self.best:
-            await self._measure_sixteen(side, mode, delay_ms, crowd)
+            many = await self._ring(mode, delay_ms, many=True)
+            await self._warm(many)
+            await self._measure_sixteen(many, mode, delay_ms, crowd)
 
     async def _theirs(
         self,
@@ -164,9 +167,9 @@ class Contest:
             await self._warm(side)
             await self._measure_sixteen(side, PEER, delay_ms, crowd)
 
-    async def _ring(self, mode: str, delay_ms: int) -> Side:
+    async def _ring(self, mode: str, delay_ms: int, *, many: bool = False) -> Side:
         """The ring that decodes so, with links that take so long."""
-        ring = self._rings[mode][delay_ms > 0]
+        ring = self._rings[mode][delay_ms > 0, many]
         await ring.set_delay(delay_ms / 1000)
         return side_of(ring)
 
