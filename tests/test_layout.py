@@ -26,6 +26,7 @@ TESTED_ELSEWHERE = {
     "domain/wire.py": "structs; lengths and ranges are checked in tests/net/test_frames.py",
     "engine/draft_messages.py": "structs",
     "engine/ends_messages.py": "structs",
+    "engine/parcel_messages.py": "structs",
     "engine/stage_messages.py": "structs",
     "api/backend.py": "protocols and structs",
     "gateway/options.py": "structs",

@@ -21,6 +21,7 @@ from atoll.engine.devices import GPU, PROCESSOR, Device
 from atoll.engine.ends_client import EndsProcess
 from atoll.engine.ends_messages import EndsLoaded, EndsOptions, Head, ItemsDone, Tail
 from atoll.engine.library import ENGINE_BUILD
+from atoll.engine.parcel_messages import GivenIn, ParcelAnswer, PutIn, TakenOut, TakeOut
 from atoll.engine.whole import WholeModel
 
 pytestmark = pytest.mark.engine
@@ -34,9 +35,11 @@ class Ends:
     def __init__(self) -> None:
         self.answers: asyncio.Queue[tuple[ItemsDone, bytes]] = asyncio.Queue()
         self.faults: asyncio.Queue[EngineFault] = asyncio.Queue()
+        self.parcels: asyncio.Queue[tuple[ParcelAnswer, bytes]] = asyncio.Queue()
         self.process = EndsProcess(
             lambda done, payload: self.answers.put_nowait((done, payload)),
             self.faults.put_nowait,
+            lambda answer, parcel: self.parcels.put_nowait((answer, parcel)),
         )
 
     async def start(self, options: EndsOptions, gpu: Device | None = None) -> EndsLoaded:
@@ -94,6 +97,29 @@ def options(model: Path, tmp_path: Path) -> EndsOptions:
 
 def a_tail(slot: int, keep: int, rows: int) -> Tail:
     return Tail(slot, keep, True, F32, rows, sample=True, chain=True, last=False)
+
+
+async def test_both_ends_go_on_from_a_parcel(options: EndsOptions) -> None:
+    async with running(options) as ends:
+        ends.process.open(1, GenerateRequest(PROMPT, 12, GREEDY, ignore_eos=True))
+        _, window = await ends.run_all(Head(1, 0, True, F32, PROMPT))
+        done, window = await ends.run_all(a_tail(1, 0, len(PROMPT)), payloads=(window,))
+        expected = (await ends.run_all(a_tail(1, len(PROMPT), 1), payloads=(window,)))[0].results
+        ends.process.close_slot(1, keep=True)
+        ends.process.order_parcel(TakeOut(1, 5, len(PROMPT), b"label"))
+        async with asyncio.timeout(WAIT_S):
+            answer, parcel = await ends.parcels.get()
+        assert answer == TakenOut(5)
+        ends.process.open(2, GenerateRequest(PROMPT, 12, GREEDY, ignore_eos=True))
+        ends.process.order_parcel(PutIn(2, 5, len(PROMPT), b"label"), parcel)
+        async with asyncio.timeout(WAIT_S):
+            assert await ends.parcels.get() == (GivenIn(5), b"")
+        assert done.results[0].sampled is not None
+        token = (done.results[0].sampled.token,)
+        _, again = await ends.run_all(Head(2, len(PROMPT), True, F32, token))
+        assert again == window
+        found = (await ends.run_all(a_tail(2, len(PROMPT), 1), payloads=(again,)))[0].results
+        assert found == expected
 
 
 async def test_a_session_from_prompt_to_end(options: EndsOptions, model: Path) -> None:

@@ -18,6 +18,7 @@ from atoll.domain.errors import EngineFault
 from atoll.domain.wire import F32
 from atoll.engine import codec
 from atoll.engine.devices import GPU, PROCESSOR, Device
+from atoll.engine.parcel_messages import GivenIn, ParcelAnswer, PutIn, TakenOut, TakeOut
 from atoll.engine.stage_client import StageProcess
 from atoll.engine.stage_messages import Computed, Item, Loaded, StageOptions
 from atoll.engine.stage_process import StageEngine
@@ -44,9 +45,11 @@ class Stage:
     def __init__(self) -> None:
         self.answers: asyncio.Queue[tuple[Computed, bytes]] = asyncio.Queue()
         self.faults: asyncio.Queue[EngineFault] = asyncio.Queue()
+        self.parcels: asyncio.Queue[tuple[ParcelAnswer, bytes]] = asyncio.Queue()
         self.process = StageProcess(
             lambda computed, payload: self.answers.put_nowait((computed, payload)),
             self.faults.put_nowait,
+            lambda answer, parcel: self.parcels.put_nowait((answer, parcel)),
         )
 
     async def start(
@@ -63,6 +66,10 @@ class Stage:
     async def answer(self) -> tuple[Computed, bytes]:
         async with asyncio.timeout(WAIT_S):
             return await self.answers.get()
+
+    async def parcel(self) -> tuple[ParcelAnswer, bytes]:
+        async with asyncio.timeout(WAIT_S):
+            return await self.parcels.get()
 
     async def fault(self) -> EngineFault:
         async with asyncio.timeout(WAIT_S):
@@ -115,6 +122,32 @@ async def test_a_dropped_slot_starts_anew_behind_the_running_batch(
         first, second, third = [await found.answer() for _ in range(3)]
         assert second[0].problems == ("slot 1 holds 0 positions, not 2",)
         assert first[1] == third[1] != b""
+
+
+async def test_a_parcel_is_taken_back_by_the_process_that_made_it_alone(
+    small_shards: list[Path],
+) -> None:
+    given, label = options(small_shards[1]), b"a label"
+    first, after = (codec.encode(rows(n, 64, n), F32) for n in (9, 2))
+    async with stage() as found, stage() as other:
+        for one in (found, other):
+            await one.start(given)
+            one.process.compute(1, (Item(1, 0, 9, True, F32),), [first])
+            one.process.compute(2, (Item(1, 9, 2, True, F32),), [after])
+            await one.answer()
+        expected = (await found.answer())[1]
+        found.process.order_parcel(TakeOut(1, 5, 9, label))
+        answer, parcel = await found.parcel()
+        assert answer == TakenOut(5)
+        other.process.order_parcel(PutIn(2, 5, 9, label), parcel)
+        refused, _ = await other.parcel()
+        assert isinstance(refused, GivenIn)
+        assert "changed" in refused.problem
+        # Back in another slot, where the same bits come of it.
+        found.process.order_parcel(PutIn(2, 5, 9, label), parcel)
+        found.process.compute(3, (Item(2, 9, 2, True, F32),), [after])
+        assert await found.parcel() == (GivenIn(5), b"")
+        assert (await found.answer())[1] == expected != b""
 
 
 async def test_one_windows_nan_is_its_own_problem(small_shards: list[Path]) -> None:

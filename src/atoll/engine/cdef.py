@@ -134,6 +134,10 @@ int32_t llama_decode(llama_context * ctx, llama_batch batch);
 float * llama_get_logits_ith(llama_context * ctx, int32_t i);
 bool llama_memory_seq_rm(llama_memory_t mem, llama_seq_id seq, llama_pos p0, llama_pos p1);
 llama_pos llama_memory_seq_pos_max(llama_memory_t mem, llama_seq_id seq);
+size_t llama_state_seq_get_size(llama_context * ctx, llama_seq_id seq);
+size_t llama_state_seq_get_data(llama_context * ctx, uint8_t * dst, size_t size, llama_seq_id seq);
+size_t llama_state_seq_set_data(llama_context * ctx, const uint8_t * src, size_t size,
+                                llama_seq_id seq);
 
 int32_t llama_vocab_n_tokens(const llama_vocab * vocab);
 llama_token llama_vocab_bos(const llama_vocab * vocab);

@@ -19,6 +19,7 @@ from atoll.engine.embedding import EmbeddingTable
 from atoll.engine.ends_messages import EndsOptions, Head, ItemResult, Tail
 from atoll.engine.library import device_title
 from atoll.engine.llama import Context, ContextOptions, Model
+from atoll.engine.parcels import Parcels
 from atoll.engine.sampling import Sampler
 from atoll.engine.scrub import scrub
 from atoll.engine.vocabulary import Vocabulary
@@ -75,6 +76,7 @@ class EndsEngine:
         self._head = Context(self._head_model, self._context(options.rows_max), tap=True)
         outputs = options.checked_max * options.n_slots
         self._tail = Context(self._tail_model, self._context(outputs), tap=False)
+        self.parcels = Parcels([self._head, self._tail])
         self._vocabulary = Vocabulary(self._tail_model)
         self._open: dict[int, tuple[GenerateRequest, Sampler]] = {}
 

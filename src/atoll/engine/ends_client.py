@@ -21,6 +21,7 @@ from atoll.engine.ends_messages import (
     RunItems,
     Tail,
 )
+from atoll.engine.parcel_messages import GivenIn, ParcelAnswer, ParcelOrder, TakenOut
 from atoll.engine.threads import child_environment
 
 MODULE = "atoll.engine.ends_process"
@@ -32,17 +33,20 @@ class EndsProcess:
     Args:
         on_done: Takes the answer to each batch.
         on_exit: Called once if the process ends without being asked to.
+        on_parcel: Takes the answer to each order about a parcel.
     """
 
     def __init__(
         self,
         on_done: Callable[[ItemsDone, bytes], None],
         on_exit: Callable[[EngineFault], None],
+        on_parcel: Callable[[ParcelAnswer, bytes], None] | None = None,
     ) -> None:
+        self._on_parcel = on_parcel
         self._on_done = on_done
         self._batch = 0
         decoder = msgspec.msgpack.Decoder(EndsReply)
-        self._child = EngineChild[EndsLoaded | ItemsDone](
+        self._child = EngineChild[EndsLoaded | ItemsDone | ParcelAnswer](
             "ends process", decoder, self._reply, on_exit
         )
 
@@ -88,11 +92,18 @@ class EndsProcess:
         self._child.send(RunItems(self._batch, items), *payloads)
         return self._batch
 
+    def order_parcel(self, order: ParcelOrder, parcel: bytes = b"") -> None:
+        """Have a parcel made or loaded, behind the running batch; `on_parcel` has the answer."""
+        self._child.send(order, parcel)
+
     async def close(self) -> None:
         """End the process."""
         await self._child.close()
 
-    def _reply(self, message: EndsLoaded | ItemsDone, payload: bytes) -> None:
+    def _reply(self, message: EndsLoaded | ItemsDone | ParcelAnswer, payload: bytes) -> None:
+        if isinstance(message, TakenOut | GivenIn) and self._on_parcel is not None:
+            self._on_parcel(message, payload)
+            return
         if not isinstance(message, ItemsDone):
             raise EngineFault("the ends process answered out of turn")
         self._on_done(message, payload)

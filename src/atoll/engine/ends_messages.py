@@ -6,6 +6,7 @@ import msgspec
 
 from atoll.domain.generation import GenerateRequest, Sampled
 from atoll.engine.channel import Broken
+from atoll.engine.parcel_messages import ParcelAnswer, ParcelOrder
 
 
 class EndsOptions(msgspec.Struct, frozen=True, tag="start"):
@@ -116,5 +117,5 @@ class ItemsDone(msgspec.Struct, frozen=True, tag="done"):
     sampling_s: float
 
 
-EndsMessage = EndsOptions | Open | Close | RunItems
-EndsReply = EndsLoaded | ItemsDone | Broken
+EndsMessage = EndsOptions | Open | Close | RunItems | ParcelOrder
+EndsReply = EndsLoaded | ItemsDone | ParcelAnswer | Broken

@@ -24,6 +24,7 @@ from atoll.engine.ends_messages import (
     Open,
     RunItems,
 )
+from atoll.engine.parcel_messages import PutIn, TakeOut
 from atoll.engine.process import confine
 
 
@@ -54,6 +55,8 @@ def serve(channel: ChildChannel[EndsMessage], isolation: tuple[str, ...]) -> Non
                 engine.open(message.slot, message.request)
             case Close() if engine is not None:
                 engine.close(message.slot, keep=message.keep)
+            case TakeOut() | PutIn() if engine is not None:
+                channel.send(*engine.parcels.obey(message, payload))
             case _:
                 raise EngineFault("the ends were asked to work before they were loaded")
 

@@ -224,6 +224,16 @@ class Context:
             raise EngineFault(f"the cache of slot {slot} cannot go back to position {keep}")
         self._held[slot] = keep
 
+    @property
+    def pointer(self) -> Any:
+        """The `llama_context *`."""
+        return self._pointer
+
+    def restored(self, slot: int, positions: int) -> None:
+        """So many positions of a slot were put in from outside (`engine.state`)."""
+        self._held[slot] = positions
+        self._reached[slot] = max(self._reached[slot], positions)
+
     def inputs(self, n: int) -> Rows:
         """Where the next call's `n` hidden states are to be written, shape (n, n_embd)."""
         return self._embd[:n]

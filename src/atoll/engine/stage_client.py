@@ -9,6 +9,7 @@ import msgspec
 from atoll.domain.errors import EngineFault
 from atoll.engine.child import EngineChild
 from atoll.engine.devices import Device
+from atoll.engine.parcel_messages import GivenIn, ParcelAnswer, ParcelOrder, TakenOut
 from atoll.engine.stage_messages import (
     Compute,
     Computed,
@@ -29,16 +30,21 @@ class StageProcess:
     Args:
         on_computed: Takes the answer to each batch.
         on_exit: Called once if the process ends without being asked to.
+        on_parcel: Takes the answer to each order about a parcel.
     """
 
     def __init__(
         self,
         on_computed: Callable[[Computed, bytes], None],
         on_exit: Callable[[EngineFault], None],
+        on_parcel: Callable[[ParcelAnswer, bytes], None] | None = None,
     ) -> None:
+        self._on_parcel = on_parcel
         self._on_computed = on_computed
         decoder = msgspec.msgpack.Decoder(StageReply)
-        self._child = EngineChild[Loaded | Computed]("stage process", decoder, self._reply, on_exit)
+        self._child = EngineChild[Loaded | Computed | ParcelAnswer](
+            "stage process", decoder, self._reply, on_exit
+        )
 
     @property
     def pid(self) -> int | None:
@@ -83,11 +89,18 @@ class StageProcess:
         """Clear a slot's cache, behind the running batch."""
         self._child.send(Drop(slot))
 
+    def order_parcel(self, order: ParcelOrder, parcel: bytes = b"") -> None:
+        """Have a parcel made or loaded, behind the running batch; `on_parcel` has the answer."""
+        self._child.send(order, parcel)
+
     async def close(self) -> None:
         """End the process."""
         await self._child.close()
 
-    def _reply(self, message: Loaded | Computed, payload: bytes) -> None:
+    def _reply(self, message: Loaded | Computed | ParcelAnswer, payload: bytes) -> None:
+        if isinstance(message, TakenOut | GivenIn) and self._on_parcel is not None:
+            self._on_parcel(message, payload)
+            return
         if not isinstance(message, Computed):
             raise EngineFault("the stage process answered out of turn")
         self._on_computed(message, payload)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from atoll.engine.channel import Broken
+from atoll.engine.parcel_messages import ParcelAnswer, ParcelOrder
 
 
 class StageOptions(msgspec.Struct, frozen=True, tag="start"):
@@ -68,5 +69,5 @@ class Computed(msgspec.Struct, frozen=True, tag="computed"):
     busy_s: float
 
 
-StageRequest = StageOptions | Compute | Drop
-StageReply = Loaded | Computed | Broken
+StageRequest = StageOptions | Compute | Drop | ParcelOrder
+StageReply = Loaded | Computed | ParcelAnswer | Broken

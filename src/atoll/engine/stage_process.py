@@ -23,6 +23,8 @@ from atoll.engine.batch import Span, lay_out
 from atoll.engine.channel import Broken, ChildChannel
 from atoll.engine.library import device_title
 from atoll.engine.llama import Context, ContextOptions, Model
+from atoll.engine.parcel_messages import PutIn, TakeOut
+from atoll.engine.parcels import Parcels
 from atoll.engine.process import confine
 from atoll.engine.scrub import scrub
 from atoll.engine.stage_messages import (
@@ -61,6 +63,7 @@ class StageEngine:
         self._options = options
         self._model = Model(Path(options.path), device=options.device)
         self._context = Context(self._model, context_options(options), tap=True)
+        self.parcels = Parcels([self._context])
 
     @property
     def build(self) -> str:
@@ -202,6 +205,8 @@ def serve(channel: ChildChannel[StageRequest], isolation: tuple[str, ...]) -> No
                 channel.send(computed, *outputs)
             case Drop() if engine is not None:
                 engine.drop(message.slot)
+            case TakeOut() | PutIn() if engine is not None:
+                channel.send(*engine.parcels.obey(message, payload))
             case _:
                 raise EngineFault("the stage was asked to work before it was loaded")
 
