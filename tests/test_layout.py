@@ -28,6 +28,7 @@ TESTED_ELSEWHERE = {
     "engine/ends_messages.py": "structs",
     "engine/parcel_messages.py": "structs",
     "engine/stage_messages.py": "structs",
+    "ring/parking_messages.py": "structs",
     "api/backend.py": "protocols and structs",
     "gateway/options.py": "structs",
     "api/replies.py": "structs; tests/api/test_openai_client.py holds them to the API",

@@ -14,6 +14,7 @@ from atoll.cli.tables import (
     lap_line,
     layer_range,
     markdown_table,
+    parked_line,
     plan_lines,
     plan_table,
     rate_lines,
@@ -124,6 +125,11 @@ def test_a_token_adds_up() -> None:
 def test_guesses() -> None:
     ring = msgspec.structs.replace(STATUS.rings[0], guessed=200, guessed_right=150)
     assert guess_line(ring) == "guessed tokens: 200 checked, 75% of them right"
+
+
+def test_parked_conversations() -> None:
+    ring = msgspec.structs.replace(STATUS.rings[0], parked=7, parked_bytes=30 * 1024**2)
+    assert parked_line(ring) == "parked conversations: 7, of which the gateway keeps 30.0 MiB"
 
 
 def test_how_rows_travel() -> None:

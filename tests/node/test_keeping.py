@@ -15,6 +15,7 @@ from atoll.node.keeping import (
     Keeping,
     RamKeeper,
     Tiers,
+    clear,
     open_tiers,
     ram_bytes_default,
 )
@@ -170,20 +171,26 @@ async def test_a_parcel_on_its_way_to_the_next_tier_is_there() -> None:
 
 async def test_what_is_opened_is_what_was_given_room(tmp_path: Path) -> None:
     folder = tmp_path / "parcels"
-    none = open_tiers(Keeping())
+    none = open_tiers(Keeping(), "1")
     assert not await none.tiers.put("a", b"x")
     none.close()
-    both = open_tiers(Keeping(2, 2, folder))
+    both = open_tiers(Keeping(2, 2, folder), "1")
     for name in "abc":
         await both.tiers.put(name, name.encode() * 2)
     assert await both.tiers.get("a") is None
     assert await both.tiers.get("b") == b"bb"
-    assert folder.exists()
+    other = open_tiers(Keeping(2, 2, folder), "2")
+    other.close()
+    assert len(list((folder / "1").iterdir())) == 1
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     both.close()
+    assert list(folder.iterdir()) == []
+    clear(Keeping(2, 2, folder))
+    clear(Keeping(2, 2, folder))
     assert not folder.exists()
     # A disk that does not serve costs the disk alone.
     (tmp_path / "file").write_text("")
-    there = open_tiers(Keeping(2, 2, tmp_path / "file" / "parcels"))
+    there = open_tiers(Keeping(2, 2, tmp_path / "file" / "parcels"), "1")
     assert await there.tiers.put("a", b"aa")
 
 

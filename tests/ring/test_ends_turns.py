@@ -28,7 +28,8 @@ class Ends:
         self.departures = Departures(CONFIG)
         self.turns = EndsTurns(CONFIG, tenants, self.prefill, self.departures, self.returns)
         request = GenerateRequest(tuple(range(8)), 4)
-        self.sessions = [tenants.admit(Submit(SessionId(i), request))[0] for i in range(sessions)]
+        found = [tenants.admit(Submit(SessionId(i), request), 1)[0] for i in range(sessions)]
+        self.sessions = [session for session in found if session is not None]
 
     def comes_back(self, session: Session, keep: int | None = None, rows: int = 1) -> None:
         at = session.next_seq if keep is None else keep

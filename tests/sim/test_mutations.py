@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from atoll.domain.ids import Epoch
@@ -12,10 +13,19 @@ from atoll.ring import stage as stage_module
 from atoll.ring.admission import Prefill
 from atoll.ring.coordinator_messages import CoordinatorEffect, HeadItem
 from atoll.ring.messages import Fault
+from atoll.ring.parked import ParkedSessions
+from atoll.ring.parking import Coming
 from atoll.ring.returns import Returned, Returns
 from atoll.ring.session import Session
 from atoll.ring.stage import Stage
-from atoll.ring.stage_messages import BatchItem
+from atoll.ring.stage_messages import (
+    BatchItem,
+    ForwardResume,
+    ParcelFetched,
+    ParcelLoaded,
+    StageEffect,
+)
+from atoll.ring.stage_parcels import StageParcels
 from atoll.ring.stage_session import StageSession
 from atoll.ring.stage_turns import Held, StageTurns
 from atoll.ring.tenants import Tenants
@@ -41,13 +51,13 @@ def no_rollback(patch: pytest.MonkeyPatch) -> None:
 
     held_by: dict[int, int] = {}
 
-    def item_of(held: Held) -> BatchItem:
+    def item(held: Held) -> BatchItem:
         w = held.window
         keep = max(w.keep, held_by.get(id(held.session), 0))
         held_by[id(held.session)] = keep + w.rows
         return BatchItem(w.session, w.slot, keep, w.rows, w.exact, w.encoding, held.payload)
 
-    patch.setattr(stage_module, "_item_of", item_of)
+    patch.setattr(Held, "item", item)
 
 
 def follow_not_counted(patch: pytest.MonkeyPatch) -> None:
@@ -129,6 +139,34 @@ def chunk_tails_first(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Returns, "take", take)
 
 
+def lost_not_told(patch: pytest.MonkeyPatch) -> None:
+    """A stage that lost its parcel says nothing of it."""
+    honest = StageParcels.here
+
+    def here(
+        self: StageParcels, event: ParcelFetched | ParcelLoaded
+    ) -> tuple[StageSession | None, list[StageEffect]]:
+        session, effects = honest(self, event)
+        return session, [
+            ForwardResume(msgspec.structs.replace(e.resume, lost=False))
+            if isinstance(e, ForwardResume)
+            else e
+            for e in effects
+        ]
+
+    patch.setattr(StageParcels, "here", here)
+
+
+def ends_believed(patch: pytest.MonkeyPatch) -> None:
+    """The gateway goes on from a parcel that its own ends have lost."""
+    patch.setattr(Coming, "is_here", property(lambda self: self.in_ring))
+
+
+def parcels_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """The gateway crowds parcels out and tells nobody."""
+    patch.setattr(ParkedSessions, "_discard", lambda self, parcels: [])
+
+
 def run_all(run: Callable[[int], object]) -> None:
     for seed in range(200):
         run(seed)
@@ -148,6 +186,9 @@ def run_all(run: Callable[[int], object]) -> None:
         (others_not_heeded, run_seed),
         (more_than_may_be_on_their_way, run_seed),
         (chunk_tails_first, run_seed),
+        (lost_not_told, run_seed),
+        (ends_believed, run_seed),
+        (parcels_forgotten, run_seed),
     ],
 )
 def test_a_broken_machine_is_noticed(

@@ -19,6 +19,7 @@ from atoll.net.identity import Identity
 from atoll.net.pairing import is_same_code
 from atoll.net.ticket import PREFIX, TICKET_CHARS_MAX, Ticket
 from atoll.node.daemon import NodeDaemon
+from atoll.node.keeping import clear
 from atoll.node.knock import Confirm, knock_at
 from atoll.node.membership import Membership, has_joined
 from atoll.node.probe_cache import PROBE_FILE, ProbeCache
@@ -81,6 +82,9 @@ def join(
     with held_home(home, "node"):
         identity = Identity.load_or_create(home / IDENTITY_FILE)
 
+        node_options = options.node_options()
+        clear(node_options.keeping)
+
         async def work() -> None:
             membership = known
             if membership is None:
@@ -89,7 +93,7 @@ def join(
             daemon = NodeDaemon(
                 identity,
                 store,
-                options.node_options(),
+                node_options,
                 tell=say,
                 welcomed=lambda: membership.save(home),
                 probes=ProbeCache(home / PROBE_FILE),

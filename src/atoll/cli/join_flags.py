@@ -9,11 +9,14 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt
 from cyclopts.validators import Number
 
+from atoll.cli.keeping import keeping_of
 from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, check_interface, flags
 from atoll.engine.threads import SHARED_SPIN, stage_threads
 from atoll.net.transport import Way
 from atoll.node.options import NodeOptions
 from atoll.store.cache import size_bytes_of
+
+PARCELS_FOLDER = "parcels-node"
 
 
 @flags
@@ -55,6 +58,13 @@ class JoinFlags(HomeFlags, StoreFlags):
     """What shards and partial downloads may take on the disk, such as 20GB; the least recently
     used ones make room for this node's. Default: no bound."""
 
+    cache_ram: str = ""
+    """Memory for the caches of conversations at rest, encrypted, such as 2GB; 0: none is kept.
+    Default: an eighth of what is free, 4 GiB at most."""
+
+    cache_disk: str = "0"
+    """The same on the disk, in the home, for what the memory cannot hold. Default: none."""
+
     gateway: str = ""
     """Without a ticket: which gateway of this network to ask, by its name or the beginning of its
     key. Default: the only one there is."""
@@ -79,4 +89,5 @@ class JoinFlags(HomeFlags, StoreFlags):
             spin=SHARED_SPIN if self.share_cores else None,
             cache_bytes_max=size_bytes_of(self.cache_max) if self.cache_max else None,
             gpu=self.gpu,
+            keeping=keeping_of(self.cache_ram, self.cache_disk, self.home_dir() / PARCELS_FOLDER),
         )

@@ -14,6 +14,7 @@ from cyclopts.types import NonNegativeInt, PositiveInt
 from cyclopts.validators import Number
 
 from atoll.api.server import HOST_DEFAULT, Tls
+from atoll.cli.keeping import keeping_of
 from atoll.cli.running import run_until_stopped
 from atoll.cli.screen import progress_bar, say, show_json
 from atoll.cli.settings import HomeFlags, StoreFlags, check_chunk, check_gpu, check_interface, flags
@@ -36,6 +37,7 @@ from atoll.plan.replicas import RINGS_MAX
 from atoll.store.find import find_or_pull
 from atoll.store.layout import FoundModel
 
+PARCELS_FOLDER = "parcels-gateway"
 LOOPBACK = (HOST_DEFAULT, "localhost", "::1")
 Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
 
@@ -80,6 +82,14 @@ class ServeFlags(HomeFlags, StoreFlags):
     reuse: Annotated[bool, Parameter(negative="--no-reuse")] = True
     """Whether what an answer left in the nodes' caches is kept for the next request of the same
     API key that begins alike, as a conversation's next turn does."""
+
+    cache_ram: str = ""
+    """Memory on this machine for the caches of conversations that rest in no slot any more, as
+    others wanted it, such as 2GB; encrypted. 0: none leave the slots. Default: an eighth of what
+    is free, 4 GiB at most. Each node keeps its own part (`atoll join --cache-ram`)."""
+
+    cache_disk: str = "0"
+    """The same on the disk, in the home, for what the memory cannot hold. Default: none."""
 
     wire: Literal["auto", "f16", "int8"] = "auto"
     """How hidden states travel between nodes: `f16` rounds them to half precision, `int8` to
@@ -187,6 +197,9 @@ class ServeFlags(HomeFlags, StoreFlags):
                 plan=self.plan,
                 speculate=self.speculate,
                 reuse=self.reuse,
+                keeping=keeping_of(
+                    self.cache_ram, self.cache_disk, self.home_dir() / PARCELS_FOLDER
+                ),
                 wire=self.wire,
                 chunk_rows=CHUNK_ROWS_MAX if self.chunk == "auto" else int(self.chunk),
                 chunk_auto=self.chunk == "auto",

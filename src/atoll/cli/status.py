@@ -11,6 +11,7 @@ from atoll.cli.settings import flags
 from atoll.cli.tables import (
     guess_line,
     lap_line,
+    parked_line,
     plan_lines,
     ring_heading,
     ring_lines,
@@ -69,6 +70,8 @@ def _show(ring: RingStatus, console: Console) -> None:
         console.print(wire_line(ring), soft_wrap=True)
     if ring.guessed:
         console.print(guess_line(ring), soft_wrap=True)
+    if ring.parked:
+        console.print(parked_line(ring), soft_wrap=True)
 
 
 async def ask_status(endpoint: Endpoint) -> GatewayStatus:

@@ -184,6 +184,12 @@ def guess_line(ring: RingStatus) -> str:
     return f"guessed tokens: {ring.guessed} checked, {share:.0%} of them right"
 
 
+def parked_line(ring: RingStatus) -> str:
+    """How many conversations rest outside the slots."""
+    here = megabytes(ring.parked_bytes)
+    return f"parked conversations: {ring.parked}, of which the gateway keeps {here} MiB"
+
+
 def _lap_ms(lap: LapStatus) -> float:
     return lap.overhead_ms + lap.stages_ms + lap.ends_ms + lap.sampling_ms
 

@@ -24,6 +24,8 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
     `host_id` is equal for nodes that share a machine (they share its cores).
     `times_peers`: it knows what `time_peer` asks for.
     `encodings`: how rows may come to it; one that does not say knows f32 and f16s.
+    `keeps_bytes`: what it keeps of caches of conversations at rest; 0 too where it does
+    not know of parcels.
     """
 
     secret: str
@@ -35,6 +37,7 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
     version: str
     times_peers: bool = False
     encodings: tuple[str, ...] = ()
+    keeps_bytes: int = 0
 
 
 class Source(msgspec.Struct, frozen=True):

@@ -69,6 +69,44 @@ class Release(msgspec.Struct, frozen=True, tag="r", array_like=True):
     signature: bytes = b""
 
 
+class Park(msgspec.Struct, frozen=True, tag="k", array_like=True):
+    """The session rests: take its first `tokens` positions out, and free its slot. Signed.
+
+    It goes round as a `Release` does. Each stage keeps what it took out as the parcel
+    of the session's number, for as long as it likes.
+    """
+
+    session: SessionId
+    slot: Slot
+    epoch: Epoch
+    tokens: int
+    signature: bytes = b""
+
+
+class Resume(msgspec.Struct, frozen=True, tag="u", array_like=True):
+    """A session that nobody knows yet begins with a parcel's `tokens`. Signed but for `lost`.
+
+    It goes once round before the session's first window. A stage that does not have the
+    parcel any more sets `lost`, and the session begins with nothing. The parcel stays.
+    """
+
+    session: SessionId
+    slot: Slot
+    epoch: Epoch
+    parcel: SessionId
+    tokens: int
+    lost: bool = False
+    signature: bytes = b""
+
+
+class Discard(msgspec.Struct, frozen=True, tag="d", array_like=True):
+    """Nobody wants this parcel any more. Signed by the gateway."""
+
+    parcel: SessionId
+    epoch: Epoch
+    signature: bytes = b""
+
+
 class Grant(msgspec.Struct, frozen=True, tag="g", array_like=True):
     """From receiver to sender: `frames` more windows may be sent."""
 
@@ -96,7 +134,10 @@ class Pong(msgspec.Struct, frozen=True, tag="a", array_like=True):
     count: int
 
 
-DataMessage = Window | Cancel | Release | Grant | Refused | Ping | Pong
+Order = Cancel | Release | Park | Resume | Discard
+"""What the gateway signs."""
+
+DataMessage = Window | Order | Grant | Refused | Ping | Pong
 
 
 def row_bytes(encoding: str, n_embd: int) -> int:
@@ -123,6 +164,9 @@ def payload_bytes(window: Window, n_embd: int) -> int:
     return window.rows * row_bytes(window.encoding, n_embd)
 
 
-def signed_part(message: Cancel | Release) -> bytes:
-    """The bytes the gateway signs: the message without its signature."""
-    return b"atoll-data-1" + msgspec.msgpack.encode(msgspec.structs.replace(message, signature=b""))
+def signed_part(message: Order) -> bytes:
+    """The bytes the gateway signs: the message without its signature and what stages say in it."""
+    bare = msgspec.structs.replace(message, signature=b"")
+    if isinstance(bare, Resume):
+        bare = msgspec.structs.replace(bare, lost=False)
+    return b"atoll-data-1" + msgspec.msgpack.encode(bare)

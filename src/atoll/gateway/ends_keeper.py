@@ -9,6 +9,7 @@ from atoll.domain.errors import EngineFault
 from atoll.domain.measure import WindowTime
 from atoll.engine.ends_client import EndsProcess
 from atoll.engine.ends_messages import EndsLoaded, EndsOptions, ItemsDone
+from atoll.engine.parcel_messages import ParcelAnswer
 from atoll.engine.place import place
 from atoll.gateway.ends_timing import EndsTiming
 from atoll.gateway.options import RingOptions
@@ -25,6 +26,7 @@ class EndsKeeper:
         timed: Time the process before its first use.
         done: Takes what the ends computed.
         gone: Told when the process ends by itself.
+        parcel: Takes its answers about parcels.
     """
 
     def __init__(
@@ -35,7 +37,9 @@ class EndsKeeper:
         timed: bool = False,
         done: Callable[[ItemsDone, bytes], None],
         gone: Callable[[EngineFault], None],
+        parcel: Callable[[ParcelAnswer, bytes], None] | None = None,
     ) -> None:
+        self._parcel = parcel
         self._asked = asked
         self._options = options
         self._done = done
@@ -78,7 +82,7 @@ class EndsKeeper:
         if self._process is not None:
             await self._process.close()
         self._ended = True
-        self._process = process = EndsProcess(self._take, self._gone)
+        self._process = process = EndsProcess(self._take, self._gone, self._parcel)
         asked, options = self._asked, self._options
         gpu = await place(options.gpu, asked.need_bytes)
         loaded = await process.start(asked, memory_bytes=None, spin=options.spin, gpu=gpu)

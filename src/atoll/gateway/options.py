@@ -9,6 +9,7 @@ from typing import Literal
 from atoll.api.server import HOST_DEFAULT, Tls
 from atoll.domain.address import HostPort
 from atoll.net.transport import Way
+from atoll.node.keeping import Keeping
 
 PORT_DEFAULT = 8642
 LINK_PORT_DEFAULT = 8643
@@ -44,6 +45,8 @@ class RingOptions:
         rings: Most rings of the model that may stand side by side.
         reuse: Keep what an answer left in the caches for the next request of the same API
             key that begins alike.
+        keeping: What caches of conversations at rest may take on the gateway, beside slots.
+        rest_s: How long a conversation may rest in a slot that nobody else wants.
         speculate: `lookup`: the next tokens are guessed from what stood before where that
             pays, so that a loop of the ring brings several; `none`: they are not.
         draft: File of a small model of the same vocabulary that guesses as well; empty: none.
@@ -73,6 +76,8 @@ class RingOptions:
     rings: int = 1
     speculate: Literal["lookup", "none"] = "lookup"
     reuse: bool = True
+    keeping: Keeping = field(default_factory=Keeping)
+    rest_s: float = 600.0
     draft: str = ""
     wire: Literal["auto", "f16", "int8"] = "auto"
 

@@ -19,11 +19,13 @@ from atoll.domain.ids import NO_SESSION, Epoch, NodeId
 from atoll.domain.wire import I8_BLOCKS
 from atoll.engine.draft_messages import DraftOptions
 from atoll.engine.ends_messages import EndsOptions, ItemsDone
+from atoll.engine.parcel_messages import ParcelAnswer
 from atoll.gateway.casting import Cast
 from atoll.gateway.draft_keeper import DraftKeeper
 from atoll.gateway.ends_keeper import EndsKeeper
 from atoll.gateway.formation import Formation
 from atoll.gateway.options import RingOptions
+from atoll.gateway.parking import EndsParking, parking_of
 from atoll.gateway.ring_driver import RingDriver
 from atoll.gateway.ring_plan import coordinator_config, make_plan, own_address
 from atoll.gateway.stalls import wait_stalled
@@ -35,6 +37,7 @@ from atoll.net.identity import Identity
 from atoll.net.link import DataLink
 from atoll.net.transport import Transport
 from atoll.ring.coordinator_messages import DraftDone, DraftGone
+from atoll.ring.parked import REST_TICKS
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +104,7 @@ class Ring:
             timed=number == 0 and ground.options.plan == "auto",
             done=self._ends_done,
             gone=self._ends_gone,
+            parcel=self._parcel_answered,
         )
         self.drafts = DraftKeeper(
             ground.draft, ground.options, done=self._drafted, gone=self._draft_gone
@@ -193,6 +197,7 @@ class Ring:
             if self._driver is not None:
                 reason = trouble.result().problem if trouble.done() else "the gateway is closing"
                 self._driver.down(reason)
+                self._driver.parking.close()
             self._driver = None
             self._changed()
 
@@ -225,9 +230,9 @@ class Ring:
                 encoding=self.encoding,
                 draft_model=has_drafts,
                 foretold=cast.report,
+                parking=parking_of(ground.manifest, plan, ground.options, members),
             ),
-            ground.identity,
-            ends,
+            *(ground.identity, ends, EndsParking(plan, ground.options, self.number, ends)),
             draft=self.drafts.run,
             fail=self._link_broke,
         )
@@ -248,6 +253,8 @@ class Ring:
             background = [
                 tasks.create_task(self._watch(driver), name="watch-progress"),
                 tasks.create_task(self._wind_down(driver), name="wind-down"),
+                tasks.create_task(driver.parking.run(), name="parcels"),
+                tasks.create_task(self._age(driver), name="age-resting"),
             ]
             # Shielded, as a cancelled wait would cancel the future too.
             error = await asyncio.shield(trouble)
@@ -281,6 +288,12 @@ class Ring:
         if driver.at_ends:
             self.ends.replace()
         self.fail(RingDown(f"no answer came round the ring for {stall_s:g} s"))
+
+    async def _age(self, driver: RingDriver) -> None:
+        """Have what rests for long leave its slot."""
+        while True:
+            await asyncio.sleep(self._ground.options.rest_s / REST_TICKS)
+            driver.tick()
 
     def _shape(self) -> str:
         assert self._plan is not None
@@ -345,6 +358,10 @@ class Ring:
     def _ends_done(self, message: ItemsDone, payload: bytes) -> None:
         if self._driver is not None:
             self._driver.ends_done(message, payload)
+
+    def _parcel_answered(self, answer: ParcelAnswer, data: bytes) -> None:
+        if self._driver is not None:
+            self._driver.parking.answered(answer, data)
 
     def _ends_gone(self, fault: EngineFault) -> None:
         self.fail(RingDown(f"the gateway's {fault.problem}"))

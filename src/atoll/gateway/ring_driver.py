@@ -12,26 +12,29 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-import msgspec
-
 from atoll.domain.control import Plan
 from atoll.domain.errors import AtollError, LinkFault, ProtocolFault, RingDown
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import SessionId
-from atoll.domain.wire import Cancel, DataMessage, Grant, Refused, Release, Window, signed_part
+from atoll.domain.wire import DataMessage, Grant, Ping, Pong, Refused, Window
 from atoll.engine.ends_client import EndsProcess
 from atoll.engine.ends_messages import ItemsDone
 from atoll.gateway.ends_items import answered, asked
 from atoll.gateway.laps import Laps
 from atoll.gateway.mailbox import Mailbox
 from atoll.gateway.outcomes import failure, rejection
+from atoll.gateway.parking import EndsParking
+from atoll.gateway.ring_orders import returned, signed
 from atoll.net.identity import Identity
 from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFrame
 from atoll.ring import coordinator_messages as ring
+from atoll.ring import parking_messages as parking
 from atoll.ring.coordinator import Coordinator
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.messages import GrantCredit, Granted, Refuse, WindowUnusable
+from atoll.ring.orders import RingOrder
 from atoll.ring.pace import Pace
+from atoll.ring.parking import ParkingLot
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ class RingDriver:
         config: The coordinator's limits.
         identity: The gateway's; signs cancels and releases.
         ends: The ends process, loaded; `ends_done` must be given its answers.
+        ends_parking: Its parcels.
         draft: Has the draft model guess; `drafted` must be given its answers.
         fail: Called once when the ring cannot go on, with the reason.
     """
@@ -59,6 +63,7 @@ class RingDriver:
         config: CoordinatorConfig,
         identity: Identity,
         ends: EndsProcess,
+        ends_parking: EndsParking,
         *,
         draft: Callable[[tuple[ring.DraftItem, ...]], None],
         fail: Callable[[AtollError], None],
@@ -66,6 +71,7 @@ class RingDriver:
         self._plan = plan
         self._identity = identity
         self._ends = ends
+        self.parking = ends_parking
         self._draft = draft
         self._fail = fail
         self._machine = Coordinator(config)
@@ -78,7 +84,6 @@ class RingDriver:
         self._items: tuple[ring.EndsItem, ...] = ()
         self._stage_us: dict[SessionId, int] = {}
         self._left_s: dict[SessionId, float] = {}
-        self._cached: dict[SessionId, int] = {}
         self._sent_s: dict[SessionId, dict[int, float]] = {}
         self._grants = 0
         self._refused = 0
@@ -181,6 +186,7 @@ class RingDriver:
         if self._over:
             raise RingDown("the ring is being rebuilt", hint="try again shortly")
         self._mail[session] = mailbox
+        self.parking.prompt_waits(session, len(request.prompt))
         self._handle(ring.Submit(session, request))
 
     def cancel(self, session: SessionId, reason: str) -> None:
@@ -208,22 +214,15 @@ class RingDriver:
         match message:
             case Window():
                 self._stage_us[message.session] = message.engine_us
-                lap_s = self._lap_s(message)
+                sent_s = self._sent_s.get(message.session, {}).pop(message.seq, None)
+                lap_s = time.perf_counter() - sent_s if sent_s is not None else 0.0
                 self._handle(ring.WindowReturned(message, payload, lap_s))
-            case Release():
-                # Signed by us and unchanged, or it is no release of ours.
-                if message.signature != self._identity.sign(signed_part(message)):
-                    raise ProtocolFault("a release came back changed")
-                self._handle(ring.ReleaseReturned(message))
-            case Cancel():
-                """It has been everywhere; nothing is left to do."""
-            case _:
+            case Grant() | Refused() | Ping() | Pong():
                 raise ProtocolFault(f"the last stage sent a {type(message).__name__}")
-
-    def _lap_s(self, window: Window) -> float:
-        """How long a window was on its way; 0 if it was not sent."""
-        sent_s = self._sent_s.get(window.session, {}).pop(window.seq, None)
-        return time.perf_counter() - sent_s if sent_s is not None else 0.0
+            case _:
+                event = returned(message, self._identity)
+                if event is not None:
+                    self._handle(event)
 
     def unusable(self, side: str, fault: UnusableFrame) -> None:
         """A frame that is whole but wrong: only the session of a window ends."""
@@ -252,6 +251,16 @@ class RingDriver:
         call_s, self._answered_s = now_s - self._called_s, now_s
         self._handle(ring.EndsDone(results, message.engine_s + message.sampling_s))
         self._note_laps(items, left_s, message, call_s)
+
+    def tick(self) -> None:
+        """Conversations at rest grow older."""
+        config = self._machine.config.parking
+        self._handle(parking.Tick(self.parking.rates(config.rates) if config else None))
+
+    @property
+    def lot(self) -> ParkingLot:
+        """The conversations that are parked."""
+        return self._machine.lot
 
     def drafted(self, event: ring.DraftDone | ring.DraftGone) -> None:
         """The draft model has guessed, or is gone."""
@@ -299,12 +308,14 @@ class RingDriver:
                     items = effect.items
                 case ring.RunDraft(drafts):
                     self._draft(drafts)
-                case ring.SendCancel() | ring.SendRelease():
-                    flight.append((self._signed(effect), b""))
                 case ring.OpenEnds() | ring.CloseEnds():
                     self._tell_ends(effect)
+                case parking.ParkEnds() | parking.LoadEnds() | parking.DropEndsParcel():
+                    self.parking.carry_out(effect, self._handle)
                 case GrantCredit(frames):
                     self._grants += frames
+                case _ if isinstance(effect, RingOrder):
+                    flight.append((signed(effect, self._plan.epoch, self._identity), b""))
                 case _:
                     self._tell_session(effect)
         self._carry_out(flight, items)
@@ -332,10 +343,10 @@ class RingDriver:
 
     def _tell_session(self, effect: ring.CoordinatorEffect) -> None:
         match effect:
-            case ring.Admitted(session, cached) if cached:
-                self._cached[session] = cached
+            case ring.Admitted(session, cached) | parking.Reused(session, cached):
+                self.parking.prompt_enters(session, cached)
             case ring.Emit(session, sampled):
-                cached = self._cached.pop(session, 0)
+                cached = self.parking.prompt_over(session, is_computed=True)
                 if (mailbox := self._mail.get(session)) is not None:
                     mailbox.put(replace(sampled, cached=cached) if cached else sampled)
             case ring.Finished(session, _):
@@ -354,7 +365,7 @@ class RingDriver:
 
     def _fail_session(self, session: SessionId, error: AtollError) -> None:
         mailbox = self._mail.pop(session, None)
-        self._cached.pop(session, None)
+        self.parking.prompt_over(session, is_computed=False)
         if mailbox is not None:
             mailbox.fail(error)
 
@@ -362,15 +373,6 @@ class RingDriver:
         self._items = items
         self._called_s = time.perf_counter()
         self._batch = self._ends.run(*asked(items))
-
-    def _signed(self, effect: ring.SendCancel | ring.SendRelease) -> Cancel | Release:
-        message: Cancel | Release
-        if isinstance(effect, ring.SendCancel):
-            message = Cancel(effect.session, self._plan.epoch, effect.seq)
-        else:
-            message = Release(effect.session, effect.slot, self._plan.epoch)
-        signature = self._identity.sign(signed_part(message))
-        return msgspec.structs.replace(message, signature=signature)
 
 
 class _Side:

@@ -26,6 +26,7 @@ from atoll.ring.coordinator_config import (
     CoordinatorConfig,
 )
 from atoll.ring.messages import credits_for
+from atoll.ring.parking import Parking
 
 SOURCES_MAX = 4
 """Nodes that lend one shard; the gateway has it too."""
@@ -119,6 +120,7 @@ def coordinator_config(
     encoding: str = F16_SCALED,
     draft_model: bool = False,
     foretold: PlanReport | None = None,
+    parking: Parking | None = None,
 ) -> CoordinatorConfig:
     """The coordinator's limits for a ring.
 
@@ -127,6 +129,7 @@ def coordinator_config(
         options: What the operator chose.
         encoding: How its rows travel.
         draft_model: Whether there is a draft model that guesses.
+        parking: What may be parked on it.
         foretold: The plan behind it, which chooses a prompt's chunks; None where there is none.
     """
     # Stages that share a machine's cores gain nothing from working at the same time.
@@ -152,6 +155,7 @@ def coordinator_config(
         credits=credits,
         return_credits=credits,
         reuse=options.reuse,
+        parking=parking,
         draft_model=draft_model,
         guess_depth=GUESS_DEPTH if options.speculate == "lookup" else 0,
     )

@@ -17,6 +17,7 @@ from atoll.gateway.run_file import RunFile, kept_run_file
 from atoll.gateway.serve import Gateway, open_gateway
 from atoll.net.home import held_home
 from atoll.net.private_file import write_private
+from atoll.node.keeping import clear
 from atoll.store.layout import FoundModel, Store
 
 LOCAL_KEY_NAME = "atoll-on-this-machine"
@@ -62,6 +63,7 @@ async def run_gateway(
     if options.ring.spin is not None:
         shorten_slices()
     with held_home(home, "gateway"):
+        clear(options.ring.keeping)
         keys = KeyStore(home / KEYS_FILE)
         # Of a gateway that was killed: it must not count as a key of the operator's.
         _forget_local_key(keys)

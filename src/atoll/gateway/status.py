@@ -89,7 +89,8 @@ class RingStatus(msgspec.Struct, frozen=True):
     `plan` is what it was made by, None where its parts are equal. Its `active` streams
     hold a slot, `waiting` ones are in line for one. Of `guessed` tokens that were
     checked `guessed_right` were right. `links` are those between gateway and stages,
-    in the order of the ring. `wire` is the encoding of hidden states on them, exact
+    in the order of the ring. `parked` conversations rest outside the slots, in
+    `parked_bytes` at the gateway. `wire` is the encoding of hidden states on them, exact
     answers apart.
     """
 
@@ -106,6 +107,8 @@ class RingStatus(msgspec.Struct, frozen=True):
     plan: PlanReport | None = None
     links: tuple[LinkStatus, ...] = ()
     wire: str = ""
+    parked: int = 0
+    parked_bytes: int = 0
 
 
 class GatewayStatus(msgspec.Struct, frozen=True):
@@ -189,6 +192,8 @@ def _ring(ring: Ring, by_node: Mapping[NodeId, Member]) -> RingStatus:
         plan=foretold,
         links=links,
         wire=ring.encoding if driver else "",
+        parked=driver.lot.parked if driver else 0,
+        parked_bytes=driver.parking.held_bytes if driver else 0,
     )
 
 

@@ -44,11 +44,15 @@ from atoll.domain.wire import (
     HEADER_BYTES_MAX,
     Cancel,
     DataMessage,
+    Discard,
     Grant,
+    Order,
+    Park,
     Ping,
     Pong,
     Refused,
     Release,
+    Resume,
     Window,
     row_bytes,
 )
@@ -307,15 +311,20 @@ def _epoch_ok(epoch: Epoch) -> bool:
     return 0 <= epoch.incarnation < NUMBER_LIMIT and 0 <= epoch.counter < NUMBER_LIMIT
 
 
-def _problem_with(message: Cancel | Release | Grant | Refused | Ping | Pong) -> str:
+def _problem_with(message: Order | Grant | Refused | Ping | Pong) -> str:
     """What is wrong with a message that is no window; empty if nothing is."""
     match message:
         case Cancel():
             return _order_problem(message, (message.session, message.seq))
         case Release():
-            if not 0 <= message.slot < SLOT_LIMIT:
-                return f"slot {message.slot} is out of range"
-            return _order_problem(message, (message.session,))
+            return _slot_problem(message) or _order_problem(message, (message.session,))
+        case Park() | Resume():
+            if not 1 <= message.tokens < POSITION_LIMIT:
+                return f"{message.tokens} tokens is out of range"
+            parcel = message.parcel if isinstance(message, Resume) else 0
+            return _slot_problem(message) or _order_problem(message, (message.session, parcel))
+        case Discard():
+            return _order_problem(message, (message.parcel,))
         case Grant():
             frames = message.frames
             return "" if 1 <= frames <= GRANT_LIMIT else f"{frames} frames is out of range"
@@ -327,7 +336,11 @@ def _problem_with(message: Cancel | Release | Grant | Refused | Ping | Pong) -> 
             return _range_problem((message.count,))
 
 
-def _order_problem(order: Cancel | Release, numbers: tuple[int, ...]) -> str:
+def _slot_problem(order: Release | Park | Resume) -> str:
+    return "" if 0 <= order.slot < SLOT_LIMIT else f"slot {order.slot} is out of range"
+
+
+def _order_problem(order: Order, numbers: tuple[int, ...]) -> str:
     if not _epoch_ok(order.epoch):
         return "its epoch is out of range"
     if len(order.signature) not in {0, SIGNATURE_BYTES}:
@@ -346,7 +359,7 @@ def _problem_with_control(message: ControlMessage) -> str:
             texts = (message.name, message.host_id, message.engine_build)
             if max(map(len, (*texts, message.secret, message.version))) > 255:
                 return "a text is longer than 255 characters"
-            return _range_problem((message.memory_free_bytes,))
+            return _range_problem((message.memory_free_bytes, message.keeps_bytes))
         case Lend():
             return _range_problem((message.first, message.last))
         case Prefetch() | Prefetching() | Prefetched() | NotPrefetched():

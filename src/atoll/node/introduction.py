@@ -28,6 +28,7 @@ def introduction(options: NodeOptions, secret: str, address: Address) -> Join:
         version=__version__,
         times_peers=True,
         encodings=ENCODINGS,
+        keeps_bytes=options.keeping.total_bytes,
     )
 
 

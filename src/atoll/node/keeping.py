@@ -47,12 +47,17 @@ class Keeping:
     Args:
         ram_bytes: In memory.
         disk_bytes: On the disk.
-        folder: Where on the disk; emptied when it is opened and when it is closed.
+        folder: Where on the disk, for this process alone; emptied when it starts.
     """
 
     ram_bytes: int = 0
     disk_bytes: int = 0
     folder: Path | None = None
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return self.ram_bytes + self.disk_bytes
 
 
 def ram_bytes_default(available_bytes: int) -> int:
@@ -260,16 +265,29 @@ class OpenTiers:
             self.disk.close()
 
 
-def open_tiers(keeping: Keeping, *further: Keeper) -> OpenTiers:
-    """Memory, then the disk, then what else there is; none takes what it was given no room for."""
+def open_tiers(keeping: Keeping, name: str, *further: Keeper) -> OpenTiers:
+    """Memory, then the disk, then what else there is; none takes what it was given no room for.
+
+    Args:
+        keeping: Bounds.
+        name: Of the folder on the disk: of one engine process alone.
+        further: What comes behind the disk.
+    """
     keepers: list[Keeper] = []
     if keeping.ram_bytes:
         keepers.append(RamKeeper(keeping.ram_bytes))
     disk = None
     if keeping.disk_bytes and keeping.folder is not None:
         try:
-            disk = DiskKeeper(keeping.folder, keeping.disk_bytes)
+            keeping.folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            disk = DiskKeeper(keeping.folder / name, keeping.disk_bytes)
             keepers.append(disk)
         except OSError as error:
             log.warning("keeping.no_disk error=%s", error)
     return OpenTiers(Tiers((*keepers, *further)), disk)
+
+
+def clear(keeping: Keeping) -> None:
+    """Remove what an earlier process left on the disk: nobody can decrypt it any more."""
+    if keeping.folder is not None:
+        shutil.rmtree(keeping.folder, ignore_errors=True)

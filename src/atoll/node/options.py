@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import platform
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from atoll.net.transport import Way
+from atoll.node.keeping import Keeping
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class NodeOptions:
         cache_bytes_max: What shards and partial downloads may take on the disk
             once this node has its own; None: no bound.
         gpu: `auto`, `none` or a GPU's number (`engine.devices.choose`).
+        keeping: What caches of conversations at rest may take, beside the slots.
     """
 
     name: str
@@ -43,6 +45,7 @@ class NodeOptions:
     spin: int | None = None
     cache_bytes_max: int | None = None
     gpu: str = "auto"
+    keeping: Keeping = field(default_factory=Keeping)
 
 
 def host_id() -> str:

@@ -18,12 +18,14 @@ from msgspec.structs import replace
 from atoll.domain.control import Plan, SessionFailed
 from atoll.domain.errors import AtollError, LinkFault, ProtocolFault
 from atoll.domain.ids import NO_SESSION, SessionId
-from atoll.domain.wire import Cancel, DataMessage, Grant, Refused, Release, Window, signed_part
+from atoll.domain.wire import DataMessage, Grant, Order, Ping, Pong, Refused, Window, signed_part
 from atoll.engine.stage_client import StageProcess
 from atoll.engine.stage_messages import Computed, Item
 from atoll.net.frames import NUMBER_LIMIT
 from atoll.net.identity import verify
 from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFrame
+from atoll.node.parcels import Parcels
+from atoll.node.stage_orders import carry_out, event_of, names_of
 from atoll.ring.messages import (
     GrantCredit,
     Granted,
@@ -35,12 +37,12 @@ from atoll.ring.messages import (
 from atoll.ring.stage import Stage
 from atoll.ring.stage_messages import (
     BatchDone,
-    CancelArrived,
     DropSlot,
     Forward,
     ForwardCancel,
+    ForwardDiscard,
     ForwardRelease,
-    ReleaseArrived,
+    ForwardResume,
     RunBatch,
     StageConfig,
     StageEvent,
@@ -86,6 +88,7 @@ class StageDriver:
     Args:
         plan: The plan it belongs to.
         process: The stage process, loaded or loading.
+        parcels: Its parcels.
         report: Told of every session that failed here.
         fail: Called once when the stage cannot go on, with the reason.
     """
@@ -94,12 +97,13 @@ class StageDriver:
         self,
         plan: Plan,
         process: StageProcess,
+        parcels: Parcels,
         *,
         report: Callable[[SessionFailed], None],
         fail: Callable[[AtollError], None],
     ) -> None:
         self._plan = plan
-        self._process = process
+        self._process, self._parcels = process, parcels
         self._report, self._fail = report, fail
         credits = credits_for(plan.n_slots)
         config = StageConfig(
@@ -188,14 +192,11 @@ class StageDriver:
                 self._handle(WindowArrived(message, payload))
                 if message.rows == 1:
                     self.counters.node_s += time.perf_counter() - start_s
-            case Cancel():
-                if self._is_ordered(message, message.seq):
-                    self._handle(CancelArrived(message))
-            case Release():
-                if self._is_ordered(message, 0):
-                    self._handle(ReleaseArrived(message))
-            case _:
+            case Grant() | Refused() | Ping() | Pong():
                 raise ProtocolFault(f"the upstream sent a {type(message).__name__}")
+            case _:
+                if self._is_ordered(message):
+                    self._handle(event_of(message))
 
     def unusable(self, fault: UnusableFrame) -> None:
         """A frame of the upstream that is whole but wrong.
@@ -279,12 +280,17 @@ class StageDriver:
                     self._grants += frames
                 case DropSlot(slot):
                     self._process.drop(slot)
-                case ForwardCancel(cancel):
-                    flight.append((cancel, b""))
-                case ForwardRelease(release):
-                    flight.append((release, b""))
+                case (
+                    ForwardCancel(order)
+                    | ForwardRelease(order)
+                    | ForwardResume(order)
+                    | ForwardDiscard(order)
+                ):
+                    flight.append((order, b""))
                 case Refuse():
                     self._refuse(effect)
+                case _:
+                    carry_out(effect, self._parcels, self._handle)
         if flight and self._downstream is not None:
             self._downstream.send_flight(flight)
         if self._grants >= self._grant_at and self._upstream is not None:
@@ -326,7 +332,7 @@ class StageDriver:
                 )
             )
 
-    def _is_ordered(self, order: Cancel | Release, seq: int) -> bool:
+    def _is_ordered(self, order: Order) -> bool:
         """Whether the gateway gave the order; if not, its sender is told and it is reported.
 
         The session that a forged order names is not ended: it did nothing wrong.
@@ -334,7 +340,7 @@ class StageDriver:
         if verify(self._plan.gateway, order.signature, signed_part(order)):
             return True
         problem = f"a {type(order).__name__.lower()} came without the gateway's signature"
-        self._answer(order.session, seq, "signature", problem)
+        self._answer(*names_of(order), "signature", problem)
         return False
 
     def _answer(self, session: SessionId, seq: int, code: str, problem: str) -> None:

@@ -25,6 +25,7 @@ from atoll.domain.errors import (
     ProtocolFault,
 )
 from atoll.domain.ids import ModelId, NodeId
+from atoll.engine.parcel_messages import ParcelAnswer
 from atoll.engine.place import place
 from atoll.engine.stage_client import StageProcess
 from atoll.engine.stage_messages import Computed, Loaded, StageOptions
@@ -32,7 +33,9 @@ from atoll.model.manifest import describe, kv_bytes
 from atoll.model.parts import open_model
 from atoll.net.link import BulkLink, DataLink
 from atoll.net.transport import Transport
+from atoll.node.keeping import open_tiers
 from atoll.node.options import NodeOptions
+from atoll.node.parcels import Parcels, parcel_label
 from atoll.node.probe_drift import Work
 from atoll.node.shard_seeker import ShardSeeker, holders_of, wanted_of
 from atoll.node.stage_driver import StageDriver
@@ -85,9 +88,14 @@ class StageHost:
             raise ProtocolFault(f"the plan gives this node {len(places)} stages, not one")
         self._place = places[0]
         self._trouble: asyncio.Future[AtollError] = asyncio.get_running_loop().create_future()
-        self._process = StageProcess(self._computed, self._process_gone)
+        self._process = StageProcess(self._computed, self._process_gone, self._parcel_answered)
+        self._kept = open_tiers(options.keeping, f"{plan.epoch.incarnation}-{plan.epoch.counter}")
+        label = parcel_label(plan, f"{self.mine.first}-{self.mine.last}")
+        self._parcels = Parcels(self._kept.tiers, self._process.order_parcel, label)
         try:
-            self._driver = StageDriver(plan, self._process, report=report, fail=self._failed)
+            self._driver = StageDriver(
+                *(plan, self._process, self._parcels), report=report, fail=self._failed
+            )
         except ValueError as error:
             raise ProtocolFault(f"the plan's limits do not fit: {error}") from error
         self._loaded: Loaded | None = None
@@ -143,6 +151,7 @@ class StageHost:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch(), name="watch-stage")
+                tasks.create_task(self._parcels.run(), name="parcels")
                 loading = tasks.create_task(self._load(), name="load-shard")
                 linking = tasks.create_task(self._link_up(), name="link-neighbours")
                 punching = tasks.create_task(self._punch(), name="punch-to-upstream")
@@ -267,6 +276,9 @@ class StageHost:
     def _computed(self, message: Computed, payload: bytes) -> None:
         self._driver.computed(message, payload)
 
+    def _parcel_answered(self, answer: ParcelAnswer, data: bytes) -> None:
+        self._parcels.answered(answer, data)
+
     def _process_gone(self, fault: EngineFault) -> None:
         self._died(fault)
         self._failed(fault)
@@ -279,4 +291,5 @@ class StageHost:
     async def _close(self) -> None:
         self._driver.close()
         await self._process.close()
+        self._kept.close()
         self._seeker.close()

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId, Slot
-from atoll.domain.wire import Release, Window
+from atoll.domain.wire import Window
 from atoll.ring.admission import Prefill, objection
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.coordinator_messages import (
@@ -54,6 +54,8 @@ from atoll.ring.ends_turns import EndsTurns, Turn
 from atoll.ring.messages import Fault, GrantCredit, Granted, ItemFailed, Refuse
 from atoll.ring.messages import WindowUnusable as Unusable
 from atoll.ring.pace import Pace
+from atoll.ring.parking import ParkingLot
+from atoll.ring.parking_messages import EndsLoadedParcel, ParkingEvent, ResumeReturned, Tick
 from atoll.ring.returns import Returned, Returns
 from atoll.ring.session import Session
 from atoll.ring.tenants import Tenants
@@ -99,6 +101,11 @@ class Coordinator:
         """Ended sessions whose caches are kept."""
         return self._tenants.resting
 
+    @property
+    def lot(self) -> ParkingLot:
+        """The parcels, to look at."""
+        return self._tenants.parked.lot
+
     def shared_with(self, request: GenerateRequest) -> int:
         """Tokens of a request's prompt that an ended session left in the caches."""
         return self._tenants.shared_with(request)
@@ -143,20 +150,18 @@ class Coordinator:
                 self._submit(event)
             case CancelSession(session, reason):
                 self._cancel(session, reason)
-            case EndsDone(results, took_s):
-                self._ends_done(results, took_s)
+            case EndsDone() | EndsFailed():
+                self._ends_answered(event)
             case DraftDone(guesses, took_s):
                 self._drafts.end(guesses, took_s)
             case DraftGone():
                 self._drafts.gone()
-            case EndsFailed(problem):
-                self._end_turns(self._turns.end(), problem)
             case WindowReturned() | Unusable():
                 self._window(event)
-            case ReleaseReturned(release):
-                self._released(release)
             case SessionRefused(session, _, code, problem):
                 self._fail_if_live(session, Fault(code, problem))
+            case ReleaseReturned() | ResumeReturned() | EndsLoadedParcel() | Tick():
+                self._returned(event)
             case Granted() | Forget() | RingUp() | RingDown():
                 self._ring(event)
         if self.epoch is not None:
@@ -200,9 +205,13 @@ class Coordinator:
     def _admit(self) -> None:
         """Give slots to who waits longest."""
         while self._tenants.has_room and self._waiting:
-            session, effects = self._tenants.admit(self._waiting.popleft())
-            self._prefill.add(session)
+            session, effects = self._tenants.admit(self._waiting[0], len(self._waiting))
             self._effects += effects
+            if session is None:
+                break
+            self._waiting.popleft()
+            if session.coming is None:
+                self._prefill.add(session)
 
     def _cancel(self, session_id: SessionId, reason: str) -> None:
         waiting = next((w for w in self._waiting if w.session == session_id), None)
@@ -240,14 +249,14 @@ class Coordinator:
         keep = well and self.config.reuse
         self._effects += self._tenants.rest(session) if keep else self._tenants.release(session)
 
-    def _released(self, release: Release) -> None:
-        # Whatever the flight that was arriving still lacks will not come.
-        self._returns.close_flight()
-        session = self._tenants.by_id.get(release.session)
-        if session is None or not session.releasing or release.epoch != self.epoch:
-            return
-        session.releasing = False
-        self._effects += self._tenants.free_if_done(session)
+    def _returned(self, event: ReleaseReturned | ParkingEvent) -> None:
+        if isinstance(event, ReleaseReturned | ResumeReturned):
+            # Whatever the flight that was arriving still lacks will not come.
+            self._returns.close_flight()
+        session, effects = self._tenants.returned(event, self.epoch)
+        self._effects += effects
+        if session is not None:
+            self._prefill.add(session)
 
     # The ring
 
@@ -320,8 +329,12 @@ class Coordinator:
 
     # The ends
 
-    def _ends_done(self, results: tuple[EndsResult, ...], took_s: float) -> None:
+    def _ends_answered(self, event: EndsDone | EndsFailed) -> None:
         turns = self._turns.end()
+        if isinstance(event, EndsFailed):
+            self._end_turns(turns, event.problem)
+            return
+        results, took_s = event.results, event.took_s
         if decoded := sum(turn.decoded for turn in turns):
             self.pace.note_ends(decoded, took_s)
         if len(results) != len(turns):

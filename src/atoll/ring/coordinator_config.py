@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atoll.domain.wire import ENCODINGS, F16_SCALED, F32
+from atoll.ring.parking import Parking
 
 EXACT_ROWS_MAX = 63
 """Most rows of a session in one engine call that keeps the whole model's bits
@@ -48,6 +49,7 @@ class CoordinatorConfig:
         draft_model: There is a draft model that guesses.
         reuse: Keep the caches of sessions that ended, for those that begin alike.
         reuse_min: Tokens that must be shared; a slot may suit another request better.
+        parking: Whether and how much of what rests leaves the slots as parcels.
         encoding, exact_encoding: How rows travel, by the session's mode.
         retry_after_s: What a rejected client is told to wait, seconds.
     """
@@ -69,6 +71,7 @@ class CoordinatorConfig:
     draft_model: bool = False
     reuse: bool = False
     reuse_min: int = 8
+    parking: Parking | None = None
     encoding: str = F16_SCALED
     exact_encoding: str = F32
     retry_after_s: int = 2

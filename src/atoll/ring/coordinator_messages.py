@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from atoll.domain.generation import GenerateRequest, Sampled, SamplingParams
 from atoll.domain.ids import Epoch, SessionId, Slot
-from atoll.domain.wire import Release, Window
+from atoll.domain.wire import Park, Release, Window
 from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse, WindowUnusable
+from atoll.ring.parking_messages import ParkingEffect, ParkingEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +127,9 @@ class WindowReturned:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseReturned:
-    """A release has gone once round; its signature is ours."""
+    """A release or a park has gone once round; its signature is ours."""
 
-    release: Release
+    release: Release | Park
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +365,7 @@ CoordinatorEvent = (
     | WindowReturned
     | WindowUnusable
     | ReleaseReturned
+    | ParkingEvent
     | SessionRefused
     | Granted
     | Forget
@@ -378,6 +380,7 @@ CoordinatorEffect = (
     | Send
     | SendCancel
     | SendRelease
+    | ParkingEffect
     | Emit
     | Admitted
     | Rejected

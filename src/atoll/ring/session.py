@@ -13,6 +13,7 @@ from atoll.ring.coordinator_messages import HeadItem, TailItem, Usage
 from atoll.ring.drafting import Drafter
 from atoll.ring.messages import Fault, Payload
 from atoll.ring.pace import Pace
+from atoll.ring.parking import Coming, shared_tokens
 from atoll.ring.speculation import Speculation
 
 
@@ -68,6 +69,14 @@ class Session:
     tokens: list[int] = field(default_factory=list)
     """Prompt and what was sampled; all but the last are in the caches once it has ended."""
     speculation: Speculation | None = None
+    resting_since: int = 0
+    """The tick at which it came to rest."""
+    parks: bool = False
+    """Its release leaves a parcel everywhere."""
+    coming: Coming | None = None
+    """The parcel it begins with, until that is loaded or lost."""
+    resumed: bool = False
+    """Stages know it though no window of it was sent."""
 
     @classmethod
     def begin(
@@ -100,14 +109,16 @@ class Session:
     def shared_with(self, request: GenerateRequest) -> int:
         """How many tokens of a request are computed here already.
 
-        None of those of another group, or computed in another mode; the last token of
-        a prompt is computed in any case, as what follows it is sampled.
+        None of those of another group, or computed in another mode.
         """
         if (request.group, request.exact) != (self.request.group, self.request.exact):
             return 0
-        most = min(len(self.tokens), len(request.prompt)) - 1
-        pairs = zip(self.tokens[:most], request.prompt[:most], strict=True)
-        return next((i for i, (old, new) in enumerate(pairs) if old != new), max(0, most))
+        return shared_tokens(self.computed, request.prompt)
+
+    @property
+    def computed(self) -> list[int]:
+        """The tokens that are in the caches once it has ended."""
+        return self.tokens[:-1]
 
     def guess(self, drafter: Drafter, pace: Pace, config: CoordinatorConfig) -> None:
         """Have its next tokens guessed."""

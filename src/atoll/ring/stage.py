@@ -15,7 +15,7 @@ from collections import deque
 import msgspec
 
 from atoll.domain.ids import Epoch, SessionId, Slot
-from atoll.domain.wire import Cancel, Release, Window
+from atoll.domain.wire import Cancel, Park, Release, Resume, Window
 from atoll.ring.messages import (
     Fault,
     GrantCredit,
@@ -28,21 +28,28 @@ from atoll.ring.messages import (
 from atoll.ring.stage_messages import (
     BatchDone,
     BatchFailed,
-    BatchItem,
     CancelArrived,
+    DiscardArrived,
+    DropParcel,
     DropSlot,
     EpochRaised,
     Forward,
     ForwardCancel,
+    ForwardDiscard,
     ForwardRelease,
+    ParcelEvent,
+    ParcelFetched,
+    ParcelLoaded,
     ReleaseArrived,
+    ResumeArrived,
     RunBatch,
     StageConfig,
     StageEffect,
     StageEvent,
     WindowArrived,
 )
-from atoll.ring.stage_session import StageSession, fault_of_header
+from atoll.ring.stage_parcels import StageParcels, leave
+from atoll.ring.stage_session import StageSession, fault_of_first, fault_of_header, fault_of_resume
 from atoll.ring.stage_turns import Held, StageTurns
 
 
@@ -57,6 +64,7 @@ class Stage:
         # The session each slot served last: a replay of its first window must
         # not take the slot again.
         self._released: dict[Slot, SessionId] = {}
+        self._parcels = StageParcels()
         self._arriving: list[Held] = []
         self._queue: list[Held] = []
         self._batch: list[Held] | None = None
@@ -114,6 +122,8 @@ class Stage:
                 self._cancel(cancel)
             case ReleaseArrived(release):
                 self._release(release)
+            case ResumeArrived() | DiscardArrived() | ParcelFetched() | ParcelLoaded():
+                self._parcel(event)
             case BatchDone(outputs):
                 self._batch_done(outputs)
             case BatchFailed(problem):
@@ -165,29 +175,28 @@ class Stage:
             bound = self.config.queue_max
             return Fault("flight", f"{window.follow} more to come is beyond a queue of {bound}")
         if session is None:
-            return self._fault_of_first(window)
+            return self._fault_of_slot(window.session, window.slot) or fault_of_first(window)
         return session.fault_of(window)
 
-    def _fault_of_first(self, window: Window) -> Fault | None:
-        if window.slot in self._by_slot:
-            return Fault("slot", f"slot {window.slot} is held by another session")
-        if self._released.get(window.slot) == window.session:
+    def _fault_of_slot(self, session: SessionId, slot: Slot) -> Fault | None:
+        """Why a session cannot begin in a slot, or None if it can."""
+        if slot in self._by_slot:
+            return Fault("slot", f"slot {slot} is held by another session")
+        if self._released.get(slot) == session:
             return Fault("released", "the session was released")
-        if window.seq != 0:
-            return Fault("seq", f"window {window.seq} came, 0 was due")
-        if window.keep != 0:
-            return Fault("gap", f"position {window.keep} leaves a gap after 0")
         return None
 
     def _accept(self, window: Window, payload: Payload, session: StageSession | None) -> None:
-        if session is None:
-            session = StageSession(window.session, window.slot)
-            self._sessions[session.id] = session
-            self._by_slot[session.slot] = session
+        session = session or self._begin(window.session, window.slot)
         session.next_seq = window.seq + 1
         session.end = window.keep + window.rows
         session.pending += 1
         self._arriving.append(Held(session, window, payload))
+
+    def _begin(self, session_id: SessionId, slot: Slot) -> StageSession:
+        session = StageSession(session_id, slot)
+        self._sessions[session.id] = self._by_slot[slot] = session
+        return session
 
     def _close_flight(self) -> None:
         self._queue += self._arriving
@@ -208,9 +217,7 @@ class Stage:
     # Cancel, release, epoch
 
     def _cancel(self, cancel: Cancel) -> None:
-        if cancel.epoch != self.epoch:
-            problem = f"epoch {cancel.epoch} is not the current {self.epoch}"
-            self._effects.append(Refuse(cancel.session, cancel.seq, "epoch", problem, False))
+        if not self._is_current(cancel.epoch, cancel.session, cancel.seq):
             return
         # Flights travel unbroken, so an unfinished one ends here.
         self._close_flight()
@@ -221,10 +228,14 @@ class Stage:
             session.cancelled = cancel.seq
             self._drop_unwanted(session)
 
-    def _release(self, release: Release) -> None:
-        if release.epoch != self.epoch:
-            problem = f"epoch {release.epoch} is not the current {self.epoch}"
-            self._effects.append(Refuse(release.session, -1, "epoch", problem, False))
+    def _is_current(self, epoch: Epoch, session: SessionId, seq: int = -1) -> bool:
+        if epoch != self.epoch:
+            problem = f"epoch {epoch} is not the current {self.epoch}"
+            self._effects.append(Refuse(session, seq, "epoch", problem, False))
+        return epoch == self.epoch
+
+    def _release(self, release: Release | Park) -> None:
+        if not self._is_current(release.epoch, release.session):
             return
         self._close_flight()
         session = self._sessions.get(release.session)
@@ -244,7 +255,34 @@ class Stage:
             return
         del self._sessions[session.id], self._by_slot[session.slot]
         self._released[session.slot] = session.id
-        self._effects += [DropSlot(session.slot), ForwardRelease(session.release)]
+        self._effects += [leave(session, session.release), ForwardRelease(session.release)]
+
+    def _parcel(self, event: ParcelEvent) -> None:
+        match event:
+            case ResumeArrived(resume):
+                self._resume(resume)
+            case DiscardArrived(discard):
+                if self._is_current(discard.epoch, discard.parcel):
+                    self._close_flight()
+                    self._effects += [DropParcel(discard.parcel), ForwardDiscard(discard)]
+            case ParcelFetched() | ParcelLoaded():
+                session, effects = self._parcels.here(event)
+                self._effects += effects
+                if session is not None:
+                    # Its release may have come meanwhile.
+                    self._free_if_done(session)
+
+    def _resume(self, resume: Resume) -> None:
+        if not self._is_current(resume.epoch, resume.session):
+            return
+        self._close_flight()
+        fault = fault_of_resume(resume, self.config, self._sessions.get(resume.session))
+        fault = fault or self._fault_of_slot(resume.session, resume.slot)
+        if fault is not None:
+            self._effects.append(Refuse(resume.session, -1, fault.code, fault.problem))
+            return
+        session = self._begin(resume.session, resume.slot)
+        self._effects += self._parcels.begin(session, resume)
 
     def _raise_epoch(self, epoch: Epoch) -> None:
         if epoch <= self.epoch:
@@ -256,6 +294,7 @@ class Stage:
         for session in self._sessions.values():
             session.broken = True
         self._sessions, self._by_slot, self._released = {}, {}, {}
+        self._parcels.clear()
         self._arriving, self._queue = [], []
         self._outbox.clear()
         self._credits = self.config.downstream_credits
@@ -298,7 +337,7 @@ class Stage:
         for held in batch:
             held.session.held = held.window.keep + held.window.rows
         self._grants += len(batch)
-        self._effects.append(RunBatch(tuple(_item_of(held) for held in batch)))
+        self._effects.append(RunBatch(tuple(held.item() for held in batch)))
 
     def _batch_done(self, outputs: tuple[Payload | ItemFailed, ...]) -> None:
         batch = self._batch
@@ -359,8 +398,3 @@ class Stage:
             # Only behind the whole flight: a release must not cut it in two.
             for held in part:
                 self._let_go(held)
-
-
-def _item_of(held: Held) -> BatchItem:
-    w = held.window
-    return BatchItem(w.session, w.slot, w.keep, w.rows, w.exact, w.encoding, held.payload)

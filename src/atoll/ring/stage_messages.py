@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atoll.domain.ids import Epoch, SessionId, Slot
-from atoll.domain.wire import ROWS_MAX, Cancel, Release, Window
+from atoll.domain.wire import ROWS_MAX, Cancel, Discard, Park, Release, Resume, Window
 from atoll.ring.coordinator_config import GUESS_ROWS
 from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse, WindowUnusable
 
@@ -66,9 +66,39 @@ class CancelArrived:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseArrived:
-    """A release whose signature the driver has checked."""
+    """A release, or a park, whose signature the driver has checked."""
 
-    release: Release
+    release: Release | Park
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeArrived:
+    """A resume whose signature the driver has checked."""
+
+    resume: Resume
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardArrived:
+    """A discard whose signature the driver has checked."""
+
+    discard: Discard
+
+
+@dataclass(frozen=True, slots=True)
+class ParcelFetched:
+    """The answer to `FetchParcel`; None: it is lost."""
+
+    session: SessionId
+    parcel: Payload | None
+
+
+@dataclass(frozen=True, slots=True)
+class ParcelLoaded:
+    """The answer to `LoadParcel`: whether the engine took it. If not, the slot is empty."""
+
+    session: SessionId
+    is_loaded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +163,58 @@ class ForwardCancel:
 
 @dataclass(frozen=True, slots=True)
 class ForwardRelease:
-    """Send the release on as it came."""
+    """Send the release, or the park, on as it came."""
 
-    release: Release
+    release: Release | Park
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardResume:
+    """Send the resume on, changed in `lost` alone."""
+
+    resume: Resume
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardDiscard:
+    """Send the discard on as it came."""
+
+    discard: Discard
+
+
+@dataclass(frozen=True, slots=True)
+class TakeParcel:
+    """Take a slot's first positions out and keep them; clear the slot, as `DropSlot` does."""
+
+    slot: Slot
+    parcel: SessionId
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchParcel:
+    """Bring a parcel from where it is kept, or find that it is lost: `ParcelFetched`."""
+
+    session: SessionId
+    parcel: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class LoadParcel:
+    """Put a parcel's positions into a slot, before any later batch: `ParcelLoaded`."""
+
+    session: SessionId
+    slot: Slot
+    parcel: SessionId
+    tokens: int
+    data: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class DropParcel:
+    """Forget a parcel, wherever it is kept."""
+
+    parcel: SessionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +224,28 @@ class DropSlot:
     slot: Slot
 
 
+ParcelEvent = ResumeArrived | DiscardArrived | ParcelFetched | ParcelLoaded
 StageEvent = (
     WindowArrived
     | WindowUnusable
     | CancelArrived
     | ReleaseArrived
+    | ParcelEvent
     | BatchDone
     | BatchFailed
     | Granted
     | EpochRaised
 )
-StageEffect = RunBatch | Forward | ForwardCancel | ForwardRelease | DropSlot | Refuse | GrantCredit
+ParcelEffect = TakeParcel | FetchParcel | LoadParcel | DropParcel
+StageEffect = (
+    RunBatch
+    | Forward
+    | ForwardCancel
+    | ForwardRelease
+    | ForwardResume
+    | ForwardDiscard
+    | DropSlot
+    | ParcelEffect
+    | Refuse
+    | GrantCredit
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atoll.domain.ids import SessionId, Slot
-from atoll.domain.wire import ENCODINGS, F32, Release, Window
+from atoll.domain.wire import ENCODINGS, F32, Park, Release, Resume, Window
 from atoll.ring.messages import Fault
 from atoll.ring.stage_messages import StageConfig
 
@@ -26,9 +26,9 @@ class StageSession:
     broken: bool = False
     """A window of it was refused: nothing more of it is taken."""
     pending: int = 0
-    """Windows in queue, batch or outbox."""
-    release: Release | None = None
-    """Set while the release waits for the pending windows."""
+    """Windows in queue, batch or outbox, and a parcel that is to come."""
+    release: Release | Park | None = None
+    """Set while the release waits for the pending windows, or a parcel."""
 
     def wants(self, window: Window) -> bool:
         """Whether `window` is still worth computing or sending on."""
@@ -49,6 +49,26 @@ class StageSession:
         if window.keep > self.end:
             return Fault("gap", f"position {window.keep} leaves a gap after {self.end}")
         return None
+
+
+def fault_of_first(window: Window) -> Fault | None:
+    """Why `window` cannot be the first of a session, or None."""
+    if window.seq != 0:
+        return Fault("seq", f"window {window.seq} came, 0 was due")
+    if window.keep != 0:
+        return Fault("gap", f"position {window.keep} leaves a gap after 0")
+    return None
+
+
+def fault_of_resume(
+    resume: Resume, config: StageConfig, session: StageSession | None
+) -> Fault | None:
+    """Why a session, perhaps known already, cannot begin with a parcel here, or None if it can."""
+    if session is not None:
+        return Fault("seq", "the session has begun")
+    if resume.slot >= config.n_slots or resume.tokens > config.context:
+        return Fault("keep", f"{resume.tokens} positions of slot {resume.slot} do not fit")
+    return None
 
 
 def fault_of_header(window: Window, config: StageConfig) -> Fault | None:

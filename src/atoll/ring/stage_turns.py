@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from atoll.domain.ids import SessionId
 from atoll.domain.wire import Window
 from atoll.ring.messages import Payload
-from atoll.ring.stage_messages import StageConfig
+from atoll.ring.stage_messages import BatchItem, StageConfig
 from atoll.ring.stage_session import StageSession
 
 
@@ -25,6 +25,11 @@ class Held:
     session: StageSession
     window: Window
     payload: Payload
+
+    def item(self) -> BatchItem:
+        """Its part in an engine call."""
+        w = self.window
+        return BatchItem(w.session, w.slot, w.keep, w.rows, w.exact, w.encoding, self.payload)
 
 
 class StageTurns:

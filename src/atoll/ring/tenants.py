@@ -4,8 +4,8 @@ A session that ended well leaves its caches where they are, in the ends and at e
 stage, until its slot is wanted. The next request of the same group that begins with
 the same tokens takes the slot over and computes only what is new: to the stages it
 is the same session that goes on, whose next window goes back to `keep`. Where no
-beginning is shared a free slot is taken, and then the one that rests longest, from
-its first position on.
+beginning is shared a free slot is taken. If there is none, what rests longest leaves its
+slot as a parcel (`ring.parked`), or, where that is not worth it, is written over.
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ import heapq
 from collections.abc import Callable
 
 from atoll.domain.generation import GenerateRequest
-from atoll.domain.ids import SessionId, Slot
+from atoll.domain.ids import Epoch, SessionId, Slot
+from atoll.domain.wire import Park, Release, Resume
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.coordinator_messages import (
     Admitted,
     CloseEnds,
     CoordinatorEffect,
     OpenEnds,
+    ReleaseReturned,
     SendRelease,
     Submit,
 )
 from atoll.ring.drafting import Drafter
 from atoll.ring.pace import Pace
+from atoll.ring.parked import ParkedSessions
+from atoll.ring.parking import Parked, ParkingRates
+from atoll.ring.parking_messages import EndsLoadedParcel, ParkingEvent, ResumeReturned, Tick
 from atoll.ring.session import Session
 
 
@@ -49,6 +54,7 @@ class Tenants:
         self._free: list[Slot] = [Slot(i) for i in range(config.n_slots)]
         # Longest at rest first.
         self._resting: list[Session] = []
+        self.parked = ParkedSessions(config)
 
     @property
     def active(self) -> int:
@@ -71,43 +77,135 @@ class Tenants:
 
     def shared_with(self, request: GenerateRequest) -> int:
         """Tokens of a request's prompt that would not be computed again."""
-        most = max((old.shared_with(request) for old in self._resting), default=0)
-        return most if most >= self._config.reuse_min else 0
+        most = max((self._usable(old, request) for old in self._resting), default=0)
+        most = most if most >= self._config.reuse_min else 0
+        return max(most, self.parked.lot.best(request)[0])
 
-    def admit(self, submit: Submit) -> tuple[Session, list[CoordinatorEffect]]:
-        """Give a session the slot that suits it best; there is room."""
+    def _usable(self, old: Session, request: GenerateRequest) -> int:
+        """Tokens of a request that what rests in a slot saves it, if it may take that over.
+
+        Where only a small part is shared, a system prompt say, what rests is kept for its own
+        conversation if it can be.
+        """
+        shared = old.shared_with(request)
+        mostly = 2 * shared >= len(old.tokens) - 1
+        return shared if mostly or not self.parked.is_worth(old) else 0
+
+    def admit(self, submit: Submit, waiting: int) -> tuple[Session | None, list[CoordinatorEffect]]:
+        """Give a session the slot that suits it best; there is room.
+
+        Args:
+            submit: The session.
+            waiting: How many wait, this one included.
+
+        Returns:
+            The session, or None where a slot is being made free for it first, and what is
+            to be done.
+        """
         request = submit.request
         shared, session = max(
-            ((old.shared_with(request), old) for old in reversed(self._resting)),
+            ((self._usable(old, request), old) for old in reversed(self._resting)),
             key=lambda found: found[0],
             default=(0, None),
         )
-        if session is not None and (shared >= self._config.reuse_min or not self._free):
-            if shared < self._config.reuse_min:
-                shared, session = 0, self._resting[0]
-            self._resting.remove(session)
-            session.resume(submit.session, request, self._config, keep=shared)
-        else:
-            slot = heapq.heappop(self._free)
-            session = Session.begin(submit.session, slot, request, self._config)
-            shared = 0
-            self.by_id[session.id] = session
+        stowed, parcel = self.parked.lot.best(request)
+        if session is not None and shared >= self._config.reuse_min and shared >= stowed:
+            return self._take_over(session, submit, shared)
+        if self._free:
+            return self._begin(submit, stowed, parcel)
+        # More may not wait: then what rests is written over at once.
+        if waiting <= self._config.waiting_max:
+            if sum(s.releasing for s in self.by_id.values()) >= waiting:
+                return None, []
+            oldest = self._resting[0]
+            if self.parked.is_worth(oldest):
+                return None, self._park(oldest)
+            if parcel is not None:
+                return None, self.spoil(oldest)
+        return self._take_over(self._resting[0], submit, 0)
+
+    def _take_over(
+        self, session: Session, submit: Submit, shared: int
+    ) -> tuple[Session, list[CoordinatorEffect]]:
+        self._resting.remove(session)
+        session.resume(submit.session, submit.request, self._config, keep=shared)
+        return session, self._opened(session, submit, shared)
+
+    def _begin(
+        self, submit: Submit, shared: int, parcel: Parked | None
+    ) -> tuple[Session, list[CoordinatorEffect]]:
+        slot = heapq.heappop(self._free)
+        session = Session.begin(submit.session, slot, submit.request, self._config)
+        self.by_id[session.id] = session
+        effects = self._opened(session, submit, 0)
+        if parcel is not None:
+            effects += self.parked.resume(session, parcel, shared)
+        return session, effects
+
+    def _opened(self, session: Session, submit: Submit, shared: int) -> list[CoordinatorEffect]:
         if self._config.guess_depth:
-            session.guess(self._drafter(request), self._pace, self._config)
-        opened = OpenEnds(session.id, session.slot, request)
+            session.guess(self._drafter(submit.request), self._pace, self._config)
+        opened = OpenEnds(session.id, session.slot, submit.request)
         tenant = session.id if session.id != submit.session else None
-        return session, [Admitted(submit.session, shared, tenant), opened]
+        return [Admitted(submit.session, shared, tenant), opened]
+
+    def _park(self, session: Session) -> list[CoordinatorEffect]:
+        self._resting.remove(session)
+        return self.parked.leave(session)
+
+    def returned(
+        self, event: ReleaseReturned | ParkingEvent, epoch: Epoch | None
+    ) -> tuple[Session | None, list[CoordinatorEffect]]:
+        """A message has gone round, the ends have loaded a parcel or not, or time has passed.
+
+        Returns:
+            The session whose prompt may enter now, if any, and what is to be done.
+        """
+        match event:
+            case Tick(rates):
+                return None, self._tick(rates)
+            case ReleaseReturned(release):
+                return None, self._released(release) if release.epoch == epoch else []
+            case ResumeReturned(resume):
+                return self._answered(resume) if resume.epoch == epoch else (None, [])
+            case EndsLoadedParcel():
+                return self._answered(event)
+
+    def _released(self, release: Release | Park) -> list[CoordinatorEffect]:
+        session = self.by_id.get(release.session)
+        if session is None or not session.releasing:
+            return []
+        session.releasing = False
+        return self.parked.left(session) + self.free_if_done(session)
+
+    def _answered(
+        self, answer: EndsLoadedParcel | Resume
+    ) -> tuple[Session | None, list[CoordinatorEffect]]:
+        session = self.by_id.get(answer.session)
+        if session is None or session.coming is None:
+            return None, []
+        may_enter, effects = self.parked.answered(session, answer)
+        if not session.live:
+            effects += self.free_if_done(session)
+        return session if may_enter else None, effects
+
+    def _tick(self, rates: ParkingRates | None) -> list[CoordinatorEffect]:
+        """Time has passed: what has rested for two ticks leaves its slot, if that is worth it."""
+        self.parked.lot.tick(rates)
+        due = [s for s in self._resting if self.parked.has_rested(s) and self.parked.is_worth(s)]
+        return [effect for session in due for effect in self._park(session)]
 
     def rest(self, session: Session) -> list[CoordinatorEffect]:
         """A session ended well: its caches stay, its sampler goes."""
         session.live = session.opened = False
         session.cancelled = session.next_seq - 1
+        self.parked.rests(session)
         self._resting.append(session)
         return [CloseEnds(session.id, session.slot, keep=True)]
 
     def forget(self) -> list[CoordinatorEffect]:
         """Keep no caches of ended sessions any more."""
-        effects: list[CoordinatorEffect] = []
+        effects = self.parked.forget()
         for session in list(self._resting):
             effects += self.spoil(session)
         return effects
@@ -123,8 +221,8 @@ class Tenants:
     def release(self, session: Session) -> list[CoordinatorEffect]:
         """Clear an ended session from stages and ends."""
         effects: list[CoordinatorEffect] = []
-        # Where no window was sent no stage knows the session.
-        if session.next_seq:
+        # Where nothing was sent no stage knows the session.
+        if session.next_seq or session.resumed:
             session.releasing = True
             effects.append(SendRelease(session.id, session.slot))
         return effects + self.free_if_done(session)
@@ -132,7 +230,8 @@ class Tenants:
     def free_if_done(self, session: Session) -> list[CoordinatorEffect]:
         """Once it is out of the ends and of the ring its slot is free."""
         effects: list[CoordinatorEffect] = []
-        if session.opened and not session.at_ends:
+        is_loading = session.coming is not None and session.coming.at_ends is None
+        if session.opened and not session.at_ends and not is_loading:
             session.opened = False
             effects.append(CloseEnds(session.id, session.slot))
         if not session.opened and not session.releasing:
@@ -146,6 +245,7 @@ class Tenants:
         for session in self._resting:
             session.opened = True
         self._resting = []
+        effects += self.parked.down(self.by_id.values())
         for session in list(self.by_id.values()):
             session.live = session.releasing = False
             session.out.clear()

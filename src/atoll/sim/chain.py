@@ -10,18 +10,18 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 from atoll.domain.ids import Epoch, SessionId
-from atoll.domain.wire import Cancel, Release, Window
+from atoll.domain.wire import Cancel, Discard, Resume, Window
 from atoll.ring import stage_messages as node
 from atoll.ring.coordinator_messages import SessionRefused
 from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse
 from atoll.ring.stage import Stage
 from atoll.sim.clock import EventHeap, FifoLink
-from atoll.sim.fake_model import FakeShard, pack, unpack
+from atoll.sim.fake_model import FakeShard, ModelMisuse, pack, unpack
 from atoll.sim.scenario import ChainSpec
 from atoll.sim.traffic import Message, Traffic
 from atoll.sim.waits import Waits
@@ -48,11 +48,12 @@ class Gateway(Protocol):
 
 @dataclass(slots=True)
 class Node:
-    """A stage and its engine; `machine` is None while it is dead."""
+    """A stage, its engine and its parcels; `machine` is None while it is dead."""
 
     machine: Stage | None
     shard: FakeShard
     life: int = 0
+    parcels: dict[SessionId, bytes] = field(default_factory=dict)
 
 
 class Chain:
@@ -118,19 +119,24 @@ class Chain:
                     self.send(stage + 1, window, payload)
                 case node.ForwardCancel(cancel):
                     self.send(stage + 1, cancel)
-                case node.ForwardRelease(release):
-                    self.send(stage + 1, release)
+                case node.ForwardRelease(order):
+                    self.send(stage + 1, order)
+                case node.ForwardResume(order) | node.ForwardDiscard(order):
+                    self.send(stage + 1, order)
                 case node.DropSlot(slot):
                     self.nodes[stage].shard.drop(slot)
                 case GrantCredit(frames):
                     self.grant(stage, frames - swallowed, machine.epoch)
                 case Refuse():
                     self._refused(stage, effect, machine.epoch)
+                case _:
+                    self._parcel(stage, effect)
 
     def kill(self, stage: int) -> None:
         """A stage dies, and its caches with it."""
         lost = self.nodes[stage]
         lost.machine, lost.shard = None, self._new_shard(stage)
+        lost.parcels.clear()
         lost.life += 1
         self.waits.lost(stage)
 
@@ -138,6 +144,8 @@ class Chain:
         """A stage hears of a new epoch; one that died comes back with it."""
         hit = self.nodes[stage]
         self.waits.lost(stage)
+        # The keys are an epoch's, as the engine processes are.
+        hit.parcels.clear()
         if hit.machine is None:
             hit.machine = Stage(self.spec.stages[stage], epoch)
         else:
@@ -162,7 +170,11 @@ class Chain:
                 self.at_stage(hop, node.WindowArrived(message, payload))
             case Cancel():
                 self.at_stage(hop, node.CancelArrived(message))
-            case Release():
+            case Resume():
+                self.at_stage(hop, node.ResumeArrived(message))
+            case Discard():
+                self.at_stage(hop, node.DiscardArrived(message))
+            case _:
                 self.at_stage(hop, node.ReleaseArrived(message))
 
     def _granted(self, hop: int, frames: int, epoch: Epoch) -> None:
@@ -174,6 +186,33 @@ class Chain:
         machine = self.nodes[hop - 1].machine
         if machine is not None and machine.epoch == epoch:
             self.at_stage(hop - 1, Granted(frames))
+
+    def _parcel(self, stage: int, effect: node.ParcelEffect) -> None:
+        """Take out and put in at once, in order with the batches; a parcel may get lost."""
+        at, life = self.nodes[stage], self.nodes[stage].life
+        match effect:
+            case node.TakeParcel(slot, parcel, tokens):
+                taken = at.shard.take(slot, tokens)
+                if taken is None:
+                    raise ModelMisuse(f"slot {slot} of stage {stage} holds no {tokens} tokens")
+                if not self.loses():
+                    at.parcels[parcel] = taken
+            case node.FetchParcel(session, parcel):
+                found = None if self.loses() else at.parcels.get(parcel)
+                event: node.StageEvent = node.ParcelFetched(session, found)
+                self.after(self.spec.engine_s, partial(self._batch_over, stage, life, event))
+            case node.LoadParcel(session, slot, _, tokens, data):
+                is_loaded = not self.loses()
+                if is_loaded:
+                    at.shard.put(slot, tokens, bytes(data))
+                event = node.ParcelLoaded(session, is_loaded)
+                self.after(self.spec.engine_s, partial(self._batch_over, stage, life, event))
+            case node.DropParcel(parcel):
+                at.parcels.pop(parcel, None)
+
+    def loses(self) -> bool:
+        """Draw whether a parcel gets lost."""
+        return self.rng.random() < self.spec.lose_rate
 
     def _refused(self, stage: int, refuse: Refuse, epoch: Epoch) -> None:
         self.refusals[refuse.code] += 1

@@ -18,6 +18,7 @@ from atoll.ring.coordinator_messages import (
     TailItem,
 )
 from atoll.ring.messages import ItemFailed
+from atoll.ring.parking_messages import LoadEnds, ParkEnds
 from atoll.sim.fake_model import FakeShard, ModelMisuse, embed, pack, sample, unpack
 
 
@@ -28,11 +29,19 @@ class FakeEnds:
         self._head = head
         self._tail = tail
         self._open: dict[Slot, tuple[SessionId, GenerateRequest]] = {}
+        self.parcels: dict[SessionId, tuple[bytes, bytes]] = {}
 
     @property
     def slots_held(self) -> int:
         """Slots with a sampler or anything in a cache."""
         return max(len(self._open), self._head.slots_held, self._tail.slots_held)
+
+    def open_or_close(self, effect: OpenEnds | CloseEnds) -> None:
+        """Do what is asked."""
+        if isinstance(effect, OpenEnds):
+            self.open(effect)
+        else:
+            self.close(effect)
 
     def open(self, effect: OpenEnds) -> None:
         """Set up a session.
@@ -58,6 +67,35 @@ class FakeEnds:
         if not effect.keep:
             self._head.drop(effect.slot)
             self._tail.drop(effect.slot)
+
+    def park(self, effect: ParkEnds, loses: Callable[[], bool]) -> None:
+        """Take a slot's caches out; `loses` says whether they get lost.
+
+        Raises:
+            ModelMisuse: It is open, or holds less.
+        """
+        if effect.slot in self._open:
+            raise ModelMisuse(f"slot {effect.slot} is parked while it is open")
+        head = self._head.take(effect.slot, effect.tokens)
+        tail = self._tail.take(effect.slot, effect.tokens)
+        if head is None or tail is None:
+            raise ModelMisuse(f"slot {effect.slot} of the ends holds no {effect.tokens} tokens")
+        if not loses():
+            self.parcels[effect.session] = (head, tail)
+
+    def load(self, effect: LoadEnds, loses: Callable[[], bool]) -> bool:
+        """Put a parcel into a slot; whether it was there.
+
+        Raises:
+            ModelMisuse: The slot is not the session's.
+        """
+        self._request(effect.session, effect.slot)
+        parcel = self.parcels.get(effect.parcel)
+        if parcel is None or loses():
+            return False
+        self._head.put(effect.slot, effect.tokens, parcel[0])
+        self._tail.put(effect.slot, effect.tokens, parcel[1])
+        return True
 
     def run(self, effect: RunEnds, fails: Callable[[], bool]) -> tuple[EndsResult, ...]:
         """Compute every item, except those for which `fails` says so.

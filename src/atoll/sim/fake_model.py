@@ -72,6 +72,22 @@ class FakeShard:
         """Clear a slot."""
         self._kv.pop(slot, None)
 
+    def take(self, slot: Slot, tokens: int) -> bytes | None:
+        """Take a slot's first positions out; None where it holds fewer. It is empty then."""
+        chains = self._kv.pop(slot, [])
+        if self._layers and (not chains or len(chains[0]) < tokens):
+            return None
+        return pack([value for chain in chains for value in chain[:tokens]])
+
+    def put(self, slot: Slot, tokens: int, parcel: bytes) -> None:
+        """Put what `take` gave into a slot.
+
+        Raises:
+            ModelMisuse: It is not of so many tokens.
+        """
+        values = unpack(parcel, tokens * len(self._layers))
+        self._kv[slot] = [values[i : i + tokens] for i in range(0, len(values), tokens)]
+
     def run(self, slot: Slot, keep: int, rows: list[int]) -> list[int]:
         """Roll the slot back to `keep` positions and compute the rows behind them.
 

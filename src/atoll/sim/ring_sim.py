@@ -17,11 +17,13 @@ from functools import partial
 
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId
-from atoll.domain.wire import Cancel, Release, Window
+from atoll.domain.wire import Park, Release, Resume, Window
 from atoll.ring import coordinator_messages as gate
+from atoll.ring import parking_messages as parking
 from atoll.ring import stage_messages as node
 from atoll.ring.coordinator import Coordinator
 from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse, WindowUnusable
+from atoll.ring.orders import order_of
 from atoll.sim.chain import Chain
 from atoll.sim.fake_draft import FakeDraft
 from atoll.sim.fake_ends import FakeEnds
@@ -64,6 +66,8 @@ class Report:
     batches: int
     largest_batch: int
     epochs: int
+    parked: int
+    resumed: int
 
 
 def run_seed(seed: int) -> Report:
@@ -90,6 +94,8 @@ def run_seed(seed: int) -> Report:
         batches=traffic.batches,
         largest_batch=traffic.largest_batch,
         epochs=sim.epoch.counter,
+        parked=sim.parked,
+        resumed=sim.watch.resumed,
     )
 
 
@@ -126,6 +132,7 @@ class RingSim:
         self.watch = Watch(scenario, self.coordinator, self.ends)
         self.chain = Chain(scenario.chain, self, self.epoch, rng)
         self._draft_is_gone = False
+        self.parked = 0
         self._plan()
 
     def _plan(self) -> None:
@@ -141,6 +148,8 @@ class RingSim:
                 put(arrival.cancel_s, partial(self._event, cancel))
         for outage in self.scenario.outages:
             put(outage.at_s, partial(self._crash, outage))
+        for at_s in self.scenario.ticks_s:
+            put(at_s, partial(self._event, parking.Tick()))
         for at_s in self.scenario.hostile_s:
             put(at_s, self._hostile)
         if self.scenario.draft_gone_s is not None:
@@ -169,6 +178,9 @@ class RingSim:
         self.watch.check_settled()
         shards = [at.shard for at in self.chain.nodes]
         self.chain.traffic.check_settled(self.chain.machines, shards)
+        left = [sorted(at.parcels) for at in self.chain.nodes]
+        if any(left):
+            raise BrokenInvariant(f"stages keep parcels: {left}")
 
     # What the chain tells the gateway
 
@@ -178,8 +190,10 @@ class RingSim:
             lap_s = self.rng.choice((0.0, 0.01, 0.02 * message.rows))
             lap_s += self.scenario.away_s if lap_s else 0.0
             self._event(gate.WindowReturned(message, payload, lap_s))
-        elif isinstance(message, Release):
+        elif isinstance(message, Release | Park):
             self._event(gate.ReleaseReturned(message))
+        elif isinstance(message, Resume):
+            self._event(parking.ResumeReturned(message))
 
     def granted(self, frames: int, epoch: Epoch) -> None:
         """Credits from the first stage, unless its link was replaced."""
@@ -208,16 +222,22 @@ class RingSim:
                 self._run_ends(effect)
             case gate.RunDraft():
                 self._run_draft(effect)
-            case gate.OpenEnds():
-                self.ends.open(effect)
-            case gate.CloseEnds():
-                self.ends.close(effect)
+            case gate.OpenEnds() | gate.CloseEnds():
+                self.ends.open_or_close(effect)
             case gate.Send(window, payload):
                 self.chain.send(0, window, payload)
-            case gate.SendCancel(session, seq):
-                self.chain.send(0, Cancel(session, self._ring(), seq))
-            case gate.SendRelease(session, slot):
-                self.chain.send(0, Release(session, slot, self._ring()))
+            case parking.SendPark():
+                self.parked += 1
+                self.chain.send(0, order_of(effect, self._ring()))
+            case (
+                gate.SendCancel()
+                | gate.SendRelease()
+                | parking.SendResume()
+                | parking.SendDiscard()
+            ):
+                self.chain.send(0, order_of(effect, self._ring()))
+            case parking.ParkEnds() | parking.LoadEnds() | parking.DropEndsParcel():
+                self._parcel_at_ends(effect)
             case GrantCredit(frames):
                 hop = len(self.chain.nodes)
                 self.chain.grant(hop, frames - swallowed, self._ring())
@@ -225,6 +245,16 @@ class RingSim:
                 self.chain.refusals[code] += 1
             case _:
                 self.watch.told(effect)
+
+    def _parcel_at_ends(self, effect: parking.ParkingOfEnds) -> None:
+        match effect:
+            case parking.ParkEnds():
+                self.ends.park(effect, self.chain.loses)
+            case parking.DropEndsParcel(parcel):
+                self.ends.parcels.pop(parcel, None)
+            case parking.LoadEnds(session):
+                answer = parking.EndsLoadedParcel(session, self.ends.load(effect, self.chain.loses))
+                self.chain.after(self.scenario.chain.engine_s, partial(self._event, answer))
 
     def _ring(self) -> Epoch:
         assert self.coordinator.epoch is not None, "a frame is sent without a ring"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import SessionId
 from atoll.ring.coordinator_config import CoordinatorConfig
+from atoll.ring.parking import Parking, ParkingRates
 from atoll.ring.stage_messages import StageConfig
 
 HORIZON_S = 2.0
@@ -51,6 +52,8 @@ class ChainSpec:
     row_s: float = 0.0
     ends_row_s: float = 0.0
     """Mean time that a row adds to a call of a stage, and to one of the ends."""
+    lose_rate: float = 0.0
+    """Share of steps with a parcel at which it gets lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class Scenario:
     """Share of guesses that are right, where tokens are guessed."""
     away_s: float = 0.0
     """What a lap is said to take more than it does: whether guesses pay depends on it."""
+    ticks_s: tuple[float, ...] = ()
+    """When what rests grows older."""
     draft_gone_s: float | None = None
     """When the draft model is lost for good, if ever."""
 
@@ -111,9 +116,6 @@ def make_scenario(rng: random.Random) -> Scenario:
         )
         for i in range(n_stages)
     )
-    # Bursts, so that sessions meet in flights and batches.
-    bursts_s = [0.01, rng.uniform(0, HORIZON_S), rng.uniform(0, HORIZON_S)]
-    arrivals = tuple(_arrival(rng, i, context, bursts_s) for i in range(rng.randint(1, 14)))
     # Far enough apart for one to be repaired before the next.
     outages = tuple(
         Outage(
@@ -125,6 +127,8 @@ def make_scenario(rng: random.Random) -> Scenario:
         for i in range(rng.choice((0, 0, 0, 0, 1, 2)))
     )
     hostile = rng.choice((0, 0, 3, 12))
+    lose_rate = rng.choice((0.0, 0.3))
+    tick_s = rng.choice((0.05, 0.2, 1.0))
     return Scenario(
         n_layers=n_layers,
         chain=ChainSpec(
@@ -133,13 +137,15 @@ def make_scenario(rng: random.Random) -> Scenario:
             engine_s=rng.choice((0.002, 0.02)),
             link_s=rng.choice((0.001, 0.02)),
             fail_rate=rng.choice((0.0, 0.0, 0.0, 0.02)),
+            lose_rate=lose_rate,
         ),
         coordinator=coordinator,
-        arrivals=arrivals,
+        arrivals=_arrivals(rng, context),
         outages=outages,
         hostile_s=tuple(rng.uniform(0, HORIZON_S) for _ in range(hostile)),
         guess_rate=rng.choice((0.0, 0.5, 0.9, 1.0)),
         away_s=rng.choice((0.0, 0.3)),
+        ticks_s=tuple(i * tick_s for i in range(1, int(2 * HORIZON_S / tick_s))),
         draft_gone_s=rng.uniform(0, HORIZON_S) if rng.random() < 0.1 else None,
     )
 
@@ -170,9 +176,32 @@ def _coordinator(
         guess_rows=rng.randint(1, 5),
         guess_depth=rng.choice((0, 0, 2, 5, 12)),
         draft_model=rng.random() < 0.5,
-        reuse=rng.random() < 0.5,
+        reuse=rng.random() < 0.7,
         reuse_min=rng.choice((1, 1, 4)),
+        parking=_parking(rng, context) if rng.random() < 0.7 else None,
     )
+
+
+def _parking(rng: random.Random, context: int) -> Parking:
+    """Sometimes all is worth it, sometimes only long or well-shared beginnings are."""
+    rates = ParkingRates(
+        bytes_per_token=8,
+        tier_bytes_s=rng.choice((1e9, 1e9, 160.0)),
+        prefill_tokens_s=10,
+        lap_s=rng.choice((0.0, 0.0, 0.3)),
+    )
+    return Parking(
+        rates,
+        held_max=rng.choice((context // 2, 3 * context, 100 * context)),
+        tokens_max=rng.choice((context // 2, context, context)),
+    )
+
+
+def _arrivals(rng: random.Random, context: int) -> tuple[Arrival, ...]:
+    """Bursts, so that sessions meet in flights and batches; some come back with more to say."""
+    bursts_s = [0.01, rng.uniform(0, HORIZON_S), rng.uniform(0, HORIZON_S)]
+    first = [_arrival(rng, i, context, bursts_s) for i in range(rng.randint(1, 14))]
+    return (*first, *(_next_turn(rng, a, context) for a in first if rng.random() < 0.6))
 
 
 def _arrival(rng: random.Random, index: int, context: int, bursts_s: list[float]) -> Arrival:
@@ -192,3 +221,12 @@ def _arrival(rng: random.Random, index: int, context: int, bursts_s: list[float]
     )
     cancel_s = at_s + rng.expovariate(4) if rng.random() < 0.3 else None
     return Arrival(at_s, SessionId(1000 + index), request, cancel_s)
+
+
+def _next_turn(rng: random.Random, before: Arrival, context: int) -> Arrival:
+    """The same conversation goes on: what was asked before, and more."""
+    prompt = (*before.request.prompt, *(rng.randrange(1, 1000) for _ in range(rng.randint(1, 6))))
+    request = replace(before.request, prompt=prompt[:context], max_tokens=rng.randint(1, 6))
+    at_s = before.at_s + rng.uniform(0.2, 2 * HORIZON_S)
+    cancel_s = at_s + rng.expovariate(4) if rng.random() < 0.2 else None
+    return Arrival(at_s, SessionId(before.session + 1000), request, cancel_s)

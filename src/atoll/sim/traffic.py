@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atoll.domain.ids import Epoch
-from atoll.domain.wire import Cancel, Release, Window
+from atoll.domain.wire import Order, Window
 from atoll.ring.stage import Stage
 from atoll.ring.stage_messages import BatchItem, StageConfig
 from atoll.sim.fake_model import FakeShard
 
-Message = Window | Cancel | Release
+Message = Window | Order
 
 
 class BrokenInvariant(Exception):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from atoll.domain.generation import GenerateRequest, Sampled
 from atoll.domain.ids import SessionId
 from atoll.ring import coordinator_messages as gate
+from atoll.ring import parking_messages as parking
 from atoll.ring.coordinator import Coordinator
 from atoll.ring.stage import Stage
 from atoll.sim.fake_ends import FakeEnds
@@ -33,7 +34,7 @@ class Watch:
         self._full = self._chunks_ran = False
         self._down = True
         self.ends: dict[SessionId, str] = {}
-        self.tokens = self.cached = 0
+        self.tokens = self.cached = self.resumed = 0
         # The numbers that stages know sessions by.
         self._tenants: dict[SessionId, SessionId] = {}
 
@@ -92,6 +93,10 @@ class Watch:
                 require(session not in self._admitted, f"session {session} is admitted twice")
                 self.cached += cached
                 self._admitted.add(session)
+            case parking.Reused(session, cached):
+                require(self._emitted[session] == 0, f"session {session} reuses late")
+                self.cached += cached
+                self.resumed += 1
             case gate.Emit(session, sampled):
                 self._token(session, sampled)
             case gate.Finished(session, usage):
@@ -197,6 +202,8 @@ class Watch:
         gateway = self._coordinator
         held = (gateway.active, gateway.resting, gateway.waiting, gateway.departures.waiting)
         require(held == (0, 0, 0, 0), f"the gateway holds {held}")
+        kept = (gateway.lot.parked, len(self._ends.parcels))
+        require(kept == (0, 0), f"parcels are left: {kept}")
         require(gateway.departures.lanes == 0, "a lane is taken")
         require(gateway.returns.waiting == 0, "a returned window waits")
         require(self._ends.slots_held == 0, "the ends hold a slot")

@@ -1,0 +1,25 @@
+"""What the coordinator wants said round the ring, as messages."""
+
+from __future__ import annotations
+
+from atoll.domain.ids import Epoch
+from atoll.domain.wire import Cancel, Discard, Order, Park, Release, Resume
+from atoll.ring.coordinator_messages import SendCancel, SendRelease
+from atoll.ring.parking_messages import ParkingOrder, SendDiscard, SendPark, SendResume
+
+RingOrder = SendCancel | SendRelease | ParkingOrder
+
+
+def order_of(effect: RingOrder, epoch: Epoch) -> Order:
+    """The message of an effect, without its signature."""
+    match effect:
+        case SendCancel(session, seq):
+            return Cancel(session, epoch, seq)
+        case SendRelease(session, slot):
+            return Release(session, slot, epoch)
+        case SendPark(session, slot, tokens):
+            return Park(session, slot, epoch, tokens)
+        case SendResume(session, slot, parcel, tokens):
+            return Resume(session, slot, epoch, parcel, tokens)
+        case SendDiscard(parcel):
+            return Discard(parcel, epoch)

@@ -1,0 +1,121 @@
+"""How a session's caches leave its slot as parcels, and another session begins with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from atoll.domain.ids import SessionId
+from atoll.domain.wire import Resume
+from atoll.ring.coordinator_config import CoordinatorConfig
+from atoll.ring.coordinator_messages import CoordinatorEffect
+from atoll.ring.parking import Coming, Parked, ParkingLot
+from atoll.ring.parking_messages import (
+    DropEndsParcel,
+    EndsLoadedParcel,
+    LoadEnds,
+    ParkEnds,
+    Reused,
+    SendDiscard,
+    SendPark,
+    SendResume,
+)
+from atoll.ring.session import Session
+
+REST_TICKS = 2
+"""A session has rested long when it has seen so many ticks: at least one whole time between."""
+
+
+class ParkedSessions:
+    """Sessions on their way out of the slots, and parcels on their way back.
+
+    Args:
+        config: Whether and how much is parked.
+    """
+
+    def __init__(self, config: CoordinatorConfig) -> None:
+        self.lot = ParkingLot(config.parking, config.reuse_min)
+
+    def rests(self, session: Session) -> None:
+        """A session came to rest."""
+        session.resting_since = self.lot.ticks
+
+    def has_rested(self, session: Session) -> bool:
+        """Whether it has rested for long."""
+        return self.lot.ticks - session.resting_since >= REST_TICKS
+
+    def is_worth(self, session: Session) -> bool:
+        """Whether a session at rest is better moved than computed again."""
+        return self.lot.is_worth(len(session.computed))
+
+    def leave(self, session: Session) -> list[CoordinatorEffect]:
+        """A session at rest leaves its slot; that is free when the message is back."""
+        tokens = len(session.computed)
+        session.releasing = session.parks = True
+        return [
+            ParkEnds(session.id, session.slot, tokens),
+            SendPark(session.id, session.slot, tokens),
+        ]
+
+    def left(self, session: Session) -> list[CoordinatorEffect]:
+        """The message is back: every stage has had its chance to keep a parcel."""
+        if not session.parks:
+            return []
+        session.parks = False
+        self.lot.add(session.id, session.request, session.computed)
+        return self._discard(self.lot.crowd_out())
+
+    def resume(self, session: Session, parked: Parked, shared: int) -> list[CoordinatorEffect]:
+        """A session begins with a parcel; nothing of its prompt enters until that is here."""
+        session.coming, session.resumed = Coming(parked, shared), True
+        parcel, tokens = parked.parcel, len(parked.tokens)
+        return [
+            LoadEnds(session.id, session.slot, parcel, tokens),
+            SendResume(session.id, session.slot, parcel, tokens),
+        ]
+
+    def answered(
+        self, session: Session, answer: EndsLoadedParcel | Resume
+    ) -> tuple[bool, list[CoordinatorEffect]]:
+        """The ends have answered, or the message is back.
+
+        Returns:
+            Whether the session's prompt may enter now, and what is to be done.
+        """
+        coming = session.coming
+        if coming is None:
+            return False, []
+        if isinstance(answer, Resume):
+            coming.in_ring = not answer.lost
+        else:
+            coming.at_ends = answer.is_loaded
+        if not coming.is_over or not session.live:
+            return False, []
+        session.coming = None
+        effects: list[CoordinatorEffect] = []
+        if coming.is_here:
+            session.entered = coming.shared
+            effects.append(Reused(session.client, coming.shared))
+        if coming.is_used_up and self.lot.remove(coming.parked):
+            effects += self._discard([coming.parked.parcel])
+        return True, effects
+
+    def forget(self) -> list[CoordinatorEffect]:
+        """Keep no parcels any more."""
+        return self._discard(self.lot.clear())
+
+    def down(self, sessions: Iterable[Session]) -> list[CoordinatorEffect]:
+        """The ring is gone, and with it the keys of its stages."""
+        gone = self.lot.clear()
+        for session in sessions:
+            if session.parks:
+                session.parks = False
+                gone.append(session.id)
+            if session.coming is not None:
+                session.coming.in_ring = False
+        return [DropEndsParcel(parcel) for parcel in gone]
+
+    def _discard(self, parcels: Iterable[SessionId]) -> list[CoordinatorEffect]:
+        effects: list[CoordinatorEffect] = []
+        for parcel in parcels:
+            effects += [DropEndsParcel(parcel), SendDiscard(parcel)]
+        return effects
