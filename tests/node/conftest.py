@@ -11,6 +11,7 @@ import uvloop
 from tests.conftest import MakeModel
 from tests.support.hand_gateway import HandGateway, open_hand_gateway
 
+from atoll.node.keeping import Keeping
 from atoll.store.layout import FoundModel, Store
 
 
@@ -34,7 +35,7 @@ def model(random_model: MakeModel, node_store: Store) -> FoundModel:
 @pytest.fixture
 async def hand(model: FoundModel, node_store: Store) -> AsyncIterator[HandGateway]:
     """A node that has joined and has no plan yet."""
-    async with open_hand_gateway(model, node_store) as gateway:
+    async with open_hand_gateway(model, node_store, keeping=Keeping(ram_bytes=1 << 24)) as gateway:
         yield gateway
 
 

@@ -13,6 +13,7 @@ from atoll.net.listener import Takers
 from atoll.net.tls import dial_control
 from atoll.net.transport import open_transport
 from atoll.node.introduction import introduction, own_address
+from atoll.node.keeping import Keeping
 from atoll.node.options import NodeOptions, host_id
 
 pytestmark = pytest.mark.network
@@ -27,6 +28,11 @@ def test_an_introduction() -> None:
     assert said.memory_free_bytes > 0
     assert said.times_peers
     assert said.encodings == ENCODINGS
+    assert said.keeps_bytes == 0
+    keeping = Keeping(ram_bytes=5, disk_bytes=7)
+    assert (
+        introduction(NodeOptions("reef", "", 1, 1, keeping=keeping), "s", address).keeps_bytes == 12
+    )
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,21 @@ from tests.support.hand_gateway import (
 
 from atoll.domain.control import SessionFailed, StageFailed
 from atoll.domain.ids import NO_SESSION, Epoch, SessionId, Slot
-from atoll.domain.wire import F16_SCALED, F32, Cancel, Grant, Ping, Pong, Refused, Release, Window
+from atoll.domain.wire import (
+    F16_SCALED,
+    F32,
+    Cancel,
+    Discard,
+    Grant,
+    Order,
+    Park,
+    Ping,
+    Pong,
+    Refused,
+    Release,
+    Resume,
+    Window,
+)
 from atoll.net.frames import encode
 from atoll.net.identity import Identity
 from atoll.net.link import DataLink
@@ -161,6 +175,47 @@ async def test_a_replayed_release_frees_no_slot_of_another_session(formed: HandG
     assert await formed.computed(GOOD, 0, 0, 0) == right[0]
     formed.up.send(old)
     await formed.down_heard.next_message(Release)
+    assert await formed.computed(GOOD, 0, 1, 1) == right[1]
+
+
+async def test_a_parcel_goes_on_in_another_slot(formed: HandGateway) -> None:
+    """Over real links, out of a real engine and back; without room for it, it is lost."""
+    right = await reference(formed)
+    for seq in range(3):
+        assert await formed.computed(GOOD, 0, seq, seq) == right[seq]
+    park = formed.signed(Park(SessionId(GOOD), Slot(0), formed.epoch, 3))
+    formed.up.send(park)
+    assert await formed.down_heard.next_message(Park) == park
+    # Somebody else has the slot meanwhile.
+    assert await formed.computed(BAD, 0, 0, 0) == right[0]
+    resume = Resume(SessionId(11), Slot(1), formed.epoch, SessionId(GOOD), 3)
+    formed.up.send(formed.signed(resume))
+    assert await formed.down_heard.next_message(Resume) == formed.signed(resume)
+    assert await formed.computed(11, 1, 0, 3) == right[3]
+    # It stays until nobody wants it.
+    discard = formed.signed(Discard(SessionId(GOOD), formed.epoch))
+    formed.up.send(discard)
+    assert await formed.down_heard.next_message(Discard) == discard
+    late = Resume(SessionId(12), Slot(2), formed.epoch, SessionId(GOOD), 3)
+    formed.up.send(formed.signed(late))
+    told = await formed.down_heard.next_message(Resume)
+    assert told == msgspec.structs.replace(formed.signed(late), lost=True)
+    assert await formed.computed(12, 2, 0, 0) == right[0]
+
+
+@pytest.mark.parametrize("kind", ["park", "resume", "discard"])
+async def test_parcels_need_the_gateways_signature(formed: HandGateway, kind: str) -> None:
+    right = await reference(formed)
+    assert await formed.computed(GOOD, 0, 0, 0) == right[0]
+    order: Order = {
+        "park": Park(SessionId(GOOD), Slot(0), formed.epoch, 1),
+        "resume": Resume(SessionId(11), Slot(1), formed.epoch, SessionId(GOOD), 1),
+        "discard": Discard(SessionId(GOOD), formed.epoch),
+    }[kind]
+    formed.up.send(formed.signed(order, Identity.generate()))
+    assert (await formed.refusal()).code == "signature"
+    report = await formed.heard.next_message(SessionFailed)
+    assert (report.session, report.code) == (NO_SESSION, "signature")
     assert await formed.computed(GOOD, 0, 1, 1) == right[1]
 
 

@@ -29,13 +29,14 @@ from atoll.domain.control import (
 )
 from atoll.domain.errors import LinkFault
 from atoll.domain.ids import Epoch, NodeId, SessionId, ShardId, Slot
-from atoll.domain.wire import F32, Cancel, DataMessage, Grant, Refused, Release, Window, signed_part
+from atoll.domain.wire import F32, DataMessage, Grant, Order, Refused, Release, Window, signed_part
 from atoll.model.manifest import make_manifest
 from atoll.net.identity import Identity
 from atoll.net.link import ControlLink, DataLimits, DataLink, LinkSettings, UnusableFrame
 from atoll.net.listener import Listener, Takers, listen
 from atoll.net.tls import dial_data
 from atoll.node.daemon import NodeDaemon
+from atoll.node.keeping import Keeping
 from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions
 from atoll.node.probe_cache import ProbeCache
@@ -184,7 +185,7 @@ class HandGateway:
         await self.link_up()
         return await self.heard.next_message(Ready)
 
-    def signed(self, order: Cancel | Release, signer: Identity | None = None) -> Cancel | Release:
+    def signed(self, order: Order, signer: Identity | None = None) -> Order:
         signature = (signer or self.identity).sign(signed_part(order))
         return msgspec.structs.replace(order, signature=signature)
 
@@ -230,6 +231,7 @@ async def open_hand_gateway(
     path: str = "",
     cache_bytes_max: int | None = None,
     probes: ProbeCache | None = None,
+    keeping: Keeping | None = None,
 ) -> AsyncIterator[HandGateway]:
     """A node that has joined; its plan is the test's to give."""
     identity, node = Identity.generate(), Identity.generate()
@@ -242,6 +244,7 @@ async def open_hand_gateway(
         threads_large=1,
         spin=1000,
         cache_bytes_max=cache_bytes_max,
+        keeping=keeping or Keeping(),
     )
     daemon = NodeDaemon(*(node, store, options), tell=said.append, settings=settings, probes=probes)
     running: asyncio.Task[None] | None = None
