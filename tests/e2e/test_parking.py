@@ -117,6 +117,9 @@ async def test_parcels_that_are_lost_are_computed_again(
         assert kept == [False, False, True, True]
         said += await in_turns(ring, talks, 1)
         assert all(cached(reply) > SYSTEM_TOKENS for reply in said[3])
-    assert not any(list(folder.rglob("*")) for folder in folders)
+        for node in ring.nodes:
+            node.process.terminate()
+            await node.wait_ended(60.0)
+        assert not any(list(folder.rglob("*")) for folder in folders)
     answers = [[reply["choices"] for reply in round_] for round_ in said]
     assert answers == await plain_answers(model, test_store, tmp_path / "plain", 4)

@@ -24,7 +24,7 @@ def introduction(options: NodeOptions, secret: str, address: Address) -> Join:
         address=address,
         host_id=host_id(),
         engine_build=ENGINE_BUILD,
-        memory_free_bytes=psutil.virtual_memory().available,
+        memory_free_bytes=max(0, psutil.virtual_memory().available - options.keeping.ram_bytes),
         version=__version__,
         times_peers=True,
         encodings=ENCODINGS,

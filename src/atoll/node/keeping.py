@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import shutil
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,7 +111,10 @@ class DiskKeeper:
         self._folder = folder
         self._bytes_max = bytes_max
         self._sizes: dict[str, int] = {}
-        self.close()
+        # A write that was cancelled goes on in its thread: none may come behind the end.
+        self._writing = threading.Lock()
+        self._is_closed = False
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=FOLDER_MODE, parents=True)
         folder.chmod(FOLDER_MODE)
 
@@ -126,7 +130,7 @@ class DiskKeeper:
             return False
         self._sizes[name] = len(blob)
         try:
-            await asyncio.to_thread(_write, self._path(name), blob)
+            await asyncio.to_thread(self._write, self._path(name), blob)
         except OSError as error:
             log.warning("keeping.not_written error=%s", error)
             await self.drop(name)
@@ -154,19 +158,23 @@ class DiskKeeper:
             log.warning("keeping.not_removed error=%s", error)
 
     def close(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove the folder; nothing is kept any more."""
+        with self._writing:
+            self._is_closed = True
+            shutil.rmtree(self._folder, ignore_errors=True)
         self._sizes.clear()
+
+    def _write(self, path: Path, blob: bytes) -> None:
+        with self._writing:
+            if self._is_closed:
+                raise FileNotFoundError("the folder is closed")
+            path.unlink(missing_ok=True)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+            with os.fdopen(fd, "wb") as file:
+                file.write(blob)
 
     def _path(self, name: str) -> Path:
         return self._folder / hashlib.sha256(name.encode()).hexdigest()
-
-
-def _write(path: Path, blob: bytes) -> None:
-    path.unlink(missing_ok=True)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-    with os.fdopen(fd, "wb") as file:
-        file.write(blob)
 
 
 class Tiers:

@@ -23,8 +23,9 @@ log = logging.getLogger(__name__)
 
 KEEP_S = 60.0
 """How long a keeper may take to put a parcel away: 192 MiB at 3 MB/s."""
-BRING_S = 20.0
-"""How long one may take to bring it back; a client waits for that."""
+BRING_S = 8.0
+"""How long one may take to bring it back: 192 MiB at 25 MB/s. A client waits for that at one
+stage after the other, and a ring whose session stands still is given up (`stall_s`)."""
 WAITING_MAX = 256
 """Parcels that may wait to be put away or brought."""
 WAITING_BYTES_MAX = 512 * 1024**2
