@@ -153,7 +153,7 @@ async def test_orders_need_the_gateways_signature(
 ) -> None:
     right = await reference(formed)
     assert await formed.computed(GOOD, 0, 0, 0) == right[0]
-    order: Cancel | Release = (
+    order: Order = (
         Cancel(SessionId(GOOD), formed.epoch, 5)
         if kind is Cancel
         else Release(SessionId(GOOD), Slot(0), formed.epoch)
@@ -207,12 +207,12 @@ async def test_a_parcel_goes_on_in_another_slot(formed: HandGateway) -> None:
 async def test_parcels_need_the_gateways_signature(formed: HandGateway, kind: str) -> None:
     right = await reference(formed)
     assert await formed.computed(GOOD, 0, 0, 0) == right[0]
-    order: Order = {
+    orders: dict[str, Order] = {
         "park": Park(SessionId(GOOD), Slot(0), formed.epoch, 1),
         "resume": Resume(SessionId(11), Slot(1), formed.epoch, SessionId(GOOD), 1),
         "discard": Discard(SessionId(GOOD), formed.epoch),
-    }[kind]
-    formed.up.send(formed.signed(order, Identity.generate()))
+    }
+    formed.up.send(formed.signed(orders[kind], Identity.generate()))
     assert (await formed.refusal()).code == "signature"
     report = await formed.heard.next_message(SessionFailed)
     assert (report.session, report.code) == (NO_SESSION, "signature")
