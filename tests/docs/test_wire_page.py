@@ -13,6 +13,7 @@ import pytest
 import atoll
 from atoll.domain.bulk import BulkMessage, ShardRange
 from atoll.domain.control import ControlMessage, Plan, Source, StagePlan
+from atoll.domain.lent_memory import MemoryMessage
 from atoll.domain.timing import TimingMessage
 from atoll.domain.wire import ENCODINGS, DataMessage
 from atoll.engine import codec
@@ -42,6 +43,7 @@ def row_of(tag: str) -> str:
         *get_args(ControlMessage),
         *get_args(BulkMessage),
         *get_args(TimingMessage),
+        *get_args(MemoryMessage),
     ],
 )
 def test_every_message_is_listed_with_its_fields(message: type[msgspec.Struct]) -> None:

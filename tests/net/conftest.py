@@ -29,11 +29,12 @@ from atoll.net.link import (
     DataLink,
     Kind,
     LinkSettings,
+    MemoryLink,
     TimingLink,
     UnusableFrame,
 )
 from atoll.net.listener import Authorise, Listener, Takers, listen
-from atoll.net.tls import dial_bulk, dial_control, dial_data, dial_timing
+from atoll.net.tls import dial_bulk, dial_control, dial_data, dial_memory, dial_timing
 
 PEER = Path(__file__).with_name("peer.py")
 LIMITS = DataLimits(n_embd=4, rows_max=8)
@@ -43,6 +44,7 @@ ON_ONE_LOOP = {
     "test_discovery.py",
     "test_iroh_endpoint.py",
     "test_link_kinds.py",
+    "test_memory_link.py",
     "test_relay.py",
     "test_timing_link.py",
     "test_transport.py",
@@ -97,6 +99,7 @@ class Station:
     control: asyncio.Queue[ControlLink] = field(default_factory=asyncio.Queue)
     bulk: asyncio.Queue[BulkLink] = field(default_factory=asyncio.Queue)
     timing: asyncio.Queue[TimingLink] = field(default_factory=asyncio.Queue)
+    memory: asyncio.Queue[MemoryLink] = field(default_factory=asyncio.Queue)
     way = "tls"
 
     @property
@@ -139,6 +142,15 @@ class Station:
             settings=settings,
         )
 
+    async def dial_memory(self, settings: LinkSettings | None = None) -> Any:
+        return await dial_memory(
+            "127.0.0.1",
+            self.port,
+            expected=self.identity.node_id,
+            identity=Identity.generate(),
+            settings=settings,
+        )
+
 
 @dataclass
 class QuicStation:
@@ -152,6 +164,7 @@ class QuicStation:
     control: asyncio.Queue[ControlLink] = field(default_factory=asyncio.Queue)
     bulk: asyncio.Queue[BulkLink] = field(default_factory=asyncio.Queue)
     timing: asyncio.Queue[TimingLink] = field(default_factory=asyncio.Queue)
+    memory: asyncio.Queue[MemoryLink] = field(default_factory=asyncio.Queue)
     way = "quic"
 
     @property
@@ -182,6 +195,11 @@ class QuicStation:
             self.address, expected=self.identity.node_id, settings=settings
         )
 
+    async def dial_memory(self, settings: LinkSettings | None = None) -> Any:
+        return await self.stranger.dial_memory(
+            self.address, expected=self.identity.node_id, settings=settings
+        )
+
 
 OpenStation = Callable[..., Any]
 
@@ -202,6 +220,7 @@ async def tls_station(
     control: asyncio.Queue[ControlLink] = asyncio.Queue()
     bulks: asyncio.Queue[BulkLink] = asyncio.Queue()
     timings: asyncio.Queue[TimingLink] = asyncio.Queue()
+    memories: asyncio.Queue[MemoryLink] = asyncio.Queue()
     async with listen(
         "127.0.0.1",
         0,
@@ -212,10 +231,11 @@ async def tls_station(
             on_control=control.put_nowait,
             on_bulk=bulks.put_nowait if bulk else None,
             on_timing=timings.put_nowait,
+            on_memory=memories.put_nowait,
         ),
         settings=settings,
     ) as listener:
-        yield Station(listener, identity, data, control, bulks, timings)
+        yield Station(listener, identity, data, control, bulks, timings, memories)
 
 
 @asynccontextmanager
@@ -239,6 +259,7 @@ async def quic_station(
                 on_control=station.control.put_nowait,
                 on_bulk=station.bulk.put_nowait if bulk else None,
                 on_timing=station.timing.put_nowait,
+                on_memory=station.memory.put_nowait,
             ),
             settings=settings,
         ):

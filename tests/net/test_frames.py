@@ -35,7 +35,8 @@ from atoll.domain.control import (
     Welcome,
 )
 from atoll.domain.errors import ProtocolFault
-from atoll.domain.ids import Epoch, ModelId, SessionId, ShardId, Slot
+from atoll.domain.ids import Epoch, ModelId, NodeId, SessionId, ShardId, Slot
+from atoll.domain.lent_memory import Borrower, BorrowerGone, Lent, MemoryGone, MemoryHere
 from atoll.domain.wire import (
     ENCODINGS,
     HEADER_BYTES_MAX,
@@ -63,6 +64,7 @@ from atoll.net.link import DataFrame, DataLimits, UnusableFrame
 
 LIMITS = DataLimits(n_embd=3, rows_max=4)
 NUMBER = st.integers(0, 2**63 - 1)
+KEY = NodeId("ab" * 32)
 ADDRESSES = st.builds(
     Address,
     st.none()
@@ -70,9 +72,15 @@ ADDRESSES = st.builds(
     st.lists(st.just(HostPort("10.0.0.1", 7)), max_size=3).map(tuple),
     st.sampled_from(("", "https://relay.example")),
 )
+KEYS = st.just(KEY)
 EPOCHS = st.builds(Epoch, NUMBER, NUMBER)
 SIGNATURES = st.sampled_from([b"", bytes(64)])
 TEXT = st.text(max_size=40)
+
+
+def _is_closed(address: Address) -> bool:
+    """Whether it names the host of its TCP port."""
+    return address.tls is None or bool(address.tls.host)
 
 
 @st.composite
@@ -116,6 +124,10 @@ MESSAGES: st.SearchStrategy[ControlMessage] = st.one_of(
     st.builds(KnockAnswer, st.just(bytes(32))) | st.builds(Reveal, st.just(bytes(32))),
     st.builds(CodeConfirmed),
     st.builds(Approved, st.just((HostPort("10.0.0.1", 7),)), st.integers(0, 65535)),
+    st.builds(MemoryHere, KEYS, ADDRESSES.filter(_is_closed), st.integers(1 << 20, 1 << 49)),
+    st.builds(Borrower, KEYS, ADDRESSES.filter(_is_closed)),
+    st.builds(MemoryGone, KEYS) | st.builds(BorrowerGone, KEYS),
+    st.builds(Lent, st.integers(0, 1 << 49), st.integers(0, 1 << 49)),
     st.builds(Beat, NUMBER),
 )
 
@@ -427,6 +439,19 @@ def a_report(**changes: Any) -> StageReport:
         Approved((HostPort("a", 1),) * 17),
         Approved((), 70_000),
         Approved((), 0, "file:///etc"),
+        a_join(lends_bytes=-1),
+        MemoryHere(NodeId("ab"), Address(), 1 << 30),
+        MemoryHere(KEY, Address(tls=HostPort("", 1)), 1 << 30),
+        MemoryHere(KEY, Address(tls=HostPort("a", 0)), 1 << 30),
+        MemoryHere(KEY, Address(), 0),
+        MemoryHere(KEY, Address(), 1 << 50),
+        MemoryGone(NodeId("")),
+        Borrower(NodeId("A" * 64), Address()),
+        Borrower(KEY, Address(relay="file:///etc")),
+        BorrowerGone(NodeId("../x")),
+        Lent(-1, 0),
+        Lent(0, -1),
+        Lent(1 << 50, 0),
         Beat(-1),
     ],
 )

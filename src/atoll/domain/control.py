@@ -10,6 +10,7 @@ import msgspec
 
 from atoll.domain.address import Address, HostPort
 from atoll.domain.ids import Epoch, ModelId, NodeId, SessionId, ShardId
+from atoll.domain.lent_memory import Borrower, BorrowerGone, Lent, MemoryGone, MemoryHere
 from atoll.domain.measure import Measure, Measured, NotMeasured
 from atoll.domain.timing import PeerNotTimed, PeerTimed, TimePeer
 
@@ -26,6 +27,8 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
     `encodings`: how rows may come to it; one that does not say knows f32 and f16s.
     `keeps_bytes`: what it keeps of caches of conversations at rest; 0 too where it does
     not know of parcels.
+    `borrows_memory`: it knows what `memory_here` tells.
+    `lends_bytes`: it computes nothing and lends so much memory; 0: it computes.
     """
 
     secret: str
@@ -38,6 +41,8 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
     times_peers: bool = False
     encodings: tuple[str, ...] = ()
     keeps_bytes: int = 0
+    borrows_memory: bool = False
+    lends_bytes: int = 0
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -305,6 +310,11 @@ ControlMessage = (
     | TimePeer
     | PeerTimed
     | PeerNotTimed
+    | MemoryHere
+    | MemoryGone
+    | Borrower
+    | BorrowerGone
+    | Lent
     | Fetching
     | Ready
     | StageReport

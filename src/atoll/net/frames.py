@@ -15,7 +15,6 @@ from typing import Generic, NoReturn, TypeVar
 
 import msgspec
 
-from atoll.domain.address import check
 from atoll.domain.bulk import BULK_BYTES_MAX, BulkMessage, bulk_problem
 from atoll.domain.control import (
     CONTROL_BYTES_MAX,
@@ -36,6 +35,15 @@ from atoll.domain.control import (
 )
 from atoll.domain.errors import ProtocolFault
 from atoll.domain.ids import Epoch
+from atoll.domain.joining import join_problem
+from atoll.domain.lent_memory import (
+    Borrower,
+    BorrowerGone,
+    Lent,
+    MemoryGone,
+    MemoryHere,
+    lending_problem,
+)
 from atoll.domain.prefetch import prefetch_problem
 from atoll.domain.timing import TimePeer, order_problem
 from atoll.domain.wire import (
@@ -352,14 +360,7 @@ def _problem_with_control(message: ControlMessage) -> str:
     """What is wrong with a control message; empty if nothing is."""
     match message:
         case Join():
-            try:
-                check(message.address, may_be_open=True)
-            except ProtocolFault as fault:
-                return fault.problem
-            texts = (message.name, message.host_id, message.engine_build)
-            if max(map(len, (*texts, message.secret, message.version))) > 255:
-                return "a text is longer than 255 characters"
-            return _range_problem((message.memory_free_bytes, message.keeps_bytes))
+            return join_problem(message)
         case Lend():
             return _range_problem((message.first, message.last))
         case Prefetch() | Prefetching() | Prefetched() | NotPrefetched():
@@ -372,6 +373,8 @@ def _problem_with_control(message: ControlMessage) -> str:
             return _range_problem((message.count,))
         case TimePeer():
             return order_problem(message)
+        case MemoryHere() | MemoryGone() | Borrower() | BorrowerGone() | Lent():
+            return lending_problem(message)
         case _:
             return problem_of_pairing(message)
 

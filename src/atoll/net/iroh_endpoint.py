@@ -43,6 +43,7 @@ from atoll.net.link import (
     BULK,
     CONTROL,
     DATA,
+    MEMORY,
     SAME_VERSION,
     TIMING,
     BulkLink,
@@ -50,6 +51,7 @@ from atoll.net.link import (
     DataLink,
     Kind,
     LinkSettings,
+    MemoryLink,
     TimingLink,
     WrongPeer,
 )
@@ -149,6 +151,13 @@ class IrohEndpoint:
         """A timing link to the holder of key `expected`; otherwise as `dial_control`."""
         link = await self._dial(address, expected, TIMING, settings or LinkSettings())
         return cast(TimingLink, link)
+
+    async def dial_memory(
+        self, address: Address, *, expected: NodeId, settings: LinkSettings | None = None
+    ) -> MemoryLink:
+        """A memory link to the holder of key `expected`; otherwise as `dial_control`."""
+        link = await self._dial(address, expected, MEMORY, settings or LinkSettings())
+        return cast(MemoryLink, link)
 
     async def punch(self, address: Address, *, expected: NodeId) -> None:
         """Send to the holder of `expected`, who dials us, so that our router lets that in."""

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 from atoll.domain.address import HostPort
 from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId
-from atoll.net.link import BULK, CONTROL, DATA, SAME_VERSION, TIMING, Kind, WrongPeer, peer_text
+from atoll.net.link import (
+    BULK,
+    CONTROL,
+    DATA,
+    MEMORY,
+    SAME_VERSION,
+    TIMING,
+    Kind,
+    WrongPeer,
+    peer_text,
+)
 
 if TYPE_CHECKING:
     import iroh
@@ -19,6 +29,7 @@ ALPNS: Final[dict[Kind, bytes]] = {
     DATA: b"atoll-data/1",
     BULK: b"atoll-bulk/1",
     TIMING: b"atoll-timing/1",
+    MEMORY: b"atoll-memory/1",
 }
 """What a connection is for, agreed in its handshake; the number is the links' version."""
 PUNCH_ALPN: Final = b"atoll-punch/1"

@@ -2,8 +2,8 @@
 
 A link joins two processes that know each other by key. It is a *data* link
 (windows between neighbours), a *control* link (a node and its gateway), a *bulk*
-link (shards, from whoever holds them) or a *timing* link (how far two nodes are
-from each other).
+link (shards, from whoever holds them), a *timing* link (how far two nodes are
+from each other) or a *memory* link (blobs, to a node that lends its memory).
 Frames arrive by plain callbacks, straight from the loop's read: a queue and a
 task switch per frame would cost more than the frame. Callbacks therefore never
 wait and never take long.
@@ -20,15 +20,17 @@ from atoll.domain.bulk import BulkMessage
 from atoll.domain.control import ControlMessage
 from atoll.domain.errors import LinkFault, ProtocolFault
 from atoll.domain.ids import NodeId
+from atoll.domain.lent_memory import MemoryMessage
 from atoll.domain.timing import TimingMessage
 from atoll.domain.wire import F32, ROWS_MAX, DataMessage, Window, row_bytes
 
-Kind = Literal["control", "data", "bulk", "timing"]
+Kind = Literal["control", "data", "bulk", "timing", "memory"]
 CONTROL: Final = "control"
 DATA: Final = "data"
 BULK: Final = "bulk"
 TIMING: Final = "timing"
-KINDS: Final[tuple[Kind, ...]] = (CONTROL, DATA, BULK, TIMING)
+MEMORY: Final = "memory"
+KINDS: Final[tuple[Kind, ...]] = (CONTROL, DATA, BULK, TIMING, MEMORY)
 
 SAME_VERSION: Final = "both sides must run the same version of atoll"
 """Hint of most faults in what a peer says."""
@@ -153,6 +155,16 @@ class TimingHandler(Protocol):
         """Called once, last. None: we closed it ourselves."""
 
 
+class MemoryHandler(Protocol):
+    """Who takes what arrives on a memory link; rules as `DataHandler`."""
+
+    def on_message(self, message: MemoryMessage) -> None:
+        """A valid message; heartbeats are not delivered."""
+
+    def on_closed(self, reason: LinkFault | None) -> None:
+        """Called once, last. None: we closed it ourselves."""
+
+
 class Link(Protocol):
     """What all kinds of link can do."""
 
@@ -252,6 +264,16 @@ class TimingLink(Link, Protocol):
         """Begin to deliver, with what came before; called once, within `handshake_s`."""
 
     def send(self, message: TimingMessage) -> bool:
+        """Write one message without waiting; False where the link is closed already."""
+
+
+class MemoryLink(Link, Protocol):
+    """A link between a node that lends memory and one that keeps blobs there."""
+
+    def start(self, handler: MemoryHandler) -> None:
+        """Begin to deliver, with what came before; called once, within `handshake_s`."""
+
+    def send(self, message: MemoryMessage) -> bool:
         """Write one message without waiting; False where the link is closed already."""
 
 

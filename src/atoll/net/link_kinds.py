@@ -24,6 +24,7 @@ from atoll.net.link import (
     BULK,
     CONTROL,
     DATA,
+    MEMORY,
     TIMING,
     BulkHandler,
     ControlHandler,
@@ -34,6 +35,7 @@ from atoll.net.link import (
     LinkSettings,
     UnusableFrame,
 )
+from atoll.net.memory_link import StreamMemoryLink
 from atoll.net.pulse import Pulse
 from atoll.net.stream_link import PARTING_CHARS_MAX, StreamLink
 from atoll.net.timing_link import StreamTimingLink
@@ -199,10 +201,12 @@ class StreamBulkLink(StreamLink):
 
 
 LINK_TYPES: dict[
-    Kind, type[StreamControlLink | StreamDataLink | StreamBulkLink | StreamTimingLink]
+    Kind,
+    type[StreamControlLink | StreamDataLink | StreamBulkLink | StreamTimingLink | StreamMemoryLink],
 ] = {
     CONTROL: StreamControlLink,
     DATA: StreamDataLink,
     BULK: StreamBulkLink,
     TIMING: StreamTimingLink,
+    MEMORY: StreamMemoryLink,
 }

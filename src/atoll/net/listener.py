@@ -20,7 +20,17 @@ from atoll.domain.errors import LinkFault, ProtocolFault
 from atoll.domain.ids import NodeId
 from atoll.net.handshake import NONCE_BYTES, ServerHandshake, refusal, welcome
 from atoll.net.identity import Identity
-from atoll.net.link import BULK, BulkLink, ControlLink, DataLink, Kind, LinkSettings, TimingLink
+from atoll.net.link import (
+    BULK,
+    MEMORY,
+    BulkLink,
+    ControlLink,
+    DataLink,
+    Kind,
+    LinkSettings,
+    MemoryLink,
+    TimingLink,
+)
 from atoll.net.link_kinds import LINK_TYPES
 from atoll.net.stream_link import StreamLink
 from atoll.net.tasks import background_tasks
@@ -54,6 +64,7 @@ class Takers:
         on_data: Callable[[DataLink], None] | None = None,
         on_bulk: Callable[[BulkLink], None] | None = None,
         on_timing: Callable[[TimingLink], None] | None = None,
+        on_memory: Callable[[MemoryLink], None] | None = None,
     ) -> None:
         self._allowed = authorise
         self._by_kind: dict[Kind, Callable[[Any], None] | None] = {
@@ -61,6 +72,7 @@ class Takers:
             "data": on_data,
             "bulk": on_bulk,
             "timing": on_timing,
+            "memory": on_memory,
         }
 
     def authorise(self, peer: NodeId, kind: Kind) -> None:
@@ -100,7 +112,7 @@ class _ServerGate(Gate):
             self._transport.write(refusal(fault))
             raise
         peer, kind = claim
-        if kind == BULK:
+        if kind in (BULK, MEMORY):
             set_bulk(self._transport)
         self._transport.write(welcome())
         self._finish(LINK_TYPES[kind], peer, b"")

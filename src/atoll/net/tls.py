@@ -35,12 +35,14 @@ from atoll.net.link import (
     BULK,
     CONTROL,
     DATA,
+    MEMORY,
     TIMING,
     BulkLink,
     ControlLink,
     DataLink,
     Kind,
     LinkSettings,
+    MemoryLink,
     TimingLink,
     WrongPeer,
 )
@@ -50,6 +52,7 @@ from atoll.net.link_kinds import (
     StreamControlLink,
     StreamDataLink,
 )
+from atoll.net.memory_link import StreamMemoryLink
 from atoll.net.stream_link import StreamLink
 from atoll.net.timing_link import StreamTimingLink
 
@@ -124,7 +127,7 @@ def set_socket(transport: asyncio.Transport) -> None:
 
 
 def set_bulk(transport: asyncio.Transport) -> None:
-    """Let a sender of shards keep its pace where packets get lost, if this system can.
+    """Let a sender of shards or blobs keep its pace where packets get lost, if this system can.
 
     Cubic, the usual control, halves its pace for each loss: at 20 ms and 1 % it
     brings a sixth of what BBR does.
@@ -203,6 +206,8 @@ class _ClientGate(Gate):
 
     def _opened(self) -> None:
         set_socket(self._transport)
+        if self._kind == MEMORY:
+            set_bulk(self._transport)  # here the one who dials sends much, too
         shown = _shown_key(self._transport)
         if shown != self._expected:
             raise WrongPeer(
@@ -278,6 +283,20 @@ async def dial_timing(
     settings = settings or LinkSettings()
     gate = _ClientGate(expected, identity, TIMING, settings)
     return await _dial(host, port, gate, StreamTimingLink, settings)
+
+
+async def dial_memory(
+    host: str,
+    port: int,
+    *,
+    expected: NodeId,
+    identity: Identity,
+    settings: LinkSettings | None = None,
+) -> MemoryLink:
+    """A memory link to the holder of key `expected` at `host`; otherwise as `dial_control`."""
+    settings = settings or LinkSettings()
+    gate = _ClientGate(expected, identity, MEMORY, settings)
+    return await _dial(host, port, gate, StreamMemoryLink, settings)
 
 
 async def _dial(

@@ -25,6 +25,7 @@ from atoll.net.link import (
     ControlLink,
     DataLink,
     LinkSettings,
+    MemoryLink,
     NotWelcome,
     TimingLink,
 )
@@ -124,6 +125,23 @@ class Transport:
 
         def over_quic(endpoint: IrohEndpoint) -> Awaitable[TimingLink]:
             return endpoint.dial_timing(address, expected=expected, settings=self.settings)
+
+        return await self._dial(address, expected, over_tls, over_quic)
+
+    async def dial_memory(self, address: Address, *, expected: NodeId) -> MemoryLink:
+        """A memory link to the holder of key `expected`; otherwise as `dial_control`."""
+
+        def over_tls(place: HostPort) -> Awaitable[MemoryLink]:
+            return tls.dial_memory(
+                place.host,
+                place.port,
+                expected=expected,
+                identity=self.identity,
+                settings=self.settings,
+            )
+
+        def over_quic(endpoint: IrohEndpoint) -> Awaitable[MemoryLink]:
+            return endpoint.dial_memory(address, expected=expected, settings=self.settings)
 
         return await self._dial(address, expected, over_tls, over_quic)
 
