@@ -26,6 +26,25 @@ def test_what_is_given() -> None:
     assert (options.cache_bytes_max, options.gpu) == (2_000_000_000, "none")
 
 
+def test_memory_that_is_lent() -> None:
+    assert JoinFlags().node_options().lends_bytes == 0
+    assert JoinFlags(memory_only="64MB").node_options().lends_bytes == 64_000_000
+
+
+@pytest.mark.parametrize(
+    ("size", "problem"),
+    [
+        ("much", "is not a size"),
+        ("0", "cannot be lent"),
+        ("1MB", "cannot be lent"),
+        ("9000TB", "cannot be lent: this machine has"),
+    ],
+)
+def test_memory_that_cannot_be_lent(size: str, problem: str) -> None:
+    with pytest.raises(BadRequest, match=problem):
+        JoinFlags(memory_only=size).node_options()
+
+
 def test_a_size_that_is_none() -> None:
     with pytest.raises(BadRequest, match="is not a size"):
         JoinFlags(cache_max="much").node_options()

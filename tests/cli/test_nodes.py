@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Run, clean_environment, command
+from tests.cli.conftest import LiveRing, Run, background, clean_environment, command, wait_until
 
 from atoll.domain.ids import NodeId
 from atoll.members.knocks import KNOCKS_FILE, Knocks, WaitingNode
@@ -152,3 +152,31 @@ def test_who_does_not_wait(run: Run, home_with_one_waiting: Path) -> None:
     refused = run("nodes", "deny", "zoe", home=home_with_one_waiting)
     assert refused.code == 2
     assert "no nodes that wait are named 'zoe'" in refused.err
+
+
+@pytest.mark.engine
+@pytest.mark.network
+def test_who_only_lends_memory(ring: LiveRing, run: Run, tmp_path: Path) -> None:
+    ticket = run("invite", home=ring.home).out.strip()
+    (tmp_path / "ticket").touch(mode=0o600)
+    (tmp_path / "ticket").write_text(ticket)
+    words = ["join", str(tmp_path / "ticket"), "--name", "shelf", "--memory-only", "64MB"]
+    log = tmp_path / "shelf.log"
+    with background(words, tmp_path / "shelf", log):
+        wait_until(lambda: "joined as shelf" in log.read_text(), "the node", log)
+        assert "lending 0.06 GB of memory, computing nothing" in log.read_text()
+        shown = run("nodes", "list", home=ring.home).out
+        [row] = [line for line in shown.splitlines() if "shelf" in line]
+        assert "memory, 0.0 of 61.0 MiB used" in row
+        told = json.loads(run("nodes", "list", "--json", home=ring.home).out)
+        assert [(m["name"], m["lent_bytes"]) for m in told["memory"]] == [("shelf", 64_000_000)]
+        status = run("status", home=ring.home)
+        assert status.code == 0
+        [row] = [line for line in status.out.splitlines() if "shelf" in line]
+        assert "memory" in row
+        assert "61.0" in row
+    found = json.loads(run("status", "--json", home=ring.home).out)
+    assert (found["memory"], found["nodes_missing"], found["ready"]) == ([], 0, True)
+    shown = run("nodes", "list", home=ring.home).out
+    [row] = [line for line in shown.splitlines() if "shelf" in line]
+    assert "may come" in row

@@ -15,6 +15,7 @@ from atoll.cli.tables import (
     layer_range,
     markdown_table,
     parked_line,
+    memory_table,
     plan_lines,
     plan_table,
     rate_lines,
@@ -25,6 +26,7 @@ from atoll.cli.tables import (
 )
 from atoll.client.measure import Server
 from atoll.client.rates import Rate
+from atoll.gateway.status import MemoryStatus
 from atoll.plan.report import PlanReport, StageReport
 
 
@@ -69,6 +71,13 @@ def test_a_row_for_each_stage() -> None:
         assert part in text
     text = _text(time_table(STATUS.rings[0].stages))
     for part in ("reef", "1.25", "0.06", "0.25", "0.12", "12", "30"):
+        assert part in text
+
+
+def test_a_row_for_each_node_that_only_lends_memory() -> None:
+    node = MemoryStatus("[b]sh\x1belf", "ab" * 32, "[::1]:5", "quic", 8 << 30, 3 << 20, 17)
+    text = _text(memory_table((node,)))
+    for part in ("[b]sh\ufffdelf", "memory", "[::1]:5 (quic)", "8192.0", "3.0", "17"):
         assert part in text
 
 

@@ -33,6 +33,7 @@ from atoll.domain.control import (
 )
 from atoll.domain.errors import AtollError
 from atoll.domain.ids import Epoch, SessionId
+from atoll.domain.lent_memory import Borrower, Lent, MemoryGone, MemoryHere
 from atoll.members import fleet as fleet_module
 from atoll.members import strangers as strangers_module
 from atoll.members.fleet import Fleet
@@ -474,3 +475,58 @@ async def test_a_nodes_words_reach_no_terminal_raw(port: Port) -> None:
     assert "\x1b" not in told.problem
     await port.join(0, name="a\nb")
     assert port.fleet.members[0].name == "a?b"
+
+
+async def test_a_node_that_only_lends_memory_takes_no_place(port: Port) -> None:
+    borrower = await port.join(0, borrows_memory=True)
+    shelf = await port.join(1, lends_bytes=1 << 30, engine_build="", memory_free_bytes=0)
+    # The join file that it came with was for a place: there is another.
+    assert port.said[-2].endswith("joined, and lends 1.07 GB of memory")
+    assert "that join file is used up; here is another" in port.said[-1]
+    assert port.files[1].exists()
+    assert (len(port.fleet.members), port.fleet.missing) == (1, 1)
+    assert [len(some) for some in (port.fleet.everybody, port.fleet.spares)] == [1, 0]
+    assert port.fleet.has(borrower.link.peer) is False
+    here = await borrower.heard.next_message(MemoryHere)
+    assert here.lent_bytes == 1 << 30
+    await shelf.heard.next_message(Borrower)
+    shelf.link.send(Lent(5, 1))
+    [member] = port.fleet.memory.lenders
+    await wait_until(lambda: member.lent == Lent(5, 1), what="the report")
+    # Another takes the place, with the new file.
+    await port.join(1)
+    assert port.fleet.missing == 0
+    shelf.link.close()
+    assert (await borrower.heard.next_message(MemoryGone)).node == here.node
+    assert port.fleet.memory.lenders == []
+    assert port.fleet.missing == 0
+
+
+@pytest.mark.parametrize(
+    "message", [SessionFailed(Epoch(1, 1), SessionId(1), 0, "", ""), Ready(Epoch(1, 1), 1, 1, 1.0)]
+)
+async def test_a_node_that_only_lends_memory_says_nothing_else(
+    port: Port, message: ControlMessage
+) -> None:
+    shelf = await port.join(0, lends_bytes=1 << 30)
+    shelf.link.send(message)
+    assert await shelf.heard.wait_ended() is not None
+    assert port.failed == []
+
+
+async def test_a_resting_node_that_only_lends_memory_is_not_given_a_place(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "WATCH_S", 0.01)
+    shelf = await port.join(0, lends_bytes=1 << 30)
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(port.fleet.watch())
+        [member] = port.fleet.memory.lenders
+        for resting in (True, False):
+            port.register.rest(member.link.peer, resting=resting)
+            await wait_until(lambda: member.resting is resting, what="the register's word")  # noqa: B023
+        assert port.fleet.members == []
+        port.register.revoke(member.link.peer)
+        assert (await shelf.heard.next_message(Refusal)).final
+        watching.cancel()
+    assert port.fleet.memory.lenders == []

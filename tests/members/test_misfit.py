@@ -30,3 +30,21 @@ def test_who_does_not(changes: dict[str, Any], problem: str, hint: str) -> None:
     told = misfit(a_join("", 1, **({"memory_free_bytes": GIB} | changes)), GIB)
     assert problem in told[0]
     assert hint in told[1]
+
+
+def test_who_only_lends_needs_no_engine_and_no_room_for_a_stage() -> None:
+    join = a_join("", 1, memory_free_bytes=0, engine_build="", lends_bytes=1 << 30)
+    assert misfit(join, GIB) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"version": "99.0.0"}, "it runs Atoll 99.0.0"),
+        ({"lends_bytes": 5}, "it lends 5 bytes of memory"),
+        ({"lends_bytes": 1 << 50}, "it lends 1125899906842624 bytes"),
+    ],
+)
+def test_who_cannot_lend(changes: dict[str, Any], problem: str) -> None:
+    told = misfit(a_join("", 1, **({"lends_bytes": 1 << 30} | changes)), GIB)
+    assert problem in told[0]

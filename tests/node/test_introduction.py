@@ -33,6 +33,17 @@ def test_an_introduction() -> None:
     assert (
         introduction(NodeOptions("reef", "", 1, 1, keeping=keeping), "s", address).keeps_bytes == 12
     )
+    assert said.borrows_memory
+    assert said.lends_bytes == 0
+
+
+def test_an_introduction_of_a_node_that_only_lends_memory() -> None:
+    said = introduction(
+        NodeOptions("reef", "", 1, 1, lends_bytes=5, keeping=Keeping(7)), "s", Address()
+    )
+    assert said.keeps_bytes == 0
+    assert said.lends_bytes == 5
+    assert (said.borrows_memory, said.times_peers, said.encodings) == (False, False, ())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from atoll.node.daemon import NodeDaemon
 from atoll.node.keeping import clear
 from atoll.node.knock import Confirm, knock_at
 from atoll.node.membership import Membership, has_joined
+from atoll.node.memory_daemon import MemoryDaemon
 from atoll.node.probe_cache import PROBE_FILE, ProbeCache
 
 IDENTITY_FILE = "node.pem"
@@ -65,7 +67,11 @@ def join(
 
     Example: `ssh gateway cat node-1.join | atoll join -`
 
+    With `--memory-only` it computes nothing and needs no model: it lends its memory.
+
     Example: `atoll join`
+
+    Example: `atoll join --memory-only 8GB`
 
     Args:
         ticket: The ticket, a file that holds it, or `-` for standard input. Default: the
@@ -73,7 +79,7 @@ def join(
     """
     hide()
     options = options or JoinFlags()
-    home, store = options.home_dir(), options.open_store()
+    home = options.home_dir()
     known = find_membership(ticket, home)
     if known is None:
         _check_can_confirm(options)
@@ -82,27 +88,34 @@ def join(
     with held_home(home, "node"):
         identity = Identity.load_or_create(home / IDENTITY_FILE)
 
-        node_options = options.node_options()
-        clear(node_options.keeping)
-
         async def work() -> None:
             membership = known
             if membership is None:
                 membership = await find_and_knock(identity, options)
                 membership.save(home)
-            daemon = NodeDaemon(
-                identity,
-                store,
-                node_options,
-                tell=say,
-                welcomed=lambda: membership.save(home),
-                probes=ProbeCache(home / PROBE_FILE),
-            )
-            await daemon.run(membership)
+            await _daemon(identity, options, lambda: membership.save(home)).run(membership)
 
         stopped = run_until_stopped(work())
     if stopped is not None:
         say(f"stopped by {stopped.name}")
+
+
+def _daemon(
+    identity: Identity, options: JoinFlags, welcomed: Callable[[], None]
+) -> NodeDaemon | MemoryDaemon:
+    """The node that these options describe: it computes, or it only lends memory."""
+    node = options.node_options()
+    if node.lends_bytes:
+        return MemoryDaemon(identity, node, tell=say, welcomed=welcomed)
+    clear(node.keeping)
+    return NodeDaemon(
+        identity,
+        options.open_store(),
+        node,
+        tell=say,
+        welcomed=welcomed,
+        probes=ProbeCache(options.home_dir() / PROBE_FILE),
+    )
 
 
 def _check_can_confirm(options: JoinFlags) -> None:

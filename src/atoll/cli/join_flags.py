@@ -5,12 +5,15 @@ from __future__ import annotations
 import platform
 from typing import Annotated
 
+import psutil
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt
 from cyclopts.validators import Number
 
 from atoll.cli.keeping import keeping_of
 from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, check_interface, flags
+from atoll.domain.errors import BadRequest
+from atoll.domain.lent_memory import LENT_BYTES_LIMIT, LENT_BYTES_MIN
 from atoll.engine.threads import SHARED_SPIN, stage_threads
 from atoll.net.transport import Way
 from atoll.node.options import NodeOptions
@@ -65,6 +68,10 @@ class JoinFlags(HomeFlags, StoreFlags):
     cache_disk: str = "0"
     """The same on the disk, in the home, for what the memory cannot hold. Default: none."""
 
+    memory_only: str = ""
+    """Compute nothing, and lend this much memory instead, such as 8GB: there nodes and gateway
+    keep the encrypted caches of conversations that rest."""
+
     gateway: str = ""
     """Without a ticket: which gateway of this network to ask, by its name or the beginning of its
     key. Default: the only one there is."""
@@ -90,4 +97,22 @@ class JoinFlags(HomeFlags, StoreFlags):
             cache_bytes_max=size_bytes_of(self.cache_max) if self.cache_max else None,
             gpu=self.gpu,
             keeping=keeping_of(self.cache_ram, self.cache_disk, self.home_dir() / PARCELS_FOLDER),
+
+            lends_bytes=_lent_bytes_of(self.memory_only) if self.memory_only else 0,
         )
+
+
+def _lent_bytes_of(text: str) -> int:
+    """How much is lent.
+
+    Raises:
+        BadRequest: It is no size, or none that can be lent.
+    """
+    lent_bytes = size_bytes_of(text)
+    total_bytes = psutil.virtual_memory().total
+    if not LENT_BYTES_MIN <= lent_bytes < min(LENT_BYTES_LIMIT, total_bytes):
+        raise BadRequest(
+            f"{text} of memory cannot be lent: this machine has {total_bytes / 1e9:.1f} GB",
+            hint="lend 2MB or more, and leave the machine what it needs itself",
+        )
+    return lent_bytes

@@ -8,9 +8,13 @@ import msgspec
 from rich.table import Table
 
 from atoll.cli.ask import ask, check_terminal
-from atoll.cli.screen import data_console, printable, say, show_json
+from atoll.cli.running import run
+from atoll.cli.screen import data_console, megabytes, printable, say, show_json
 from atoll.cli.settings import HomeFlags, flags
+from atoll.cli.status import ask_status
+from atoll.client.endpoint import choose_endpoint
 from atoll.domain.errors import AtollError
+from atoll.gateway.status import MemoryStatus
 from atoll.members.knocks import KNOCKS_FILE, Knocks, NobodyWaits, WaitingNode
 from atoll.members.register import OWNER_DEFAULT, REGISTER_FILE, EnrolledNode, Register
 from atoll.net.home import is_home_held
@@ -64,12 +68,14 @@ class NodesReply(msgspec.Struct, frozen=True):
     nodes: tuple[EnrolledNode, ...]
     invitations: tuple[OpenInvitation, ...]
     waiting: tuple[WaitingNode, ...] = ()
+    memory: tuple[MemoryStatus, ...] = ()
 
 
 def list_nodes(*, options: NodesFlags | None = None) -> None:
     """List the nodes that may come, those that wait for your word, and the open invitations.
 
-    Who of them is here now, and with which layers, is shown by `atoll status`.
+    Of nodes that only lend memory and are here now it says how much; who else is here, and
+    with which layers, is shown by `atoll status`.
 
     Example: `atoll nodes list`
     """
@@ -78,16 +84,17 @@ def list_nodes(*, options: NodesFlags | None = None) -> None:
     nodes, invitations, waiting = register.nodes(), register.invitations(), options.waiting()
     if options.json:
         public = tuple(OpenInvitation(i.id, i.owner, i.expires, i.uses_left) for i in invitations)
-        show_json(NodesReply(nodes, public, waiting))
+        show_json(NodesReply(nodes, public, waiting, _memory_here(options)))
         return
     if waiting:
         _show_waiting(waiting)
     if not nodes and not invitations and not waiting:
         say("Nobody was invited yet; make a ticket with 'atoll invite'.")
         return
+    lenders = {node.node: node for node in _memory_here(options)}
     table = Table("node", "owner", "name", "joined (UTC)", "state", title="nodes")
     for node in nodes:
-        state = "revoked" if node.revoked else "rests" if node.resting else "may come"
+        state = _state(node, lenders.get(node.node))
         table.add_row(
             node.node[:12], printable(node.owner), printable(node.name), _time(node.enrolled), state
         )
@@ -101,6 +108,26 @@ def list_nodes(*, options: NodesFlags | None = None) -> None:
             _time(invitation.expires),
         )
     data_console().print(table)
+
+
+def _state(node: EnrolledNode, lender: MemoryStatus | None) -> str:
+    if node.revoked:
+        return "revoked"
+    if lender is not None:
+        used, lent = megabytes(lender.used_bytes), megabytes(lender.lent_bytes)
+        return f"memory, {used} of {lent} MiB used"
+    return "rests" if node.resting else "may come"
+
+
+def _memory_here(options: NodesFlags) -> tuple[MemoryStatus, ...]:
+    """The nodes that lend memory now; none where no gateway runs with this home, or answers."""
+    if not is_home_held(options.home_dir(), "gateway"):
+        return ()
+    try:
+        return run(ask_status(choose_endpoint(None, "", options.home_dir()))).memory
+    except AtollError as error:
+        say(f"which nodes lend memory now is not known: {error.problem}")
+        return ()
 
 
 def _show_waiting(waiting: tuple[WaitingNode, ...]) -> None:

@@ -12,6 +12,7 @@ from atoll.cli.tables import (
     guess_line,
     lap_line,
     parked_line,
+    memory_table,
     plan_lines,
     ring_heading,
     ring_lines,
@@ -36,7 +37,8 @@ class StatusFlags(TargetFlags):
 def status(*, options: StatusFlags | None = None) -> int:
     """Show the running ring: its stages, their speed and memory.
 
-    Of each link between them it shows how long the way was foretold to be, and is.
+    Of each link between them it shows how long the way was foretold to be, and is; of nodes
+    that only lend memory how much they lend, and how much of it is used.
     The exit code is 0 if the ring can answer and 7 if it cannot.
 
     Example: `atoll status`
@@ -53,6 +55,8 @@ def status(*, options: StatusFlags | None = None) -> int:
             if len(found.rings) > 1:
                 console.print(ring_heading(number, ring), soft_wrap=True)
             _show(ring, console)
+        if found.memory:
+            console.print(memory_table(found.memory))
     return 0 if found.ready else 7
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from atoll.cli.screen import megabytes, printable
 from atoll.client.measure import Server
 from atoll.client.rates import Rate
-from atoll.gateway.status import GatewayStatus, LapStatus, RingStatus, StageStatus
+from atoll.gateway.status import GatewayStatus, LapStatus, MemoryStatus, RingStatus, StageStatus
 from atoll.plan.report import PlanReport, RingsReport
 
 
@@ -61,6 +61,21 @@ def stage_table(stages: tuple[StageStatus, ...]) -> Table:
             megabytes(stage.memory_bytes),
             str(stage.sessions),
             printable(", ".join(stage.isolation_missing)),
+        )
+    return table
+
+
+def memory_table(nodes: tuple[MemoryStatus, ...]) -> Table:
+    """Who only lends memory, and how much of it is used."""
+    table = _table("memory", ("node", "part", "address"), ("lent MiB", "used MiB", "blobs"))
+    for node in nodes:
+        table.add_row(
+            printable(node.name),
+            "memory",
+            printable(node.address + (" (quic)" if node.carrier == "quic" else "")),
+            megabytes(node.lent_bytes),
+            megabytes(node.used_bytes),
+            str(node.blobs),
         )
     return table
 

@@ -129,6 +129,7 @@ async def open_gateway(
                 addresses = options.advertise or own_addresses(options.link_host, listener.port)
                 tickets = _ticket_maker(transport, addresses)
                 conductor.open(transport, listener.port)
+                fleet.memory.own.open(transport)
                 files = fleet.open(JoinFiles(options.join_dir, register, tickets))
                 reach = (identity.node_id, transport.udp_port, addresses, tuple(files))
                 yield Gateway(url, *reach, conductor, status)

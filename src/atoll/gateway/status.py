@@ -111,11 +111,24 @@ class RingStatus(msgspec.Struct, frozen=True):
     parked_bytes: int = 0
 
 
+class MemoryStatus(msgspec.Struct, frozen=True):
+    """A node that only lends memory: so many bytes, of which `blobs` take `used_bytes`."""
+
+    name: str
+    node: str
+    address: str
+    carrier: str
+    lent_bytes: int
+    used_bytes: int
+    blobs: int
+
+
 class GatewayStatus(msgspec.Struct, frozen=True):
     """The answer of `GET /status`.
 
     Each of the `rings` answers requests by itself; the first is there from the
-    beginning. Each may hold `streams` streams.
+    beginning. Each may hold `streams` streams. `memory` are the nodes that only lend
+    memory.
     """
 
     version: str
@@ -134,6 +147,7 @@ class GatewayStatus(msgspec.Struct, frozen=True):
     gateway_memory_bytes: int
     ends: tuple[tuple[int, int], ...]
     rings: tuple[RingStatus, ...]
+    memory: tuple[MemoryStatus, ...] = ()
 
 
 def gateway_status(
@@ -163,6 +177,20 @@ def gateway_status(
         gateway_memory_bytes=_memory((os.getpid(), *(ring.ends.pid for ring in conductor.rings))),
         ends=((0, held), (manifest.n_layers - held, manifest.n_layers)),
         rings=rings,
+        memory=tuple(_memory_node(member) for member in fleet.memory.lenders),
+    )
+
+
+def _memory_node(member: Member) -> MemoryStatus:
+    lent = member.lent
+    return MemoryStatus(
+        name=member.name,
+        node=member.link.peer,
+        address=_shown(address_of(member)),
+        carrier=member.link.carrier,
+        lent_bytes=member.join.lends_bytes,
+        used_bytes=lent.used_bytes if lent else 0,
+        blobs=lent.blobs if lent else 0,
     )
 
 

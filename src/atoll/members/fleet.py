@@ -33,11 +33,13 @@ from atoll.domain.errors import AtollError, LinkFault, RingDown
 from atoll.domain.ids import Epoch, NodeId
 from atoll.domain.measure import Measured, NotMeasured
 from atoll.domain.timing import PeerNotTimed, PeerTimed
+from atoll.members.enrolment import TEXT_CHARS_MAX, enrol, part_for_good
 from atoll.members.join_files import JoinFiles
 from atoll.members.measuring import Measuring
 from atoll.members.member import Member, outside_of
+from atoll.members.memory_nodes import MemoryNodes
 from atoll.members.misfit import misfit
-from atoll.members.register import NAME_CHARS_MAX, EnrolledNode, NotInvited, Register
+from atoll.members.register import NAME_CHARS_MAX, EnrolledNode, Register
 from atoll.members.strangers import Strangers
 from atoll.members.waiting_room import WaitingRoom
 from atoll.net.link import ControlLink, peer_text
@@ -45,8 +47,6 @@ from atoll.net.link import ControlLink, peer_text
 log = logging.getLogger(__name__)
 
 MEMBERS_MAX = 1024
-TEXT_CHARS_MAX = 500
-"""What is kept of a node's words about itself."""
 WATCH_S = 1.0
 """How often the register is looked at for nodes that were revoked or set to rest."""
 _OF_AN_EPOCH = (Fetching, Ready, StageReport, StageFailed)
@@ -79,6 +79,7 @@ class Fleet:
         self._memory_bytes = memory_bytes
         self._room = room
         self.measuring = measuring or Measuring(None)
+        self.memory = MemoryNodes()
         self._tell = tell
         self._files: JoinFiles | None = None
         self._members: dict[NodeId, Member] = {}
@@ -99,17 +100,18 @@ class Fleet:
 
     @property
     def everybody(self) -> list[Member]:
-        """Who is in, in the order of their coming."""
-        return list(self._members.values())
+        """Who is in and computes, in the order of their coming."""
+        return [member for member in self._members.values() if not member.lends]
 
     def has(self, node: NodeId) -> bool:
-        """Whether a node is in."""
-        return node in self._members
+        """Whether a node is in, and computes."""
+        member = self._members.get(node)
+        return member is not None and not member.lends
 
     @property
     def spares(self) -> list[Member]:
-        """Who is in without a place, in the order of their coming."""
-        return [member for member in self._members.values() if member.place is None]
+        """Who of them has no place, in the order of their coming."""
+        return [member for member in self.everybody if member.place is None]
 
     @property
     def missing(self) -> int:
@@ -130,6 +132,7 @@ class Fleet:
         """Say goodbye to all and take the unused join files away."""
         self._closed = True
         self.measuring.close()
+        self.memory.own.close()
         for member in self._members.values():
             member.link.send(Leave("the gateway is shutting down"))
             member.link.close()
@@ -164,7 +167,7 @@ class Fleet:
         member.resting = enrolled.resting
         if member.resting and member.place is not None:
             self._let_rest(member, member.place)
-        elif not member.resting and member.place is None and self.missing:
+        elif not (member.resting or member.lends or member.place is not None) and self.missing:
             self._settle(member, "")
 
     def _let_rest(self, member: Member, place: int) -> None:
@@ -233,6 +236,9 @@ class Fleet:
         if member is None or member.link is not link:
             self._admit(link, message)
             return
+        if member.lends and not isinstance(message, Leave):
+            self.memory.heard(member, message)
+            return
         if isinstance(message, _OF_AN_EPOCH) and message.epoch != member.epoch:
             log.info("fleet.late node=%s said=%s", member.name, type(message).__name__)
             return
@@ -241,9 +247,7 @@ class Fleet:
                 member.ready, member.fetching = message, None
                 self._changed.set()
             case Fetching():
-                before, member.fetching = member.fetching, message
-                if before is None or message.here_bytes > before.here_bytes:
-                    self.on_fetched()
+                self._fetching(member, message)
             case Prefetching() | Prefetched() | NotPrefetched():
                 member.prefetch = message
                 self._changed.set()
@@ -263,37 +267,35 @@ class Fleet:
             case _:
                 raise LinkFault(f"a node may not send a {type(message).__name__}")
 
+    def _fetching(self, member: Member, message: Fetching) -> None:
+        before, member.fetching = member.fetching, message
+        if before is None or message.here_bytes > before.here_bytes:
+            self.on_fetched()
+
     def _admit(self, link: ControlLink, message: ControlMessage) -> None:
         self._strangers.forget(link)
         if self._room is not None and self._room.heard(link, message):
             return
         if isinstance(message, Leave):
-            self._part_for_good(link)
+            part_for_good(self._register, link)
             return
         if not isinstance(message, Join):
             raise LinkFault("a node has to introduce itself first")
-        problem, hint = self._objection(link, message)
-        enrolled, invitation, final = None, "", False
-        if not problem:
-            try:
-                enrolled, invitation = self._register.admit(
-                    link.peer, peer_text(message.name, NAME_CHARS_MAX), message.secret
-                )
-            except AtollError as error:
-                problem, hint = error.problem, error.hint
-                final = isinstance(error, NotInvited)
-        if enrolled is None:
-            problem = peer_text(problem, TEXT_CHARS_MAX)
-            log.warning("fleet.refused node=%s problem=%s", link.peer, problem)
-            link.send(Refusal(problem, hint, final))
-            link.close()
+        entry = enrol(self._register, link, message, self._objection(link, message))
+        if entry is None:
             return
+        enrolled, invitation = entry
         name = peer_text(message.name, NAME_CHARS_MAX) or f"node-{len(self._members) + 1}"
         if any(member.name == name for member in self._members.values()):
             name = f"{name}-{link.peer[:6]}"
         member = Member(None, name, enrolled.owner, message, link, resting=enrolled.resting)
         self._members[link.peer] = member
         link.send(Welcome(name, outside_of(link)))
+        self.memory.came(member)
+        if member.lends:
+            self._tell(f"{name} joined, and lends {message.lends_bytes / 1e9:.2f} GB of memory")
+            self._make_good(invitation)
+            return
         self.measuring.came(member)
         if self.missing and not enrolled.resting:
             self._settle(member, invitation)
@@ -301,14 +303,12 @@ class Fleet:
             self._tell(f"{name} joined as a spare")
             self._note_change()
 
-    def _part_for_good(self, link: ControlLink) -> None:
-        """An enrolled node that is not in says that it will not come again."""
-        try:
-            self._register.forget(link.peer)
-        except AtollError as error:
-            raise LinkFault(error.problem, hint=error.hint) from error
-        link.send(Leave("forgotten"))
-        link.close()
+    def _make_good(self, invitation: str) -> None:
+        """A node that takes no place may have come with a place's join file: write a new one."""
+        assert self._files is not None
+        place = self._files.place_of(invitation)
+        if place is not None:
+            self._write_file(place, "that join file is used up; here is another")
 
     def _settle(self, member: Member, invitation: str, place: int | None = None) -> None:
         """Give a member `place`, or that of its join file, or the first vacant one."""
@@ -343,6 +343,7 @@ class Fleet:
         place = member.place
         del self._members[link.peer]
         self.measuring.left(member)
+        self.memory.left(member)
         said = f"{member.name} is gone ({reason.problem if reason else 'left'})"
         if place is not None and not self._closed:
             self._full.clear()
@@ -363,12 +364,16 @@ class Fleet:
             self._settle(spare, "", place)
             return
         self._note_change()
+        self._write_file(place, "it can come back by itself; to replace it")
+
+    def _write_file(self, place: int, why: str) -> None:
+        assert self._files is not None
         try:
             path = self._files.write(place)
         except AtollError as error:
             self._tell(f"no join file for another node can be written: {error}")
         else:
-            self._tell(f"it can come back by itself; to replace it: {path}")
+            self._tell(f"{why}: {path}")
 
     def _next_spare(self) -> Member | None:
         """The spare that waits longest and is not to rest."""

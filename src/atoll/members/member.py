@@ -15,6 +15,7 @@ from atoll.domain.control import (
     StageReport,
 )
 from atoll.domain.ids import Epoch
+from atoll.domain.lent_memory import Lent
 from atoll.domain.measure import Measured
 from atoll.net.link import ControlLink
 
@@ -43,8 +44,15 @@ class Member:
     """What it said last of one of them."""
     slower: float = 1.0
     """What its stage takes ÷ what was measured for it, where the two have parted."""
+    lent: Lent | None = None
+    """What it said last of the memory that it lends."""
     resting: bool = False
     told_to_stay: bool = False
+
+    @property
+    def lends(self) -> bool:
+        """Whether it only lends memory, and has no part in any ring."""
+        return self.join.lends_bytes > 0
 
 
 def address_of(member: Member) -> Address:

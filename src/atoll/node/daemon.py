@@ -32,6 +32,7 @@ from atoll.domain.control import (
 )
 from atoll.domain.errors import AtollError, LinkFault, NotLetIn, ProtocolFault
 from atoll.domain.ids import Epoch, NodeId
+from atoll.domain.lent_memory import MemoryGone, MemoryHere
 from atoll.domain.measure import Measure
 from atoll.domain.timing import TimePeer
 from atoll.engine.place import check_engine
@@ -68,6 +69,7 @@ from atoll.node.peer_timer import PeerTimer
 from atoll.node.plan_notice import checked_plan
 from atoll.node.prefetcher import Prefetcher
 from atoll.node.probe_cache import ProbeCache
+from atoll.node.remote_keeper import RemoteKeeper
 from atoll.node.shard_seeker import holders_of
 from atoll.node.stage_host import StageHost
 from atoll.store.layout import Store
@@ -130,6 +132,7 @@ class NodeDaemon:
         self._measurer: Measurer
         self._prefetcher: Prefetcher
         self._peers: PeerTimer
+        self._remote = RemoteKeeper()
 
     async def run(self, membership: Membership) -> None:
         """Join, serve, and return when the gateway says goodbye.
@@ -167,6 +170,7 @@ class NodeDaemon:
                 tell=self._tell,
             )
             self._peers = PeerTimer(transport, send=self._send)
+            self._remote.open(transport)
             link = await dial_gateway(membership, transport)
             self._link = link
             try:
@@ -189,6 +193,7 @@ class NodeDaemon:
                 link.close(fault)
                 raise
             finally:
+                self._remote.close()
                 link.close()
 
     async def _serve(self, link: ControlLink, introduction: Join) -> None:
@@ -257,6 +262,8 @@ class NodeDaemon:
                 self._measurer.ask(message)
             case TimePeer():
                 self._peers.ask(message)
+            case MemoryHere() | MemoryGone():
+                self._remote.note(message)
             case Refusal(problem, hint, final):
                 kind = NotLetIn if final else LinkFault
                 raise kind(f"the gateway refuses this node: {problem}", hint=hint)

@@ -18,6 +18,7 @@ from atoll.node.options import NodeOptions, host_id
 
 def introduction(options: NodeOptions, secret: str, address: Address) -> Join:
     """The first message to a gateway; `secret` is that of a ticket, or empty."""
+    computes = not options.lends_bytes
     return Join(
         secret=secret,
         name=options.name,
@@ -26,9 +27,12 @@ def introduction(options: NodeOptions, secret: str, address: Address) -> Join:
         engine_build=ENGINE_BUILD,
         memory_free_bytes=max(0, psutil.virtual_memory().available - options.keeping.ram_bytes),
         version=__version__,
-        times_peers=True,
-        encodings=ENCODINGS,
-        keeps_bytes=options.keeping.total_bytes,
+        # A node that only lends memory does none of these.
+        times_peers=computes,
+        encodings=ENCODINGS if computes else (),
+        keeps_bytes=options.keeping.total_bytes if computes else 0,
+        borrows_memory=computes,
+        lends_bytes=options.lends_bytes,
     )
 
 

@@ -33,6 +33,7 @@ class NodeOptions:
             once this node has its own; None: no bound.
         gpu: `auto`, `none` or a GPU's number (`engine.devices.choose`).
         keeping: What caches of conversations at rest may take, beside the slots.
+        lends_bytes: Memory for blobs of others, of a node that computes nothing; 0: it computes.
     """
 
     name: str
@@ -46,6 +47,7 @@ class NodeOptions:
     cache_bytes_max: int | None = None
     gpu: str = "auto"
     keeping: Keeping = field(default_factory=Keeping)
+    lends_bytes: int = 0
 
 
 def host_id() -> str:
