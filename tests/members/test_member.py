@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 from tests.gateway.test_ring_plan import member
 
-from atoll.domain.address import Address, HostPort
+from atoll.domain.address import ADDRESSES_MAX, Address, HostPort, check
 from atoll.members.member import address_of, outside_of
 
 
@@ -20,3 +21,13 @@ def test_a_udp_port_is_dialled_where_it_is_seen_first() -> None:
     assert address.tls is None
     assert address.quic == (HostPort("10.0.0.7", 5555), inside)
     assert address.relay == "https://relay.example"
+
+
+def test_no_more_places_are_named_than_may_be() -> None:
+    found = member(0, carrier="quic")
+    places = tuple(HostPort("10.0.0.9", port) for port in range(1, ADDRESSES_MAX))
+    said = Address(tls=HostPort("reef", 9), quic=places)
+    check(said)
+    found.join = msgspec.structs.replace(found.join, address=said)
+    check(address_of(found))
+    assert address_of(found).tls == said.tls

@@ -62,7 +62,9 @@ def address_of(member: Member) -> Address:
     outside = outside_of(link)
     seen = (HostPort.parse(outside),) if outside else ()
     quic = tuple(dict.fromkeys((*(p for p in seen if p.is_number), *said.quic)))
-    return Address(tls if tls and tls.host else None, quic[:ADDRESSES_MAX], said.relay)
+    tls = tls if tls and tls.host else None
+    # Of all places no more than others take: they would end their link with us.
+    return Address(tls, quic[: ADDRESSES_MAX - (tls is not None)], said.relay)
 
 
 def outside_of(link: ControlLink) -> str:
