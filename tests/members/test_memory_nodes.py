@@ -14,7 +14,7 @@ from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId
 from atoll.domain.lent_memory import Borrower, BorrowerGone, Lent, MemoryGone, MemoryHere
 from atoll.members.member import Member
-from atoll.members.memory_nodes import MemoryNodes
+from atoll.members.memory_nodes import LENDERS_MAX, MemoryNodes
 from atoll.net.link import ControlLink
 
 ADDRESS = Address(tls=HostPort("127.0.0.1", 1))
@@ -89,3 +89,15 @@ def test_reports() -> None:
         nodes.heard(shelf, Lent(101, 3))
     with pytest.raises(LinkFault, match="lends memory may not send a EchoBack"):
         nodes.heard(shelf, EchoBack(1))
+
+
+def test_more_than_everybody_can_be_told_of_are_not_let_in() -> None:
+    nodes = MemoryNodes()
+    join = a_join("", 1, lends_bytes=1 << 30)
+    for number in range(LENDERS_MAX):
+        assert nodes.objection(join) == ("", "")
+        member, link = a_member("a", lends=1 << 30)
+        link.peer = NodeId(f"{number:064x}")
+        nodes.came(member)
+    assert "64 nodes lend memory already" in nodes.objection(join)[0]
+    assert nodes.objection(a_join("", 1)) == ("", "")

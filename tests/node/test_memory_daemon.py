@@ -184,3 +184,11 @@ async def test_a_gateway_that_is_gone_ends_it(gateway: Gateway) -> None:
     error = await gateway.end()
     assert isinstance(error, LinkFault)
     assert "the gateway is gone" in error.problem
+
+
+async def test_a_thousand_borrowers_may_be_named_at_once(gateway: Gateway) -> None:
+    gateway.control.send(Welcome("shelf"))
+    for number in range(1000):
+        gateway.control.send(Borrower(NodeId(f"{number:064x}"), at(1)))
+    gateway.control.send(Echo(7))
+    assert await gateway.heard.next_message(EchoBack) == EchoBack(7)

@@ -330,7 +330,8 @@ class Fleet:
             return "a node with this key is here already", "give each node a home of its own"
         if len(self._members) >= MEMBERS_MAX:
             return f"{MEMBERS_MAX} nodes are here already", "tell the gateway's operator"
-        return misfit(join, self._memory_bytes)
+        found = misfit(join, self._memory_bytes)
+        return found if found[0] else self.memory.objection(join)
 
     def lost(self, link: ControlLink, reason: LinkFault | None) -> None:
         """A control link is gone."""

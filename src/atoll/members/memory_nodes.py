@@ -5,12 +5,15 @@ The gateway borrows too, for the ends of its rings.
 
 from __future__ import annotations
 
-from atoll.domain.control import ControlMessage
+from atoll.domain.control import ControlMessage, Join
 from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId
 from atoll.domain.lent_memory import Borrower, BorrowerGone, Lent, MemoryGone, MemoryHere
 from atoll.members.member import Member, address_of
 from atoll.node.remote_keeper import RemoteKeeper
+
+LENDERS_MAX = 64
+"""More are not let in: every borrower is told of each."""
 
 Word = MemoryHere | MemoryGone
 
@@ -30,6 +33,12 @@ class MemoryNodes:
     def lenders(self) -> list[Member]:
         """Members that lend memory, in the order of their coming."""
         return list(self._lenders.values())
+
+    def objection(self, join: Join) -> tuple[str, str]:
+        """Why a node may not lend, and what to do about it; empty if it may, or is none."""
+        if join.lends_bytes and len(self._lenders) >= LENDERS_MAX:
+            return f"{LENDERS_MAX} nodes lend memory already", "tell the gateway's operator"
+        return "", ""
 
     def came(self, member: Member) -> None:
         """A member is in."""

@@ -31,7 +31,7 @@ from atoll.node.daemon import ANYWHERE, JOIN_S, LOOPBACK, Notice
 from atoll.node.dial import dial_gateway, is_here, way_for
 from atoll.node.introduction import introduction, own_address
 from atoll.node.membership import Membership
-from atoll.node.memory_host import MemoryHost
+from atoll.node.memory_host import BORROWERS_MAX, MemoryHost
 from atoll.node.options import NodeOptions
 
 
@@ -105,7 +105,8 @@ class MemoryDaemon:
                 link.close()
 
     async def _serve(self, link: ControlLink) -> None:
-        inbox = ControlInbox(link)
+        # Whoever may borrow is named at once when we come.
+        inbox = ControlInbox(link, limit=2 * BORROWERS_MAX)
         try:
             async with asyncio.TaskGroup() as tasks:
                 lending = tasks.create_task(self._host.run(), name="lend-memory")
