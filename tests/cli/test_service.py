@@ -53,6 +53,15 @@ def test_the_options_of_join_are_handed_on(run: Run, tmp_path: Path) -> None:
     assert "systemctl --user enable --now atoll-node.service" in printed.err
 
 
+def test_a_node_that_only_lends_memory(run: Run) -> None:
+    printed = run("service", "print", "--kind", "systemd", "--memory-only", "64MB")
+    assert printed.code == 0, printed.err
+    assert exec_start(printed.out)[-1] == "--memory-only=64MB"
+    refused = run("service", "print", "--kind", "systemd", "--memory-only", "much")
+    assert refused.code == 2
+    assert "is not a size" in refused.err
+
+
 def test_variables_come_along_and_secrets_do_not(run: Run, tmp_path: Path) -> None:
     secret = {"HF_TOKEN": "hf_hush", "ATOLL_API_KEY": "atoll-hush"}
     printed = run("service", "print", "--kind=systemd", HF_ENDPOINT="https://hub.test", **secret)
