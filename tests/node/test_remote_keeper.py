@@ -228,3 +228,16 @@ async def test_more_places_than_are_remembered(
     for name in "abc":
         assert await keeper.put(name, b"x")
     assert [await keeper.get(name) for name in "abc"] == [None, b"x", b"x"]
+
+
+async def test_of_two_of_one_name_that_are_put_at_once_one_counts(
+    keeper: RemoteKeeper, lender: Lender
+) -> None:
+    keeper.note(lender.here)
+    async with asyncio.TaskGroup() as tasks:
+        for blob in (b"a" * 1000, b"b" * 500):
+            tasks.create_task(keeper.put("x", blob))
+    assert await keeper.get("x") == b"b" * 500
+    [place] = keeper._places.values()
+    assert place.lender.placed_bytes == 500
+    assert lender.host.store.blobs == 1

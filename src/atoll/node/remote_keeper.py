@@ -205,6 +205,10 @@ class RemoteKeeper:
         return await dialler.dial_memory(here.address, expected=here.node)
 
     def _remember(self, name: str, place: _Place) -> None:
+        # Of two that were put at once the later one counts.
+        before = self._places.pop(name, None)
+        if before is not None:
+            before.lender.placed_bytes -= before.size_bytes
         place.lender.placed_bytes += place.size_bytes
         self._places[name] = place
         if len(self._places) > BLOBS_MAX:
