@@ -52,6 +52,17 @@ def test_who_has_least_room_bounds_what_is_parked() -> None:
     assert several.held_max == 50
 
 
+def test_lent_memory_is_room_for_those_who_know_of_it() -> None:
+    members = [keeps(0, 300), keeps(1, 500)]
+    new = [keeps(0, 300), keeps(1, 500)]
+    for one in new:
+        one.join = msgspec.structs.replace(one.join, borrows_memory=True)
+    for some, held in ((new, 350), ([members[0], new[1]], 150)):
+        found = parking_of(MANIFEST, plan_of(some), RING, some, 400)
+        assert found is not None
+        assert found.held_max == held
+
+
 @pytest.mark.parametrize(
     ("keeping", "node_bytes", "reuse"),
     [(Keeping(), 100, True), (KEEPING, 0, True), (KEEPING, 100, False)],

@@ -101,3 +101,12 @@ def test_more_than_everybody_can_be_told_of_are_not_let_in() -> None:
         nodes.came(member)
     assert "64 nodes lend memory already" in nodes.objection(join)[0]
     assert nodes.objection(a_join("", 1)) == ("", "")
+
+
+def test_shares_are_equal() -> None:
+    nodes = MemoryNodes()
+    assert nodes.share_bytes == 0
+    for letter, lends in (("a", 4 << 20), ("b", 8 << 20), ("c", 0), ("d", 0)):
+        nodes.came(a_member(letter, lends=lends)[0])
+    # Two nodes, and the gateway.
+    assert nodes.share_bytes == 4 << 20

@@ -97,7 +97,6 @@ class JoinFlags(HomeFlags, StoreFlags):
             cache_bytes_max=size_bytes_of(self.cache_max) if self.cache_max else None,
             gpu=self.gpu,
             keeping=keeping_of(self.cache_ram, self.cache_disk, self.home_dir() / PARCELS_FOLDER),
-
             lends_bytes=_lent_bytes_of(self.memory_only) if self.memory_only else 0,
         )
 

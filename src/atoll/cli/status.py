@@ -11,8 +11,8 @@ from atoll.cli.settings import flags
 from atoll.cli.tables import (
     guess_line,
     lap_line,
-    parked_line,
     memory_table,
+    parked_line,
     plan_lines,
     ring_heading,
     ring_lines,

@@ -14,7 +14,7 @@ from atoll.engine.parcels import PARCEL_BYTES_MAX
 from atoll.gateway.options import RingOptions
 from atoll.members.member import Member
 from atoll.model.manifest import Manifest, kv_bytes
-from atoll.node.keeping import Keeping, open_tiers
+from atoll.node.keeping import Keeper, Keeping, open_tiers
 from atoll.node.parcels import Parcels, parcel_label
 from atoll.ring.coordinator_messages import CoordinatorEvent
 from atoll.ring.parking import Parking, ParkingRates
@@ -37,9 +37,16 @@ PREFILL_TOKENS_MIN = 32
 
 
 def parking_of(
-    manifest: Manifest, plan: Plan, options: RingOptions, members: Sequence[Member]
+    manifest: Manifest,
+    plan: Plan,
+    options: RingOptions,
+    members: Sequence[Member],
+    lent_bytes: int = 0,
 ) -> Parking | None:
-    """What may be parked on a ring; None where it has no memory for that, or old nodes."""
+    """What may be parked on a ring; None where it has no memory for that, or old nodes.
+
+    `lent_bytes` is what other nodes lend to each of its nodes, and to the gateway.
+    """
     ends = options.ends
     layers = [(stage.first, stage.last) for stage in plan.stages]
     each = [kv_bytes(manifest, first, last, 1) for first, last in layers]
@@ -50,6 +57,8 @@ def parking_of(
     room_at_ends = kept.total_bytes
     if not options.reuse or min(*room, room_at_ends) <= 0:
         return None
+    room = [r + lent_bytes * m.join.borrows_memory for r, m in zip(room, members, strict=True)]
+    room_at_ends += lent_bytes // options.rings
     rooms = zip((*room, room_at_ends), (*each, at_ends), strict=True)
     return Parking(
         rates=ParkingRates(
@@ -84,11 +93,19 @@ class EndsParking:
         options: Their bounds.
         number: The ring's.
         ends: Makes and loads them; `answered` must be given its answers.
+        further: What keeps parcels beyond this machine's memory and disk.
     """
 
-    def __init__(self, plan: Plan, options: RingOptions, number: int, ends: EndsProcess) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        options: RingOptions,
+        number: int,
+        ends: EndsProcess,
+        *further: Keeper,
+    ) -> None:
         name = f"{number}-{plan.epoch.incarnation}-{plan.epoch.counter}"
-        self._kept = open_tiers(shared_out(options.keeping, options.rings), name)
+        self._kept = open_tiers(shared_out(options.keeping, options.rings), name, *further)
         self._parcels = Parcels(self._kept.tiers, ends.order_parcel, parcel_label(plan, "ends"))
         self._prompts: dict[SessionId, _Prompt] = {}
         self._prefill_tokens_s = 0.0

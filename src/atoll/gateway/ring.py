@@ -219,7 +219,7 @@ class Ring:
                 own_address(members[-1], reach.transport, reach.link_port),
             ),
         )
-        joins = [member.join for member in members]
+        joins, memory = [member.join for member in members], ground.fleet.memory
         self.encoding = choose_encoding(ground.options, joins, cast.report)
         if ground.options.wire == "int8" and self.encoding != I8_BLOCKS:
             ground.tell(f"{self.name} has a node of an older version: no int8 on the wire")
@@ -230,9 +230,12 @@ class Ring:
                 encoding=self.encoding,
                 draft_model=has_drafts,
                 foretold=cast.report,
-                parking=parking_of(ground.manifest, plan, ground.options, members),
+                parking=parking_of(
+                    *(ground.manifest, plan, ground.options, members, memory.share_bytes)
+                ),
             ),
-            *(ground.identity, ends, EndsParking(plan, ground.options, self.number, ends)),
+            *(ground.identity, ends),
+            EndsParking(plan, ground.options, self.number, ends, memory.own),
             draft=self.drafts.run,
             fail=self._link_broke,
         )

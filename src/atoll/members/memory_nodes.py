@@ -34,6 +34,12 @@ class MemoryNodes:
         """Members that lend memory, in the order of their coming."""
         return list(self._lenders.values())
 
+    @property
+    def share_bytes(self) -> int:
+        """What each borrower, the gateway among them, can count on of all that is lent."""
+        lent_bytes = sum(lender.join.lends_bytes for lender in self._lenders.values())
+        return lent_bytes // (len(self._borrowers) + 1)
+
     def objection(self, join: Join) -> tuple[str, str]:
         """Why a node may not lend, and what to do about it; empty if it may, or is none."""
         if join.lends_bytes and len(self._lenders) >= LENDERS_MAX:

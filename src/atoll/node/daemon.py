@@ -320,6 +320,7 @@ class NodeDaemon:
                 dial_lender=self._dial_lender,
                 report=self._send,
                 died=failed,
+                further=(self._remote,),
             )
             self._stage = stage
             mine = stage.mine

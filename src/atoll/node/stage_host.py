@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn
 
 import psutil
@@ -33,7 +33,7 @@ from atoll.model.manifest import describe, kv_bytes
 from atoll.model.parts import open_model
 from atoll.net.link import BulkLink, DataLink
 from atoll.net.transport import Transport
-from atoll.node.keeping import open_tiers
+from atoll.node.keeping import Keeper, open_tiers
 from atoll.node.options import NodeOptions
 from atoll.node.parcels import Parcels, parcel_label
 from atoll.node.probe_drift import Work
@@ -63,6 +63,7 @@ class StageHost:
         report: Takes failures of single sessions.
         died: Told at once if the stage process ends by itself, before the links
             close: they are a symptom, and the cause is to be heard first.
+        further: What keeps parcels beyond this machine's memory and disk.
 
     Raises:
         ProtocolFault: The plan is not one that this node can have a part in.
@@ -78,6 +79,7 @@ class StageHost:
         dial_lender: Callable[[], Awaitable[BulkLink]],
         report: Callable[[SessionFailed], None],
         died: Callable[[AtollError], None],
+        further: Sequence[Keeper] = (),
     ) -> None:
         self._plan = plan
         self._transport = transport
@@ -89,7 +91,8 @@ class StageHost:
         self._place = places[0]
         self._trouble: asyncio.Future[AtollError] = asyncio.get_running_loop().create_future()
         self._process = StageProcess(self._computed, self._process_gone, self._parcel_answered)
-        self._kept = open_tiers(options.keeping, f"{plan.epoch.incarnation}-{plan.epoch.counter}")
+        name = f"{plan.epoch.incarnation}-{plan.epoch.counter}"
+        self._kept = open_tiers(options.keeping, name, *further)
         label = parcel_label(plan, f"{self.mine.first}-{self.mine.last}")
         self._parcels = Parcels(self._kept.tiers, self._process.order_parcel, label)
         try:
