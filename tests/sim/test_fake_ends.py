@@ -15,6 +15,7 @@ from atoll.ring.coordinator_messages import (
     TailItem,
 )
 from atoll.ring.messages import ItemFailed
+from atoll.ring.parking_messages import LoadEnds, ParkEnds
 from atoll.sim.fake_ends import FakeEnds
 from atoll.sim.fake_model import FakeShard, ModelMisuse, pack
 
@@ -78,3 +79,20 @@ def test_open_and_close(ends: FakeEnds) -> None:
     for session in (1, 2):
         ends.close(CloseEnds(SessionId(session), Slot(session)))
     assert ends.slots_held == 0
+
+
+def test_parcels_of_both_ends(ends: FakeEnds) -> None:
+    one, two = SessionId(1), SessionId(2)
+    ends.run(RunEnds((head(),)), never)
+    ends.run(RunEnds((tail(),)), never)
+    with pytest.raises(ModelMisuse, match="while it is open"):
+        ends.park(ParkEnds(one, Slot(1), 2), never)
+    ends.close(CloseEnds(one, Slot(1), keep=True))
+    ends.park(ParkEnds(one, Slot(1), 2), never)
+    assert ends.load(LoadEnds(two, Slot(2), one, 2), never)
+    assert not ends.load(LoadEnds(two, Slot(2), one, 2), lambda: True)
+    assert not ends.load(LoadEnds(two, Slot(2), SessionId(7), 2), never)
+    with pytest.raises(ModelMisuse, match="not open for session"):
+        ends.load(LoadEnds(one, Slot(2), one, 2), never)
+    with pytest.raises(ModelMisuse, match="holds no 2 tokens"):
+        ends.park(ParkEnds(one, Slot(1), 2), never)

@@ -39,3 +39,18 @@ def test_the_last_token_says_length() -> None:
     request = GenerateRequest((1, 2, 3), 99, ignore_eos=True)
     out = expected_output(request, 3, context=6)
     assert [s.finish for s in out] == [None, None, None, "length"]
+
+
+def test_what_is_taken_out_goes_on_elsewhere() -> None:
+    shard, first, second = FakeShard(1, 3), Slot(0), Slot(1)
+    shard.run(first, 0, [5, 6, 7])
+    expected = shard.run(first, 2, [8])
+    parcel = shard.take(first, 2)
+    assert parcel is not None
+    assert shard.slots_held == 0
+    shard.put(second, 2, parcel)
+    assert shard.run(second, 2, [8]) == expected
+    assert shard.take(second, 4) is None
+    assert shard.slots_held == 0
+    with pytest.raises(ModelMisuse):
+        shard.put(second, 3, parcel)
