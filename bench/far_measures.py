@@ -97,9 +97,16 @@ def crowd_tokens(tokens: int) -> dict[str, int]:
 async def sixteen_streams(
     side: Side, prompts: Mapping[str, Sequence[Sequence[int]]], tokens: int
 ) -> Rate:
-    """Sixteen together, with equal tokens of each kind: from when all have their first token."""
+    """Sixteen together, with equal tokens of each kind: from when all have their first token.
+
+    Each side has computed and kept the prompts before, so that all begin to decode at once;
+    or who answers some while it reads others' prompts would be measured with fewer streams.
+    """
     each = crowd_tokens(tokens)
-    asked = [side.ask(prompt, each[kind]) for kind in KINDS for prompt in prompts[kind]]
+    kept = {key: True for key in side.more if key == "cache_prompt"}
+    first = [side.ask(prompt, 1, **kept) for kind in KINDS for prompt in prompts[kind]]
+    await stream_all(side.endpoint, PATH, first)
+    asked = [side.ask(prompt, each[kind], **kept) for kind in KINDS for prompt in prompts[kind]]
     answers = await stream_all(side.endpoint, PATH, asked)
     return crowd_rate(answers, [request["max_tokens"] for request in asked])
 

@@ -6,7 +6,7 @@ from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import SessionId, Slot
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.coordinator_messages import RunDraft
-from atoll.ring.draft_turns import CHUNK_ROWS, DraftTurns
+from atoll.ring.draft_turns import CHUNK_ROWS, EARLY_ROWS, DraftTurns
 from atoll.ring.drafting import Lookup
 from atoll.ring.pace import Pace
 from atoll.ring.session import Session
@@ -86,6 +86,18 @@ def test_prompts_are_read_before_their_first_token_is_there() -> None:
     turns.end([()], 0.01)
     assert turns.begin([one]) is None
     assert pace.draft_s == 0, "reading tells nothing of guesses"
+
+
+def test_of_a_long_prompt_only_the_beginning() -> None:
+    pace = far()
+    turns, one = DraftTurns(CONFIG, pace), session(pace, prompt=390, sampled=0)
+    reads = []
+    while (work := turns.begin([one])) is not None:
+        reads += given(work)
+        turns.end([()], 0.01)
+    assert sum(n for _, _, n, _ in reads) == EARLY_ROWS
+    say(one, 1000)
+    assert given(turns.begin([one])) == [(0, EARLY_ROWS, CHUNK_ROWS, 0)]
 
 
 def test_nothing_is_done_where_it_does_not_pay() -> None:

@@ -98,7 +98,7 @@ class ServeFlags(HomeFlags, StoreFlags):
 
     chunk: Annotated[str, Parameter(validator=check_chunk)] = "auto"
     """Rows of the chunks in which prompts enter, up to 512; `auto` takes what the ring's plan
-    finds to be quickest, and 512 where there is none."""
+    finds to be quickest, and 256 where there is none."""
 
     chunk_ms: NonNegativeInt = 100
     """Most milliseconds that a chunk may take a node or link, by the plan, while others get

@@ -10,6 +10,7 @@ from atoll.api.server import HOST_DEFAULT, Tls
 from atoll.domain.address import HostPort
 from atoll.net.transport import Way
 from atoll.node.keeping import Keeping
+from atoll.ring.coordinator_config import CHUNK_ROWS
 
 PORT_DEFAULT = 8642
 LINK_PORT_DEFAULT = 8643
@@ -29,7 +30,7 @@ class RingOptions:
         rows_max: Most rows in one engine call.
         chunk_rows: Rows of a prompt's chunks, at most.
         chunk_auto: Whether a plan may choose smaller ones; where there is none they have
-            `chunk_rows`.
+            `CHUNK_ROWS`.
         chunk_ms: How long by the plan a chunk may keep a node or link busy while others
             decode; 0: prompts take no heed of them.
         waiting: Sessions that may wait for a place; more are refused.
@@ -61,7 +62,7 @@ class RingOptions:
     streams: int = 8
     context: int = 2048
     rows_max: int = CHUNK_ROWS_MAX
-    chunk_rows: int = CHUNK_ROWS_MAX
+    chunk_rows: int = CHUNK_ROWS
     chunk_auto: bool = False
     chunk_ms: int = 100
     waiting: int = 64

@@ -20,6 +20,7 @@ from atoll.net.transport import Transport
 from atoll.plan.report import PlanReport
 from atoll.ring.coordinator_config import (
     BESIDE_ROWS,
+    CHUNK_ROWS,
     CHUNKS_IN_FLIGHT,
     EXACT_ROWS_MAX,
     GUESS_DEPTH,
@@ -137,6 +138,8 @@ def coordinator_config(
     credits = credits_for(options.streams)
     chunk_rows = min(options.chunk_rows, options.rows_max)
     beside_rows, in_flight = min(BESIDE_ROWS, chunk_rows), CHUNKS_IN_FLIGHT
+    if options.chunk_auto:
+        chunk_rows = min(chunk_rows, CHUNK_ROWS)
     if foretold is not None and foretold.chunk_rows:
         chunk_rows, beside_rows = foretold.chunk_rows, foretold.beside_rows
         in_flight = foretold.chunks_in_flight
