@@ -17,7 +17,6 @@ from atoll.cli.tables import plan_lines, plan_table, together_lines
 from atoll.cli.target import TargetFlags
 from atoll.domain.errors import BadRequest
 from atoll.domain.wire import F16_SCALED, I8_BLOCKS
-from atoll.gateway.options import CHUNK_ROWS_MAX
 from atoll.gateway.status import GatewayStatus
 from atoll.model.architectures import boundaries
 from atoll.model.manifest import describe
@@ -26,6 +25,7 @@ from atoll.plan.fleet import Demand
 from atoll.plan.fleet_file import parse_fleet
 from atoll.plan.replicas import RINGS_MAX
 from atoll.plan.report import PlanReport, model_costs, report
+from atoll.ring.coordinator_config import CHUNK_ROWS_MAX
 
 FLEET_BYTES_MAX = 8 * 1024 * 1024
 

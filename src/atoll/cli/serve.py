@@ -23,7 +23,6 @@ from atoll.domain.errors import BadRequest
 from atoll.engine.confine import hide
 from atoll.engine.threads import SHARED_SPIN, stage_threads
 from atoll.gateway.options import (
-    CHUNK_ROWS_MAX,
     LINK_PORT_DEFAULT,
     PORT_DEFAULT,
     LanOptions,
@@ -34,6 +33,7 @@ from atoll.gateway.run import Callbacks, run_gateway
 from atoll.gateway.serve import Gateway
 from atoll.net.transport import Way
 from atoll.plan.replicas import RINGS_MAX
+from atoll.ring.coordinator_config import CHUNK_ROWS_MAX
 from atoll.store.find import find_or_pull
 from atoll.store.layout import FoundModel
 

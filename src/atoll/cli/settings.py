@@ -22,7 +22,7 @@ from cyclopts.config import Dict, Env
 
 from atoll.domain.errors import AtollError
 from atoll.engine.devices import check_wish
-from atoll.gateway.options import CHUNK_ROWS_MAX
+from atoll.ring.coordinator_config import CHUNK_ROWS_MAX
 from atoll.store.layout import Store, default_home
 
 VARIABLE_PREFIX = "ATOLL_"

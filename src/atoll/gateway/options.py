@@ -10,12 +10,10 @@ from atoll.api.server import HOST_DEFAULT, Tls
 from atoll.domain.address import HostPort
 from atoll.net.transport import Way
 from atoll.node.keeping import Keeping
-from atoll.ring.coordinator_config import CHUNK_ROWS
+from atoll.ring.coordinator_config import CHUNK_ROWS, CHUNK_ROWS_MAX
 
 PORT_DEFAULT = 8642
 LINK_PORT_DEFAULT = 8643
-CHUNK_ROWS_MAX = 512
-"""Most rows of a prompt's chunk, and of one engine call, unless told."""
 
 
 @dataclass(frozen=True, slots=True)

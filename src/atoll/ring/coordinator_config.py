@@ -12,6 +12,8 @@ EXACT_ROWS_MAX = 63
 (from 64 on the engine takes another kernel)."""
 
 
+CHUNK_ROWS_MAX = 512
+"""Most rows of a prompt's chunk, and of one engine call, unless told."""
 CHUNK_ROWS = 256
 """Rows of a chunk where nothing was measured. On three stages that share two cores 1,024 tokens
 entered in 3.8 s so, and in 4.5 s in chunks of 512: stages wait less for the first."""
