@@ -9,7 +9,7 @@ import pytest
 
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.pace import Pace
-from atoll.ring.speculation import Speculation
+from atoll.ring.speculation import MODEL_STREAMS, Speculation
 
 CONFIG = CoordinatorConfig(n_slots=1, context=100, rows_max=256, guess_rows=3, guess_depth=5)
 
@@ -214,6 +214,14 @@ def test_no_model_is_asked_nearby_or_beyond_the_room() -> None:
     line._pace.note(1, 0.02, 0.015)
     assert not line.uses_model
     assert line.ask(50) is None
+
+
+def test_no_model_is_asked_for_many_streams() -> None:
+    line = modelled()
+    line._pace.streams = MODEL_STREAMS
+    assert line.uses_model
+    line._pace.streams += 1
+    assert not line.uses_model
 
 
 def test_a_model_that_is_never_right_is_asked_less_and_less() -> None:
