@@ -27,6 +27,7 @@ TESTED_ELSEWHERE = {
     "engine/draft_messages.py": "structs",
     "engine/ends_messages.py": "structs",
     "engine/parcel_messages.py": "structs",
+    "engine/serving.py": "the entry of four processes, each of which has a test file",
     "engine/stage_messages.py": "structs",
     "ring/parking_messages.py": "structs",
     "api/backend.py": "protocols and structs",

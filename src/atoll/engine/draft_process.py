@@ -5,15 +5,11 @@ Like a stage process it has no network and answers on one socket pair.
 
 from __future__ import annotations
 
-import logging
-import socket
 import sys
 import time
 
-import msgspec
-
-from atoll.domain.errors import AtollError, EngineFault
-from atoll.engine.channel import Broken, ChildChannel
+from atoll.domain.errors import EngineFault
+from atoll.engine.channel import ChildChannel
 from atoll.engine.draft import DraftEngine
 from atoll.engine.draft_messages import (
     DraftDone,
@@ -22,7 +18,7 @@ from atoll.engine.draft_messages import (
     DraftOptions,
     RunDraft,
 )
-from atoll.engine.process import confine
+from atoll.engine.serving import run_engine
 
 
 def serve(channel: ChildChannel[DraftMessage], isolation: tuple[str, ...]) -> None:
@@ -52,15 +48,7 @@ def serve(channel: ChildChannel[DraftMessage], isolation: tuple[str, ...]) -> No
 
 def main(argv: list[str]) -> None:
     """Run as `python -m atoll.engine.draft_process FD`."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    isolation = confine()
-    connection = socket.socket(fileno=int(argv[0]))
-    channel = ChildChannel[DraftMessage](connection, msgspec.msgpack.Decoder(DraftMessage))
-    try:
-        serve(channel, isolation)
-    except AtollError as error:
-        channel.send(Broken(error.problem, error.hint))
-        raise SystemExit(error.exit_code) from None
+    run_engine(argv, DraftMessage, serve)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,11 @@ Like a stage process it has no network and answers on one socket pair.
 
 from __future__ import annotations
 
-import logging
-import socket
 import sys
 import time
 
-import msgspec
-
-from atoll.domain.errors import AtollError, EngineFault
-from atoll.engine.channel import Broken, ChildChannel
+from atoll.domain.errors import EngineFault
+from atoll.engine.channel import ChildChannel
 from atoll.engine.ends import EndsEngine
 from atoll.engine.ends_messages import (
     Close,
@@ -25,7 +21,7 @@ from atoll.engine.ends_messages import (
     RunItems,
 )
 from atoll.engine.parcel_messages import PutIn, TakeOut
-from atoll.engine.process import confine
+from atoll.engine.serving import run_engine
 
 
 def serve(channel: ChildChannel[EndsMessage], isolation: tuple[str, ...]) -> None:
@@ -63,15 +59,7 @@ def serve(channel: ChildChannel[EndsMessage], isolation: tuple[str, ...]) -> Non
 
 def main(argv: list[str]) -> None:
     """Run as `python -m atoll.engine.ends_process FD`."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    isolation = confine()
-    connection = socket.socket(fileno=int(argv[0]))
-    channel = ChildChannel[EndsMessage](connection, msgspec.msgpack.Decoder(EndsMessage))
-    try:
-        serve(channel, isolation)
-    except AtollError as error:
-        channel.send(Broken(error.problem, error.hint))
-        raise SystemExit(error.exit_code) from None
+    run_engine(argv, EndsMessage, serve)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,14 @@ opens it, but this short-lived child.
 
 from __future__ import annotations
 
-import logging
-import socket
 import sys
 
 import msgspec
 
-from atoll.domain.errors import AtollError
-from atoll.engine.channel import Broken, ChildChannel
+from atoll.engine.channel import ChildChannel
 from atoll.engine.devices import Device
 from atoll.engine.library import list_devices, load_library
-from atoll.engine.process import confine
+from atoll.engine.serving import run_engine
 
 
 class Probe(msgspec.Struct, frozen=True, tag="probe"):
@@ -31,19 +28,17 @@ class Probed(msgspec.Struct, frozen=True, tag="probed"):
     devices: tuple[Device, ...]
 
 
+def serve(channel: ChildChannel[Probe], isolation: tuple[str, ...]) -> None:
+    """Answer until the parent is gone."""
+    del isolation  # nobody asks
+    while channel.receive() is not None:
+        library = load_library()
+        channel.send(Probed(library.build, list_devices(library)))
+
+
 def main(argv: list[str]) -> None:
     """Run as `python -m atoll.engine.probe_process FD`."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    confine()
-    connection = socket.socket(fileno=int(argv[0]))
-    channel = ChildChannel[Probe](connection, msgspec.msgpack.Decoder(Probe))
-    try:
-        while channel.receive() is not None:
-            library = load_library()
-            channel.send(Probed(library.build, list_devices(library)))
-    except AtollError as error:
-        channel.send(Broken(error.problem, error.hint))
-        raise SystemExit(error.exit_code) from None
+    run_engine(argv, Probe, serve)
 
 
 if __name__ == "__main__":

@@ -7,26 +7,22 @@ process down; the node sees the socket close.
 
 from __future__ import annotations
 
-import logging
-import socket
 import sys
 import time
 from itertools import pairwise
 from pathlib import Path
 
-import msgspec
-
-from atoll.domain.errors import AtollError, EngineFault
+from atoll.domain.errors import EngineFault
 from atoll.domain.wire import row_bytes
 from atoll.engine import codec
 from atoll.engine.batch import Span, lay_out
-from atoll.engine.channel import Broken, ChildChannel
+from atoll.engine.channel import ChildChannel
 from atoll.engine.library import device_title
 from atoll.engine.llama import Context, ContextOptions, Model
 from atoll.engine.parcel_messages import PutIn, TakeOut
 from atoll.engine.parcels import Parcels
-from atoll.engine.process import confine
 from atoll.engine.scrub import scrub
+from atoll.engine.serving import run_engine
 from atoll.engine.stage_messages import (
     Compute,
     Computed,
@@ -213,15 +209,7 @@ def serve(channel: ChildChannel[StageRequest], isolation: tuple[str, ...]) -> No
 
 def main(argv: list[str]) -> None:
     """Run as `python -m atoll.engine.stage_process FD`."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    isolation = confine()
-    connection = socket.socket(fileno=int(argv[0]))
-    channel = ChildChannel[StageRequest](connection, msgspec.msgpack.Decoder(StageRequest))
-    try:
-        serve(channel, isolation)
-    except AtollError as error:
-        channel.send(Broken(error.problem, error.hint))
-        raise SystemExit(error.exit_code) from None
+    run_engine(argv, StageRequest, serve)
 
 
 if __name__ == "__main__":
