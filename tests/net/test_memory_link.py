@@ -35,7 +35,7 @@ from atoll.domain.lent_memory import (
     memory_problem,
 )
 from atoll.net.link import LinkSettings, MemoryLink
-from atoll.net.memory_link import encode_memory, memory_decoder
+from atoll.net.memory_link import MEMORY_SPEECH
 
 pytestmark = pytest.mark.network
 
@@ -164,16 +164,16 @@ MESSAGES: st.SearchStrategy[MemoryMessage] = st.one_of(
 def test_any_chunking_gives_the_same_messages(
     messages: list[MemoryMessage], cuts: list[int]
 ) -> None:
-    data = b"".join(map(encode_memory, messages))
+    data = b"".join(map(MEMORY_SPEECH.encode, messages))
     places = [0, *sorted(min(c, len(data)) for c in cuts), len(data)]
-    decoder = memory_decoder()
+    decoder = MEMORY_SPEECH.decoder()
     chunks = [data[a:b] for a, b in pairwise(places)]
     assert [one for chunk in chunks for one in decoder.feed(chunk)] == messages
 
 
 @given(chunks=st.lists(st.binary(max_size=200), max_size=8))
 def test_arbitrary_bytes_raise_nothing_but_protocol_faults(chunks: list[bytes]) -> None:
-    decoder = memory_decoder()
+    decoder = MEMORY_SPEECH.decoder()
     with contextlib.suppress(ProtocolFault):
         for chunk in chunks:
             list(decoder.feed(chunk))
@@ -182,20 +182,20 @@ def test_arbitrary_bytes_raise_nothing_but_protocol_faults(chunks: list[bytes]) 
 @given(body=st.binary(min_size=1, max_size=200))
 def test_arbitrary_bodies_raise_nothing_but_protocol_faults(body: bytes) -> None:
     with contextlib.suppress(ProtocolFault):
-        list(memory_decoder().feed(struct.pack(">I", len(body)) + body))
+        list(MEMORY_SPEECH.decoder().feed(struct.pack(">I", len(body)) + body))
 
 
 @given(messages=st.lists(MESSAGES, min_size=1), at=st.integers(0, 10_000), flip=st.integers(1, 255))
 def test_damaged_messages_are_still_within_bounds(
     messages: list[MemoryMessage], at: int, flip: int
 ) -> None:
-    data = bytearray(b"".join(map(encode_memory, messages)))
+    data = bytearray(b"".join(map(MEMORY_SPEECH.encode, messages)))
     data[at % len(data)] ^= flip
     with contextlib.suppress(ProtocolFault):
-        for message in memory_decoder().feed(bytes(data)):
+        for message in MEMORY_SPEECH.decoder().feed(bytes(data)):
             assert memory_problem(message) == ""
 
 
 def test_a_length_beyond_the_bound_is_refused_before_its_bytes_come() -> None:
     with pytest.raises(ProtocolFault, match="message of 263169 bytes"):
-        list(memory_decoder().feed(struct.pack(">I", PART_BYTES + 1025)))
+        list(MEMORY_SPEECH.decoder().feed(struct.pack(">I", PART_BYTES + 1025)))

@@ -15,7 +15,6 @@ from typing import Generic, NoReturn, TypeVar
 
 import msgspec
 
-from atoll.domain.bulk import BULK_BYTES_MAX, BulkMessage, bulk_problem
 from atoll.domain.control import (
     CONTROL_BYTES_MAX,
     Beat,
@@ -83,7 +82,6 @@ _PROBLEM_CHARS_MAX = 1024
 _encode = msgspec.msgpack.Encoder().encode
 _decode_data: Callable[[bytes], DataMessage] = msgspec.msgpack.Decoder(DataMessage).decode
 _decode_control: Callable[[bytes], ControlMessage] = msgspec.msgpack.Decoder(ControlMessage).decode
-_decode_bulk: Callable[[bytes], BulkMessage] = msgspec.msgpack.Decoder(BulkMessage).decode
 _M = TypeVar("_M")
 
 
@@ -111,14 +109,6 @@ def encode_control(message: ControlMessage) -> bytes:
     body = _encode(message)
     if len(body) > CONTROL_BYTES_MAX:
         raise ValueError(f"control message of {len(body)} bytes")
-    return _LENGTH_PREFIX.pack(len(body)) + body
-
-
-def encode_bulk(message: BulkMessage) -> bytes:
-    """One bulk frame, ready to be written."""
-    body = _encode(message)
-    if len(body) > BULK_BYTES_MAX:
-        raise ValueError(f"bulk message of {len(body)} bytes")
     return _LENGTH_PREFIX.pack(len(body)) + body
 
 
@@ -296,11 +286,6 @@ class MessageDecoder(Generic[_M]):
 def control_decoder() -> MessageDecoder[ControlMessage]:
     """For one control link."""
     return MessageDecoder(_decode_control, _problem_with_control, CONTROL_BYTES_MAX)
-
-
-def bulk_decoder() -> MessageDecoder[BulkMessage]:
-    """For one bulk link."""
-    return MessageDecoder(_decode_bulk, bulk_problem, BULK_BYTES_MAX)
 
 
 def _numbers_ok(window: Window) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeVar
 
 from atoll.domain.bulk import BulkMessage
 from atoll.domain.control import ControlMessage
@@ -23,6 +23,8 @@ from atoll.domain.ids import NodeId
 from atoll.domain.lent_memory import MemoryMessage
 from atoll.domain.timing import TimingMessage
 from atoll.domain.wire import F32, ROWS_MAX, DataMessage, Window, row_bytes
+
+_M_contra = TypeVar("_M_contra", contravariant=True)
 
 Kind = Literal["control", "data", "bulk", "timing", "memory"]
 CONTROL: Final = "control"
@@ -135,34 +137,19 @@ class ControlHandler(Protocol):
         """Called once, last. None: we closed it ourselves."""
 
 
-class BulkHandler(Protocol):
-    """Who takes what arrives on a bulk link; rules as `DataHandler`."""
+class MessageHandler(Protocol[_M_contra]):
+    """Who takes what arrives on a link of messages alone; rules as `DataHandler`."""
 
-    def on_message(self, message: BulkMessage) -> None:
+    def on_message(self, message: _M_contra) -> None:
         """A valid message; heartbeats are not delivered."""
 
     def on_closed(self, reason: LinkFault | None) -> None:
         """Called once, last. None: we closed it ourselves."""
 
 
-class TimingHandler(Protocol):
-    """Who takes what arrives on a timing link; rules as `DataHandler`."""
-
-    def on_message(self, message: TimingMessage) -> None:
-        """A valid message; heartbeats are not delivered."""
-
-    def on_closed(self, reason: LinkFault | None) -> None:
-        """Called once, last. None: we closed it ourselves."""
-
-
-class MemoryHandler(Protocol):
-    """Who takes what arrives on a memory link; rules as `DataHandler`."""
-
-    def on_message(self, message: MemoryMessage) -> None:
-        """A valid message; heartbeats are not delivered."""
-
-    def on_closed(self, reason: LinkFault | None) -> None:
-        """Called once, last. None: we closed it ourselves."""
+BulkHandler = MessageHandler[BulkMessage]
+TimingHandler = MessageHandler[TimingMessage]
+MemoryHandler = MessageHandler[MemoryMessage]
 
 
 class Link(Protocol):

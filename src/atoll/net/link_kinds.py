@@ -6,17 +6,15 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from atoll.domain.bulk import BulkBeat, BulkMessage, Parting
+from atoll.domain.bulk import BULK_BYTES_MAX, BulkMessage, bulk_problem
 from atoll.domain.control import Beat, ControlMessage, Refusal
 from atoll.domain.errors import LinkFault
 from atoll.domain.ids import NodeId, SessionId
 from atoll.domain.wire import DataMessage, Ping, Pong, Refused
 from atoll.net.frames import (
     DataDecoder,
-    bulk_decoder,
     control_decoder,
     encode,
-    encode_bulk,
     encode_control,
     encode_many,
 )
@@ -26,7 +24,6 @@ from atoll.net.link import (
     DATA,
     MEMORY,
     TIMING,
-    BulkHandler,
     ControlHandler,
     DataFrame,
     DataHandler,
@@ -36,6 +33,7 @@ from atoll.net.link import (
     UnusableFrame,
 )
 from atoll.net.memory_link import StreamMemoryLink
+from atoll.net.message_link import Speech, StreamMessageLink
 from atoll.net.pulse import Pulse
 from atoll.net.stream_link import PARTING_CHARS_MAX, StreamLink
 from atoll.net.timing_link import StreamTimingLink
@@ -161,43 +159,11 @@ class StreamControlLink(StreamLink):
         self._handler.on_closed(reason)
 
 
-class StreamBulkLink(StreamLink):
+class StreamBulkLink(StreamMessageLink[BulkMessage]):
     """A `BulkLink` over a stream."""
 
     kind = BULK
-    _handler: BulkHandler
-
-    def start(self, handler: BulkHandler) -> None:
-        """Begin to deliver; called once, within `handshake_s`."""
-        self._handler = handler
-        self._decoder = bulk_decoder()
-        self._begin()
-
-    def send(self, message: BulkMessage) -> bool:
-        """Write one message without waiting; False where the link is closed."""
-        return self._write(encode_bulk(message))
-
-    def _beat(self, count: int) -> bytes:
-        return encode_bulk(BulkBeat(count))
-
-    def _parting(self, reason: LinkFault) -> bytes:
-        return encode_bulk(
-            Parting(reason.problem[:PARTING_CHARS_MAX], reason.hint[:PARTING_CHARS_MAX])
-        )
-
-    def _deliver(self, data: bytes) -> None:
-        for message in self._decoder.feed(data):
-            if type(message) is BulkBeat:
-                continue
-            if type(message) is Parting:
-                self._part(message.problem)
-                return
-            self._handler.on_message(message)
-            if self._ending:
-                return
-
-    def _tell_closed(self, reason: LinkFault | None) -> None:
-        self._handler.on_closed(reason)
+    speech = Speech[BulkMessage]("bulk", BulkMessage, bulk_problem, BULK_BYTES_MAX)
 
 
 LINK_TYPES: dict[
