@@ -33,7 +33,7 @@ from atoll.domain.wire import Grant, Window
 from atoll.net.identity import Identity
 from atoll.net.link import BulkLink, DataLimits, LinkSettings, NotWelcome, TimingLink
 from atoll.net.tls import dial_bulk, dial_control, dial_timing
-from atoll.node import daemon
+from atoll.node import hearing
 from atoll.node.daemon import NodeDaemon
 from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions
@@ -193,7 +193,7 @@ async def test_a_gateway_that_goes_ends_the_node(formed: HandGateway) -> None:
 async def test_a_gateway_that_never_answers(
     model: FoundModel, node_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "JOIN_S", 0.2)
+    monkeypatch.setattr(hearing, "JOIN_S", 0.2)
     monkeypatch.setattr(HandGateway, "welcome", say_nothing)
     async with open_hand_gateway(model, node_store) as hand:
         error = await end_of(hand)

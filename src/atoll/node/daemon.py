@@ -26,11 +26,10 @@ from atoll.domain.control import (
     PlanNotice,
     Prefetch,
     Ready,
-    Refusal,
     StageFailed,
     Welcome,
 )
-from atoll.domain.errors import AtollError, LinkFault, NotLetIn, ProtocolFault
+from atoll.domain.errors import AtollError, LinkFault
 from atoll.domain.ids import Epoch, NodeId
 from atoll.domain.lent_memory import MemoryGone, MemoryHere
 from atoll.domain.measure import Measure
@@ -47,7 +46,6 @@ from atoll.net.link import (
     ControlLink,
     DataLink,
     Kind,
-    LinkLost,
     LinkSettings,
 )
 from atoll.net.listener import Takers
@@ -60,6 +58,7 @@ from atoll.node.dial import (
     is_here,
     way_for,
 )
+from atoll.node.hearing import hear_gateway, protest
 from atoll.node.introduction import introduction, own_address
 from atoll.node.lends import Lends
 from atoll.node.measurer import Measurer
@@ -81,8 +80,6 @@ REPORT_S = 1.0
 TELL_FETCH_S = 5.0
 LOOPBACK = "127.0.0.1"
 ANYWHERE = "0.0.0.0"  # noqa: S104 - neighbours on other machines are to reach it
-JOIN_S = 15.0
-"""How long the gateway may take to answer an introduction."""
 
 Notice = Callable[[str], None]
 
@@ -210,7 +207,7 @@ class NodeDaemon:
                     tasks.create_task(self._peers.run(), name="time-peers"),
                 ]
                 try:
-                    await self._listen_to_gateway(inbox)
+                    await hear_gateway(inbox, self._obey)
                 except asyncio.CancelledError:
                     # Said before the neighbours notice: they would be blamed for it.
                     link.send(Leave("it was stopped"))
@@ -219,24 +216,6 @@ class NodeDaemon:
                     task.cancel()
         except* AtollError as group:
             raise group.exceptions[0] from None
-
-    async def _listen_to_gateway(self, inbox: ControlInbox) -> None:
-        try:
-            async with asyncio.timeout(JOIN_S) as limit:
-                async for message in inbox:
-                    limit.reschedule(None)
-                    if not self._obey(message):
-                        return
-        except TimeoutError:
-            raise LinkFault(
-                f"the gateway did not answer within {JOIN_S:g} s",
-                hint="is it overloaded? try again with: atoll join",
-            ) from None
-        except LinkLost as fault:
-            raise LinkFault(
-                f"the gateway is gone: {fault.problem}",
-                hint="once it is back: atoll join",
-            ) from fault
 
     def _obey(self, message: ControlMessage) -> bool:
         """Act on one message of the gateway; False: it was the last."""
@@ -264,14 +243,11 @@ class NodeDaemon:
                 self._peers.ask(message)
             case MemoryHere() | MemoryGone():
                 self._remote.note(message)
-            case Refusal(problem, hint, final):
-                kind = NotLetIn if final else LinkFault
-                raise kind(f"the gateway refuses this node: {problem}", hint=hint)
             case Leave(reason):
                 self._tell(f"the gateway said goodbye: {reason}")
                 return False
             case _:
-                raise ProtocolFault(f"the gateway sent a {type(message).__name__}")
+                raise protest(message)
         return True
 
     def _note_outside(self, outside: str) -> None:

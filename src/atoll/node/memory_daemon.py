@@ -15,20 +15,20 @@ from atoll.domain.control import (
     Echo,
     EchoBack,
     Leave,
-    Refusal,
     Welcome,
 )
-from atoll.domain.errors import AtollError, LinkFault, NotLetIn, ProtocolFault
+from atoll.domain.errors import AtollError, LinkFault
 from atoll.domain.ids import NodeId
 from atoll.domain.lent_memory import Borrower, BorrowerGone, Lent
 from atoll.net.identity import Identity
-from atoll.net.link import MEMORY, ControlInbox, ControlLink, Kind, LinkLost, LinkSettings
+from atoll.net.link import MEMORY, ControlInbox, ControlLink, Kind, LinkSettings
 from atoll.net.listener import Takers
 from atoll.net.ticket import relay_token
 from atoll.net.transport import Transport, open_transport
 from atoll.node.blob_store import BlobStore
-from atoll.node.daemon import ANYWHERE, JOIN_S, LOOPBACK, Notice
+from atoll.node.daemon import ANYWHERE, LOOPBACK, Notice
 from atoll.node.dial import dial_gateway, is_here, way_for
+from atoll.node.hearing import hear_gateway, protest
 from atoll.node.introduction import introduction, own_address
 from atoll.node.membership import Membership
 from atoll.node.memory_host import BORROWERS_MAX, MemoryHost
@@ -111,30 +111,13 @@ class MemoryDaemon:
             async with asyncio.TaskGroup() as tasks:
                 lending = tasks.create_task(self._host.run(), name="lend-memory")
                 try:
-                    await self._listen_to_gateway(inbox, tasks)
+                    await hear_gateway(inbox, lambda message: self._obey(message, tasks))
                 except asyncio.CancelledError:
                     link.send(Leave("it was stopped"))
                     raise
                 lending.cancel()
         except* AtollError as group:
             raise group.exceptions[0] from None
-
-    async def _listen_to_gateway(self, inbox: ControlInbox, tasks: asyncio.TaskGroup) -> None:
-        try:
-            async with asyncio.timeout(JOIN_S) as limit:
-                async for message in inbox:
-                    limit.reschedule(None)
-                    if not self._obey(message, tasks):
-                        return
-        except TimeoutError:
-            raise LinkFault(
-                f"the gateway did not answer within {JOIN_S:g} s",
-                hint="is it overloaded? try again with: atoll join",
-            ) from None
-        except LinkLost as fault:
-            raise LinkFault(
-                f"the gateway is gone: {fault.problem}", hint="once it is back: atoll join"
-            ) from fault
 
     def _obey(self, message: ControlMessage, tasks: asyncio.TaskGroup) -> bool:
         """Act on one message of the gateway; False: it was the last."""
@@ -151,14 +134,11 @@ class MemoryDaemon:
                 self._host.note(message)
             case Echo(number):
                 self._link.send(EchoBack(number))
-            case Refusal(problem, hint, final):
-                kind = NotLetIn if final else LinkFault
-                raise kind(f"the gateway refuses this node: {problem}", hint=hint)
             case Leave(reason):
                 self._tell(f"the gateway said goodbye: {reason}")
                 return False
             case _:
-                raise ProtocolFault(f"the gateway sent a {type(message).__name__}")
+                raise protest(message)
         return True
 
     def _report(self, lent: Lent) -> None:
