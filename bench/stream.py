@@ -30,11 +30,6 @@ class Streamed:
         """Time to the first token."""
         return self.arrivals_s[0] - self.asked_s
 
-    @property
-    def decode_per_s(self) -> float:
-        """Tokens a second after the first."""
-        return (len(self.arrivals_s) - 1) / (self.arrivals_s[-1] - self.arrivals_s[0])
-
     def tokens(self) -> list[str]:
         """Texts of the tokens; needs log-probabilities in the answer."""
         found: list[str] = []

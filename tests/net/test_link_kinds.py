@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
+from tests.support.heard import linked
 
 from atoll.domain.bulk import (
     BLOCK_BYTES_MAX,
@@ -22,43 +22,10 @@ from atoll.domain.bulk import (
 )
 from atoll.domain.errors import LinkFault
 from atoll.domain.ids import ModelId
-from atoll.net.link import BulkLink, LinkSettings
 
 pytestmark = pytest.mark.network
 SHARD = ShardRange(ModelId("a" * 64), 3, 9)
-
-
-class Heard:
-    """A bulk handler that keeps all it is told."""
-
-    def __init__(self) -> None:
-        self.messages: asyncio.Queue[BulkMessage] = asyncio.Queue()
-        self.ended: asyncio.Future[LinkFault | None] = asyncio.get_running_loop().create_future()
-
-    def on_message(self, message: BulkMessage) -> None:
-        self.messages.put_nowait(message)
-
-    def on_closed(self, reason: LinkFault | None) -> None:
-        self.ended.set_result(reason)
-
-
-@asynccontextmanager
-async def pair(
-    open_any_station: Any, **settings: Any
-) -> AsyncIterator[tuple[BulkLink, Heard, BulkLink, Heard]]:
-    async with asyncio.timeout(20), open_any_station() as station:
-        near = await station.dial_bulk(LinkSettings(**settings))
-        far = await station.bulk.get()
-        near_heard, far_heard = Heard(), Heard()
-        near.start(near_heard)
-        far.start(far_heard)
-        try:
-            yield near, near_heard, far, far_heard
-        finally:
-            near.close()
-            far.close()
-            await near.wait_closed()
-            await far.wait_closed()
+pair = partial(linked, kind="bulk")
 
 
 async def test_messages_in_both_directions(open_any_station: Any) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.heard import linked
 
 from atoll.domain.bulk import Parting
 from atoll.domain.errors import LinkFault, ProtocolFault
@@ -34,43 +33,10 @@ from atoll.domain.lent_memory import (
     Room,
     memory_problem,
 )
-from atoll.net.link import LinkSettings, MemoryLink
 from atoll.net.memory_link import MEMORY_SPEECH
 
 pytestmark = pytest.mark.network
-
-
-class Heard:
-    """A handler that keeps all it is told."""
-
-    def __init__(self) -> None:
-        self.messages: asyncio.Queue[MemoryMessage] = asyncio.Queue()
-        self.ended: asyncio.Future[LinkFault | None] = asyncio.get_running_loop().create_future()
-
-    def on_message(self, message: MemoryMessage) -> None:
-        self.messages.put_nowait(message)
-
-    def on_closed(self, reason: LinkFault | None) -> None:
-        self.ended.set_result(reason)
-
-
-@asynccontextmanager
-async def pair(
-    open_any_station: Any, **settings: Any
-) -> AsyncIterator[tuple[MemoryLink, Heard, MemoryLink, Heard]]:
-    async with asyncio.timeout(20), open_any_station() as station:
-        near = await station.dial_memory(LinkSettings(**settings))
-        far = await station.memory.get()
-        near_heard, far_heard = Heard(), Heard()
-        near.start(near_heard)
-        far.start(far_heard)
-        try:
-            yield near, near_heard, far, far_heard
-        finally:
-            near.close()
-            far.close()
-            await near.wait_closed()
-            await far.wait_closed()
+pair = partial(linked, kind="memory")
 
 
 async def test_messages_in_both_directions(open_any_station: Any) -> None:

@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
+from tests.support.heard import linked
 
 from atoll.domain.bulk import Parting
 from atoll.domain.errors import LinkFault
 from atoll.domain.timing import PART_BYTES, Hail, HailBack, TimingMessage, YourTurn
-from atoll.net.link import LinkSettings, TimingLink
 
 pytestmark = pytest.mark.network
-
-
-class Heard:
-    """A handler that keeps all it is told."""
-
-    def __init__(self) -> None:
-        self.messages: asyncio.Queue[TimingMessage] = asyncio.Queue()
-        self.ended: asyncio.Future[LinkFault | None] = asyncio.get_running_loop().create_future()
-
-    def on_message(self, message: TimingMessage) -> None:
-        self.messages.put_nowait(message)
-
-    def on_closed(self, reason: LinkFault | None) -> None:
-        self.ended.set_result(reason)
-
-
-@asynccontextmanager
-async def pair(
-    open_any_station: Any, **settings: Any
-) -> AsyncIterator[tuple[TimingLink, Heard, TimingLink, Heard]]:
-    async with asyncio.timeout(20), open_any_station() as station:
-        near = await station.dial_timing(LinkSettings(**settings))
-        far = await station.timing.get()
-        near_heard, far_heard = Heard(), Heard()
-        near.start(near_heard)
-        far.start(far_heard)
-        try:
-            yield near, near_heard, far, far_heard
-        finally:
-            near.close()
-            far.close()
-            await near.wait_closed()
-            await far.wait_closed()
+pair = partial(linked, kind="timing")
 
 
 async def test_messages_in_both_directions(open_any_station: Any) -> None:
