@@ -107,12 +107,14 @@ def test_nothing_is_done_where_it_does_not_pay() -> None:
     assert turns.begin([session(near)]) is None
 
 
-def test_what_failed_is_read_anew() -> None:
+def test_what_failed_is_not_asked_again_and_its_slot_is_read_anew() -> None:
     pace = far()
     turns, one = DraftTurns(CONFIG, pace), session(pace)
     turns.begin([one])
     turns.end([None], 0.01)
-    assert given(turns.begin([one])) == [(0, 0, 11, 4)]
+    assert turns.begin([one]) is None
+    other = session(pace)
+    assert given(turns.begin([other])) == [(0, 0, 11, 4)]
 
 
 def test_a_slot_that_others_had_is_read_from_where_texts_differ() -> None:
@@ -129,10 +131,15 @@ def test_a_slot_that_others_had_is_read_from_where_texts_differ() -> None:
 
 def test_a_model_that_is_gone_is_asked_no_more() -> None:
     pace = far()
-    turns, one = DraftTurns(CONFIG, pace), session(pace)
+    turns = DraftTurns(CONFIG, pace)
+    # One that is being asked, and one whose turn has not come.
+    one, other = (session(pace, i, prompt=3) for i in range(2))
     turns.begin([one])
     turns.gone()
-    assert turns.begin([one]) is None
-    # The line may be guessed by lookup again.
-    assert one.speculation is not None
-    assert one.speculation.ask(20) is not None
+    assert turns.begin([one, other]) is None
+    for each in (one, other):
+        assert each.speculation is not None
+        assert not each.speculation.uses_model
+        # The lookup guesses again.
+        say(each, 1, 2, 3, 1, 2)
+        assert each.speculation.next_tokens(20) is not None

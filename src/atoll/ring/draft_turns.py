@@ -36,21 +36,20 @@ class DraftTurns:
     """Gives the draft model one batch at a time.
 
     Args:
-        config: Bounds what a session may hold; says whether there is a draft model.
+        config: Says whether there is a draft model.
         pace: The ring's; told what a guess takes.
     """
 
     def __init__(self, config: CoordinatorConfig, pace: Pace) -> None:
-        self._config = config
         self._pace = pace
         self._read: dict[Slot, list[int]] = {}
         self._running: list[_Turn] | None = None
-        self._is_there = config.draft_model
+        pace.has_model = config.draft_model
         self._guessed = False
 
     def begin(self, sessions: Iterable[Session]) -> RunDraft | None:
         """The next batch, guesses and reading in turns where both wait; None while one runs."""
-        if self._running is not None or not self._is_there:
+        if self._running is not None or not self._pace.has_model:
             return None
         known = list(sessions)
         reading = [turn for s in known if (turn := self._read_on(s)) is not None]
@@ -77,14 +76,20 @@ class DraftTurns:
             most = max(most, len(found or ()))
             # Of what failed nothing is known to be read.
             self._read[turn.item.slot] = [] if found is None else [*turn.text, *found[:-1]]
-            if turn.item.n and turn.session.speculation is not None:
-                turn.session.speculation.drafted(found or ())
+            speculation = turn.session.speculation
+            if speculation is None:
+                continue
+            if turn.item.n:
+                speculation.drafted(found or ())
+            if found is None:
+                # It would most likely fail again, and again.
+                speculation.forgo_model()
         if most and took_s > 0:
             self._pace.note_draft(took_s / most)
 
     def gone(self) -> None:
         """There is no draft model any more."""
-        self._is_there = False
+        self._pace.has_model = False
         self.end([None] * len(self._running or ()), 0.0)
         self._read.clear()
 

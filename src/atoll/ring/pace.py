@@ -68,6 +68,8 @@ class Pace:
         """All stages together; the last layers, sampling and the first layers."""
         self.draft_s = 0.0
         """What the draft model takes for a guess."""
+        self.has_model = True
+        """Whether the draft model, where there is one, still answers."""
         self.streams = 1
         """Sessions that decode."""
         self.guessed = self.right = 0

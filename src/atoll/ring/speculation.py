@@ -74,9 +74,12 @@ class Speculation:
     @property
     def uses_model(self) -> bool:
         """Whether a draft model's guesses promise to pay now."""
-        if self._model is None or not self._pace.is_far or self._pace.streams > MODEL_STREAMS:
+        pace = self._pace
+        if self._model is None or not (pace.has_model and pace.is_far):
             return False
-        return self._model.depth(self._pace, self._depth_max, self._pace.draft_s) > 0
+        if pace.streams > MODEL_STREAMS:
+            return False
+        return self._model.depth(pace, self._depth_max, pace.draft_s) > 0
 
     def chains(self, rows: int) -> bool:
         """Whether what is sampled behind the oldest window goes on alone at once.
@@ -198,6 +201,10 @@ class Speculation:
         more = foretold[n + len(ahead) :]
         self._line += more
         self._by += [self._model] * len(more)
+
+    def forgo_model(self) -> None:
+        """The draft model cannot guess for this session: go on with the lookup."""
+        self._model = None
 
     def _prefers_model(self) -> bool:
         """Whether the draft model promises more than the lookup."""
