@@ -39,7 +39,8 @@ def test_a_wrong_key_is_not(path: Path, wrong: str) -> None:
 def test_the_file_is_private_and_holds_no_secret(path: Path) -> None:
     made = KeyStore(path).create("laptop")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert made.secret.split("-")[2].encode() not in path.read_bytes()
+    secret = made.secret.removeprefix(f"atoll-{made.key.id}-")
+    assert secret.encode() not in path.read_bytes()
     assert sorted(file.name for file in path.parent.iterdir()) == ["keys.json", "keys.json.lock"]
 
 
