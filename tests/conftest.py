@@ -29,6 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_TURNS] = Turns(Path(ours).parent)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that are to be alone come last: each change costs a wait for the others' tests."""
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(
     item: pytest.Item, nextitem: pytest.Item | None

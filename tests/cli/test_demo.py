@@ -93,20 +93,6 @@ def start_demo(tmp_path: Path, test_store: Store, demo_model: Path) -> Iterator[
         demo.kill()
 
 
-def test_it_shows_the_answer_the_stages_and_the_check(start_demo: StartDemo) -> None:
-    demo = start_demo(tokens=16)
-    demo.wait_said("comparing the ring's tokens")
-    # The demo, gateway, ends, text, and three nodes with their stages.
-    assert len([p for p in demo.seen if p.is_running()]) >= 4 + 6
-    code, out = demo.end()
-    assert code == 0, demo.log.read_text()
-    assert "Red" in out
-    for part in ("gateway", "node-1", "node-2", "node-3", "shard MiB", "tokens/s"):
-        assert part in out
-    assert "equal: 16 of 16" in out
-    assert "nothing is left running" in demo.log.read_text()
-
-
 def test_json_is_one_object(start_demo: StartDemo) -> None:
     demo = start_demo("--json")
     code, out = demo.end()
@@ -155,8 +141,13 @@ def test_a_killed_demo_leaves_no_process(start_demo: StartDemo) -> None:
     assert not alive, alive
 
 
-def test_kept_it_can_be_talked_to_as_it_says(start_demo: StartDemo) -> None:
-    demo = start_demo("--keep")
+def test_it_shows_the_answer_the_stages_and_the_check_and_can_be_talked_to(
+    start_demo: StartDemo,
+) -> None:
+    demo = start_demo("--keep", tokens=16)
+    demo.wait_said("comparing the ring's tokens")
+    # The demo, gateway, ends, text, and three nodes with their stages.
+    assert len([p for p in demo.seen if p.is_running()]) >= 4 + 6
     said = demo.wait_said("or here: atoll chat")
     found = re.search(r'OpenAI\(base_url="(\S+)", api_key="(\S+)"\)', said)
     assert found is not None
@@ -178,7 +169,13 @@ def test_kept_it_can_be_talked_to_as_it_says(start_demo: StartDemo) -> None:
         check=True,
     )
     assert json.loads(done.stdout)["usage"]["completion_tokens"] == 4
-    assert demo.end(signal.SIGINT)[0] == 0
+    code, out = demo.end(signal.SIGINT)
+    assert code == 0, demo.log.read_text()
+    assert "Red" in out
+    for part in ("gateway", "node-1", "node-2", "node-3", "shard MiB", "tokens/s"):
+        assert part in out
+    assert "equal: 16 of 16" in out
+    assert "nothing is left running" in demo.log.read_text()
 
 
 def test_the_table_of_stages() -> None:

@@ -75,7 +75,8 @@ async def answer(ring: Ring, sampling: SamplingParams, n: int = 16) -> list[Samp
 async def test_answers_are_the_same_also_without_it_from_some_point_on(
     test_store: Store, demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with far_ring(test_store, demo_model, tmp_path / "plain", OPTIONS, monkeypatch) as ring:
+    model = test_store.resolve(str(demo_model))
+    async with open_ring(model, test_store, tmp_path / "plain", OPTIONS) as ring:
         plain = {name: await answer(ring, way) for name, way in WAYS.items()}
     drafted = replace(OPTIONS, speculate="lookup", draft=str(demo_model), reuse=False)
     async with far_ring(test_store, demo_model, tmp_path / "draft", drafted, monkeypatch) as ring:

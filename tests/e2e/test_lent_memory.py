@@ -6,27 +6,19 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from tests.e2e.conftest import OpenSmall
-from tests.e2e.test_parking import OPTIONS as PARKING
-from tests.e2e.test_parking import SYSTEM_TOKENS, begun, cached, in_turns, plain_answers
 from tests.support.children import new_children
 from tests.support.hand_gateway import Heard, at
 from tests.support.hand_node import a_join
-from tests.support.rings import Node, Ring, open_ring, start_node, wait_until
+from tests.support.rings import Ring, start_node, wait_until
 
 from atoll.domain.control import Welcome
 from atoll.domain.lent_memory import MemoryGone, MemoryHere
-from atoll.members.register import REGISTER_FILE, Register
 from atoll.net.identity import Identity
-from atoll.net.ticket import Ticket
 from atoll.net.transport import open_transport
-from atoll.node.keeping import Keeping
 from atoll.node.remote_keeper import LIMIT_S, RemoteKeeper, _Place
-from atoll.store.layout import FoundModel, Store
 
 pytestmark = [
     pytest.mark.engine,
@@ -34,23 +26,6 @@ pytestmark = [
     pytest.mark.usefixtures("own_children"),
 ]
 LENT = "64MB"
-
-
-def invite(ring: Ring) -> Ticket:
-    register = Register(ring.folder / "gateway" / REGISTER_FILE)
-    invitation, secret = register.invite("friend", uses=1, lifetime_s=60)
-    return Ticket(ring.gateway.key, ring.gateway.addresses, secret, invitation.expires)
-
-
-async def add_shelf(ring: Ring) -> Node:
-    """Start a node that only lends memory, and wait until it is in."""
-    path = ring.folder / "shelf.join"
-    invite(ring).write(path)
-    home, log = ring.folder / "shelf", ring.folder / "shelf.log"
-    shelf = await start_node(path, home, log, "--memory-only", LENT, store=ring.store)
-    ring.nodes.append(shelf)
-    await wait_until(lambda: ring.status.memory, timeout_s=30, what=f"the shelf ({shelf.said})")
-    return shelf
 
 
 def keeper_of(ring: Ring) -> RemoteKeeper:
@@ -61,7 +36,7 @@ def keeper_of(ring: Ring) -> RemoteKeeper:
 @asynccontextmanager
 async def another_borrower(ring: Ring) -> AsyncIterator[tuple[RemoteKeeper, Heard]]:
     """A member with a key of its own that borrows, driven by hand."""
-    ticket = invite(ring)
+    ticket = ring.invite()
     async with open_transport(Identity.generate(), way="tls") as transport:
         [place] = ticket.addresses
         link = await transport.dial_control(at(place.port), expected=ticket.gateway)
@@ -82,7 +57,7 @@ async def another_borrower(ring: Ring) -> AsyncIterator[tuple[RemoteKeeper, Hear
 async def test_blobs_are_kept_for_whoever_put_them(open_small: OpenSmall) -> None:
     async with open_small(plan="auto") as ring:
         before = await ring.tokens((3, 4, 5), 8)
-        await add_shelf(ring)
+        await ring.add_memory_node(LENT)
         own = keeper_of(ring)
         async with another_borrower(ring) as (other, heard):
             here = await heard.next_message(MemoryHere)
@@ -117,7 +92,7 @@ async def test_blobs_are_kept_for_whoever_put_them(open_small: OpenSmall) -> Non
 async def test_a_killed_lender_costs_nothing_but_its_blobs(open_small: OpenSmall) -> None:
     async with open_small() as ring:
         before = await ring.tokens((3, 4, 5), 8)
-        shelf = await add_shelf(ring)
+        shelf = await ring.add_memory_node(LENT)
         own = keeper_of(ring)
         async with another_borrower(ring) as (_, heard):
             assert await own.put("x", bytes(1 << 20))
@@ -156,28 +131,3 @@ async def test_a_lender_does_not_count_for_the_nodes(open_small: OpenSmall) -> N
         await wait_until(lambda: not ring.status.memory, what="the end of the shelf")
         assert ring.status.ready
     assert new_children() == []
-
-
-async def test_conversations_go_on_from_lent_memory(
-    demo: FoundModel, test_store: Store, tmp_path: Path
-) -> None:
-    """Nobody has room for parcels of its own: all lie on a node that computes nothing."""
-    options = replace(PARKING, keeping=Keeping(1000, 0))
-    async with open_ring(demo, test_store, tmp_path, options, join=False) as ring:
-        shelf = await add_shelf(ring)
-        for path in ring.gateway.join_files:
-            await ring.add_node(path, "--cache-ram", "1000", "--cache-disk", "0")
-        await ring.wait_ready()
-        talks = begun()
-        said = await in_turns(ring, talks, 2)
-        assert all(cached(reply) > SYSTEM_TOKENS for reply in said[1])
-        # Two conversations, each in three parts: of two nodes and of the ends.
-        await wait_until(lambda: ring.status.memory[0].blobs == 6, what="the parcels")
-        shelf.process.kill()
-        await shelf.process.wait()
-        said += await in_turns(ring, talks, 1)
-        # With that node went what lay there, and the slots were wanted.
-        assert not any(cached(reply) > SYSTEM_TOKENS for reply in said[2])
-        assert ring.status.ready
-    answers = [[reply["choices"] for reply in round_] for round_ in said]
-    assert answers == await plain_answers(demo, test_store, tmp_path / "plain", 3)

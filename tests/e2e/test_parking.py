@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from tests.support.rings import Ring, open_ring, wait_until
 
 from atoll.gateway.options import RingOptions
@@ -23,17 +24,12 @@ OPTIONS = RingOptions(
 SYSTEM_TOKENS = 40
 """At most what the model's template says before anything else."""
 TALKS = [
-    "The tide comes in twice a day, and twice a day it goes out again. " * 3,
-    "A lighthouse stands on the outer reef, and its lamp is lit at dusk. " * 3,
-    "Nine ships lie in the harbour, and none of them will sail today. " * 3,
-    "The wind has turned to the north, and the water is cold and clear. " * 3,
+    "The tide comes in twice a day, and twice a day it goes out again. " * 2,
+    "A lighthouse stands on the outer reef, and its lamp is lit at dusk. " * 2,
+    "Nine ships lie in the harbour, and none of them will sail today. " * 2,
+    "The wind has turned to the north, and the water is cold and clear. " * 2,
 ]
 Messages = list[dict[str, str]]
-
-
-@pytest.fixture
-def model(test_store: Store, demo_model: Path) -> FoundModel:
-    return test_store.resolve(str(demo_model))
 
 
 async def turn(ring: Ring, messages: Messages) -> dict[str, Any]:
@@ -62,20 +58,25 @@ async def in_turns(ring: Ring, talks: list[Messages], turns: int) -> list[list[d
     return [[await turn(ring, talk) for talk in talks] for _ in range(turns)]
 
 
-async def plain_answers(
-    model: FoundModel, store: Store, folder: Path, turns: int
-) -> list[list[Any]]:
-    """What a gateway says that keeps nothing."""
-    async with open_ring(model, store, folder, replace(OPTIONS, reuse=False)) as ring:
-        said = await in_turns(ring, begun(), turns)
-    assert not any(cached(reply) for round_ in said for reply in round_)
+def answers(said: list[list[dict[str, Any]]]) -> list[list[Any]]:
     return [[reply["choices"] for reply in round_] for round_ in said]
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def plain_answers(
+    test_store: Store, demo: FoundModel, tmp_path_factory: pytest.TempPathFactory
+) -> list[list[Any]]:
+    """What a gateway says whose slots hold them all, for as many turns as any test takes."""
+    folder = tmp_path_factory.mktemp("plain")
+    async with open_ring(demo, test_store, folder, replace(OPTIONS, streams=4)) as ring:
+        said = await in_turns(ring, begun(), 4)
+    return answers(said)
+
+
 async def test_conversations_go_on_from_their_parcels(
-    test_store: Store, model: FoundModel, tmp_path: Path
+    test_store: Store, demo: FoundModel, tmp_path: Path, plain_answers: list[list[Any]]
 ) -> None:
-    async with open_ring(model, test_store, tmp_path, OPTIONS) as ring:
+    async with open_ring(demo, test_store, tmp_path, OPTIONS) as ring:
         said = await in_turns(ring, begun(), 3)
         # Of others' conversations no more than the beginning that all of them have.
         assert max(cached(reply) for reply in said[0]) <= SYSTEM_TOKENS
@@ -89,14 +90,13 @@ async def test_conversations_go_on_from_their_parcels(
         assert driver is not None
         await wait_until(lambda: driver.lot.parked == 2, what="two parked conversations")
         assert driver.parking.held_bytes > 0
-    answers = [[reply["choices"] for reply in round_] for round_ in said]
-    assert answers == await plain_answers(model, test_store, tmp_path / "plain", 3)
+    assert answers(said) == plain_answers[:3]
 
 
 async def test_parcels_that_are_lost_are_computed_again(
-    test_store: Store, model: FoundModel, tmp_path: Path
+    test_store: Store, demo: FoundModel, tmp_path: Path, plain_answers: list[list[Any]]
 ) -> None:
-    async with open_ring(model, test_store, tmp_path, OPTIONS, join=False) as ring:
+    async with open_ring(demo, test_store, tmp_path, OPTIONS, join=False) as ring:
         for path in ring.gateway.join_files:
             await ring.add_node(path, "--cache-ram", "0", "--cache-disk", "64MB")
         await ring.wait_ready()
@@ -121,5 +121,28 @@ async def test_parcels_that_are_lost_are_computed_again(
             node.process.terminate()
             await node.wait_ended(60.0)
         assert not any(list(folder.rglob("*")) for folder in folders)
-    answers = [[reply["choices"] for reply in round_] for round_ in said]
-    assert answers == await plain_answers(model, test_store, tmp_path / "plain", 4)
+    assert answers(said) == plain_answers[:4]
+
+
+async def test_conversations_go_on_from_lent_memory(
+    test_store: Store, demo: FoundModel, tmp_path: Path, plain_answers: list[list[Any]]
+) -> None:
+    """Nobody has room for parcels of its own: all lie on a node that computes nothing."""
+    options = replace(OPTIONS, keeping=Keeping(1000, 0))
+    async with open_ring(demo, test_store, tmp_path, options, join=False) as ring:
+        shelf = await ring.add_memory_node()
+        for path in ring.gateway.join_files:
+            await ring.add_node(path, "--cache-ram", "1000", "--cache-disk", "0")
+        await ring.wait_ready()
+        talks = begun()
+        said = await in_turns(ring, talks, 2)
+        assert all(cached(reply) > SYSTEM_TOKENS for reply in said[1])
+        # Two conversations, each in three parts: of two nodes and of the ends.
+        await wait_until(lambda: ring.status.memory[0].blobs == 6, what="the parcels")
+        shelf.process.kill()
+        await shelf.process.wait()
+        said += await in_turns(ring, talks, 1)
+        # With that node went what lay there, and the slots were wanted.
+        assert not any(cached(reply) > SYSTEM_TOKENS for reply in said[2])
+        assert ring.status.ready
+    assert answers(said) == plain_answers[:3]

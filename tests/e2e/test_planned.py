@@ -20,9 +20,7 @@ from atoll.gateway.casting import Times
 from atoll.gateway.options import RingOptions
 from atoll.gateway.prefetching import Prefetcher
 from atoll.members.member import Member
-from atoll.members.register import REGISTER_FILE, Register
 from atoll.model.manifest import ShardEntry
-from atoll.net.ticket import Ticket
 from atoll.plan.fleet import Machine
 from atoll.store.layout import FoundModel, Store
 
@@ -94,10 +92,8 @@ async def test_unequal_nodes_get_unequal_parts(
 
 def invited(ring: Ring, folder: Path, name: str) -> Path:
     """A ticket for one more node than there are places."""
-    register = Register(folder / "gateway" / REGISTER_FILE)
-    invitation, secret = register.invite("friend", uses=1, lifetime_s=60)
-    gateway, path = ring.gateway, folder / f"{name}.join"
-    Ticket(gateway.key, gateway.addresses, secret, invitation.expires).write(path)
+    path = folder / f"{name}.join"
+    ring.invite().write(path)
     return path
 
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.support.rings import Ring, open_ring
 
 from atoll.domain.generation import GenerateRequest, Sampled, SamplingParams
-from atoll.gateway import ring_driver
 from atoll.gateway.options import RingOptions
-from atoll.ring.coordinator import Coordinator
-from atoll.store.layout import Store
+from atoll.ring.drafting import LONGEST, Guess, Lookups
+from atoll.store.layout import FoundModel, Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
 
@@ -36,27 +34,17 @@ async def answer(ring: Ring, sampling: SamplingParams, n: int = 60) -> list[Samp
     return [replace(sampled, cached=0) for sampled in found]
 
 
-async def answers(
-    store: Store, model: Path, folder: Path, options: RingOptions
-) -> tuple[dict[str, list[Sampled]], list[list[Sampled]], tuple[int, int]]:
-    """Each way alone, all of them at once, and how many guesses there were and were right."""
-    async with open_ring(store.resolve(str(model)), store, folder, options) as ring:
-        alone = {name: await answer(ring, way) for name, way in WAYS.items()}
-        together = await asyncio.gather(*(answer(ring, way) for way in WAYS.values()))
-        driver = ring.gateway.conductor.rings[0].driver
-        assert driver is not None
-        return alone, list(together), (driver.pace.guessed, driver.pace.right)
+def guesses(ring: Ring) -> tuple[int, int]:
+    """How many guesses there were, and how many were right."""
+    driver = ring.gateway.conductor.rings[0].driver
+    assert driver is not None
+    return driver.pace.guessed, driver.pace.right
 
 
-async def test_answers_are_the_same(test_store: Store, demo_model: Path, tmp_path: Path) -> None:
-    plain, _, guesses = await answers(test_store, demo_model, tmp_path / "plain", OPTIONS)
-    assert guesses == (0, 0)
-    lookup = replace(OPTIONS, speculate="lookup")
-    alone, together, guesses = await answers(test_store, demo_model, tmp_path / "lookup", lookup)
-    assert alone == plain
-    assert dict(zip(WAYS, together, strict=True)) == plain
-    guessed, right = guesses
-    assert guessed >= right > 0
+async def alone_and_together(ring: Ring) -> list[dict[str, list[Sampled]]]:
+    alone = {name: await answer(ring, way) for name, way in WAYS.items()}
+    together = await asyncio.gather(*(answer(ring, way) for way in WAYS.values()))
+    return [alone, dict(zip(WAYS, together, strict=True))]
 
 
 class Wrong:
@@ -65,20 +53,24 @@ class Wrong:
     def accept(self, tokens: Sequence[int]) -> None:
         """It learns nothing."""
 
-    def propose(self, after: Sequence[int], n: int) -> list[int]:
-        return [0] * n
+    def propose(self, after: Sequence[int], n: int) -> list[Guess]:
+        return [Guess(0, LONGEST - 1)] * n
 
 
-async def test_a_drafter_that_is_always_wrong_changes_no_answer_and_gives_up(
-    test_store: Store, demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_answers_are_the_same_whether_guesses_are_right_or_always_wrong(
+    test_store: Store, demo: FoundModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, _, _ = await answers(test_store, demo_model, tmp_path / "plain", OPTIONS)
-    wrong = partial(Coordinator, drafter=lambda _request: Wrong())
-    monkeypatch.setattr(ring_driver, "Coordinator", wrong)
-    lookup = replace(OPTIONS, speculate="lookup", reuse=False)
-    alone, together, guesses = await answers(test_store, demo_model, tmp_path / "wrong", lookup)
-    assert alone == plain
-    assert dict(zip(WAYS, together, strict=True)) == plain
-    guessed, right = guesses
-    assert 0 < guessed < 60
-    assert right == 0
+    async with open_ring(demo, test_store, tmp_path / "plain", OPTIONS) as ring:
+        plain = {name: await answer(ring, way) for name, way in WAYS.items()}
+        assert guesses(ring) == (0, 0)
+    options = replace(OPTIONS, speculate="lookup", reuse=False)
+    async with open_ring(demo, test_store, tmp_path / "lookup", options) as ring:
+        assert await alone_and_together(ring) == [plain, plain]
+        guessed, right = guesses(ring)
+        assert guessed >= right > 0
+        monkeypatch.setattr(Lookups, "__call__", lambda _self, _request: Wrong())
+        assert await alone_and_together(ring) == [plain, plain]
+        guessed_of_all, right_of_all = guesses(ring)
+    # Whoever is always wrong gives up.
+    assert 0 < guessed_of_all - guessed < 60
+    assert right_of_all == right

@@ -1,47 +1,50 @@
-"""Guesses by looking up what stood before, and when they are worth their rows."""
+"""Guesses by looking up what stood before, here or in the group's recent sessions."""
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.ring.drafting import HIT_FIRST, Lookup, Worth
-from atoll.ring.pace import Pace
+from atoll.domain.generation import GenerateRequest
+from atoll.ring.drafting import GRADES, GROUPS_MAX, LONGEST, Drafter, Lookup, Lookups, Phrases
 
 
-def paced(away_s: float, row_s: float, base_s: float = 0.0, streams: int = 1) -> Pace:
-    pace = Pace()
-    pace.note(1, away_s + base_s + row_s, base_s + row_s)
-    pace.away_s, pace.streams = away_s, streams
-    pace.stages.row_s, pace.stages.base_s = row_s, base_s
-    return pace
+def guessed(drafter: Drafter, after: list[int], n: int) -> list[int]:
+    return [guess.token for guess in drafter.propose(after, n)]
 
 
 def test_what_followed_before_is_guessed() -> None:
     lookup = Lookup((1, 2, 3, 4, 5, 6, 7, 1, 2))
-    assert lookup.propose([], 3) == [3, 4, 5]
-    assert lookup.propose([3], 2) == [4, 5]
-    assert lookup.propose([9], 2) == []
+    assert guessed(lookup, [], 3) == [3, 4, 5]
+    assert guessed(lookup, [3], 2) == [4, 5]
+    assert guessed(lookup, [9], 2) == []
     lookup.accept([3, 4])
-    assert lookup.propose([], 2) == [5, 6]
+    assert guessed(lookup, [], 2) == [5, 6]
 
 
 def test_the_latest_and_the_longest_run_counts() -> None:
     # After 1, 2 came 7 first and 8 later; after 5, 1, 2 only 7.
     lookup = Lookup((5, 1, 2, 7, 9, 1, 2, 8, 9, 1, 2))
-    assert lookup.propose([], 1) == [8]
+    assert guessed(lookup, [], 1) == [8]
     lookup = Lookup((5, 1, 2, 7, 9, 1, 2, 8, 5, 1, 2))
-    assert lookup.propose([], 1) == [7]
+    assert guessed(lookup, [], 1) == [7]
 
 
 def test_a_period_is_gone_round() -> None:
-    assert Lookup((1, 2, 3, 1, 2, 3, 1, 2, 3)).propose([], 7) == [1, 2, 3, 1, 2, 3, 1]
+    assert guessed(Lookup((1, 2, 3, 1, 2, 3, 1, 2, 3)), [], 7) == [1, 2, 3, 1, 2, 3, 1]
 
 
 def test_nothing_is_guessed_of_what_is_new() -> None:
     assert Lookup(()).propose([], 4) == []
     assert Lookup((1, 2, 3, 4)).propose([], 4) == []
+
+
+def test_a_guess_says_how_many_tokens_it_rests_on() -> None:
+    # Six tokens stood before, then eight: the grade counts them.
+    lookup = Lookup((0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6))
+    assert [guess.grade + 1 for guess in lookup.propose([], 4)] == [6, 7, 8, LONGEST]
+    # The last token alone stood before.
+    assert [guess.grade for guess in Lookup((1, 2, 3, 1)).propose([], 1)] == [0]
 
 
 @given(st.lists(st.integers(0, 3), max_size=60), st.integers(0, 12))
@@ -50,65 +53,53 @@ def test_guesses_follow_a_run_that_stood_before(tokens: list[int], n: int) -> No
     assert len(guesses) <= n
     text = list(tokens)
     for guess in guesses:
-        run = [*text[-2:], guess]
-        assert any(text[i : i + 3] == run for i in range(len(text) - 2))
-        text.append(guess)
+        length = guess.grade + 1
+        run = [*text[-length:], guess.token]
+        assert any(text[i : i + length + 1] == run for i in range(len(text) - length))
+        text.append(guess.token)
 
 
-def sure(hit: float) -> Worth:
-    worth = Worth()
-    worth.hit = hit
-    return worth
+def test_what_other_sessions_said_is_guessed_where_this_one_says_nothing() -> None:
+    phrases = Phrases()
+    first = Lookup((1, 2), phrases)
+    first.accept([3, 4, 5])
+    assert guessed(Lookup((7, 8, 3), phrases), [], 2) == [4, 5]
+    [guess] = Lookup((9, 3, 4), phrases).propose([], 1)
+    assert (guess.token, guess.grade) == (5, LONGEST + 1)
+    # Two tokens of the session count for more than any phrase.
+    assert guessed(Lookup((3, 4, 6, 0, 3, 4), phrases), [], 1) == [6]
 
 
-def test_depth_grows_with_the_way_and_with_what_is_right() -> None:
-    far, near = paced(0.2, 0.005), paced(0.0, 0.005, 0.015)
-    assert sure(0.7).depth(far, 24) > sure(0.7).depth(near, 24) > 0
-    assert sure(0.9).depth(near, 24) > sure(0.5).depth(near, 24)
-    assert sure(0.7).depth(paced(0.009, 0.0), 24) == 24
-    assert sure(0.0).depth(near, 24) == 0
-    assert sure(0.01).depth(far, 24) == 0
+def test_the_most_frequent_follower_is_guessed() -> None:
+    phrases = Phrases()
+    for token in (5, 6, 6, 5, 6):
+        phrases.learn((1, 2, 3), token)
+    assert [phrases.follower((2, 3), n) for n in (3, 2, 1)] == [None, 6, 6]
+    assert phrases.follower((9, 1, 2, 3), 3) == 6
 
 
-def test_near_the_depth_is_the_best_of_a_loop() -> None:
-    worth, pace = Worth(), paced(0.0, 0.004, 0.05)
-    hit = worth.hit
-    assert hit == HIT_FIRST
-    rates = [sum(hit**i for i in range(k + 1)) / (0.054 + 0.004 * k) for k in range(7)]
-    assert worth.depth(pace, 24) == max(range(7), key=lambda k: rates[k])
+def test_old_phrases_are_forgotten() -> None:
+    phrases = Phrases(most=30)
+    for token in range(100):
+        phrases.learn((token,), token + 1)
+    assert phrases.follower((69,), 1) is None
+    assert phrases.follower((70,), 1) == 71
 
 
-def test_far_there_are_as_many_as_a_loop_has_time_for() -> None:
-    # Guesses of 10 ms fill the loop; more would wait.
-    assert sure(0.999).depth(paced(0.24, 0.01), 24) == 24
-    assert sure(0.999).depth(paced(0.12, 0.01), 24) == 16
-    # What it takes to make them counts as well.
-    assert sure(0.999).depth(paced(0.12, 0.01), 24, 0.02) == 5
+def request(prompt: tuple[int, ...], group: str) -> GenerateRequest:
+    return GenerateRequest(prompt, 8, group=group)
 
 
-def test_streams_that_fill_the_stages_have_no_guesses() -> None:
-    assert sure(0.9).depth(paced(0.1, 0.005, 0.01), 24) > 4
-    assert sure(0.9).depth(paced(0.1, 0.005, 0.01, streams=60), 24) == 0
-    # And near only one of unlike windows is computed at a time.
-    assert sure(0.9).depth(paced(0.0, 0.005, 0.02, streams=2), 24) == 0
+def test_groups_hear_nothing_of_each_other() -> None:
+    lookups = Lookups()
+    lookups(request((1, 2), "ann")).accept([3, 4])
+    assert guessed(lookups(request((8, 3), "ann")), [], 1) == [4]
+    assert guessed(lookups(request((8, 3), "ben")), [], 1) == []
+    for i in range(GROUPS_MAX):
+        lookups(request((1,), str(i)))
+    assert guessed(lookups(request((8, 3), "ann")), [], 1) == []
 
 
-def test_guesses_that_take_long_are_seldom_right_or_do_not_pay() -> None:
-    far = paced(0.2, 0.005)
-    assert sure(0.8).token_s(far, 0.01) < sure(0.3).token_s(far)
-    assert sure(0.8).token_s(far, 0.2) > sure(0.3).token_s(far)
-
-
-def test_what_does_not_pay_is_tried_again() -> None:
-    worth = Worth()
-    for _ in range(40):
-        worth.note(0, 1)
-    low = worth.hit
-    for _ in range(200):
-        worth.note_none()
-    assert low < 0.05
-    assert worth.hit == pytest.approx(HIT_FIRST, abs=0.01)
-
-
-def test_an_untimed_ring_takes_as_many_as_it_may() -> None:
-    assert Worth().depth(Pace(), 9) == 9
+def test_there_is_a_share_for_every_grade() -> None:
+    assert len(GRADES) == LONGEST + 3
+    assert all(0 < share < 1 for share in GRADES)

@@ -23,6 +23,7 @@ from atoll.ring.coordinator_messages import (
     TailDone,
     TailItem,
 )
+from atoll.ring.drafting import LONGEST, Guess
 from atoll.ring.messages import Refuse
 
 
@@ -35,9 +36,9 @@ class Counting:
     def accept(self, tokens: Sequence[int]) -> None:
         self.last = tokens[-1]
 
-    def propose(self, after: Sequence[int], n: int) -> list[int]:
+    def propose(self, after: Sequence[int], n: int) -> list[Guess]:
         first = (after[-1] if after else self.last) + 1
-        return list(range(first, first + n))
+        return [Guess(token, LONGEST - 1) for token in range(first, first + n)]
 
 
 def word(token: int) -> Sampled:

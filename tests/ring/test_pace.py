@@ -107,9 +107,43 @@ def test_a_slow_draft_model_is_tried_again() -> None:
     assert pace.draft_s < slow_s / 10
 
 
-def test_machines_of_their_own_share_the_work() -> None:
-    alone, apart = Pace(), Pace(parallel=3)
-    for pace in (alone, apart):
-        pace.note(1, 0.1, 0.03)
-    assert apart.shared_s(16) == pytest.approx(alone.shared_s(16) / 3)
-    assert alone.shared_s(16, 0.05) == pytest.approx(alone.work_s(16) + 0.05)
+def paced(
+    away_s: float, row_s: float, base_s: float = 0.0, *, streams: int = 1, parallel: int = 1
+) -> Pace:
+    pace = Pace(parallel)
+    pace.note(1, away_s + base_s + row_s, base_s + row_s)
+    pace.away_s, pace.streams = away_s, streams
+    pace.stages.row_s, pace.stages.base_s = row_s, base_s
+    return pace
+
+
+def test_a_guess_pays_where_it_saves_more_than_its_row_takes() -> None:
+    far, near = paced(0.19, 0.01), paced(0.0, 0.01, 0.03)
+    assert far.pays(0.06, 1.0)
+    assert not far.pays(0.04, 1.0)
+    assert near.pays(0.26, 1.0)
+    assert not near.pays(0.24, 1.0)
+    # What it takes to make it counts as well.
+    assert not far.pays(0.06, 1.0, 0.01)
+    assert far.pays(0.11, 1.0, 0.01)
+
+
+def test_near_a_guess_adds_less_to_a_loop_of_many_tokens() -> None:
+    far, near = paced(0.19, 0.01), paced(0.0, 0.01, 0.03)
+    assert not near.pays(0.3, 2.0)
+    # Far away the next windows are on their way meanwhile.
+    assert far.pays(0.06, 5.0)
+
+
+def test_streams_that_fill_the_stages_have_few_guesses() -> None:
+    few, many = (paced(0.2, 0.008, 0.01, streams=n) for n in (2, 64))
+    assert few.pays(0.3, 1.0)
+    assert not many.pays(0.3, 1.0)
+    # Where stages have machines of their own, there is room for more.
+    assert paced(0.2, 0.008, 0.01, streams=16, parallel=3).pays(0.3, 1.0)
+    # And near, only one of unlike windows is computed at a time.
+    assert not paced(0.0, 0.008, 0.01, streams=2).pays(0.99, 1.0)
+
+
+def test_an_untimed_ring_takes_any_guess() -> None:
+    assert Pace().pays(0.001, 9.0)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from atoll.ring.coordinator_config import CoordinatorConfig
+from atoll.ring.drafting import LONGEST, Guess
 from atoll.ring.pace import Pace
 from atoll.ring.speculation import MODEL_STREAMS, Speculation
 
@@ -23,9 +24,9 @@ class Counting:
     def accept(self, tokens: Sequence[int]) -> None:
         self.last = tokens[-1]
 
-    def propose(self, after: Sequence[int], n: int) -> list[int]:
+    def propose(self, after: Sequence[int], n: int) -> list[Guess]:
         first = (after[-1] if after else self.last) + 1
-        return list(range(first, first + min(n, self.n)))
+        return [Guess(token, LONGEST - 1) for token in range(first, first + min(n, self.n))]
 
 
 def far() -> Pace:

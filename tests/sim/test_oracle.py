@@ -24,9 +24,9 @@ def test_it_knows_what_comes_or_never_does() -> None:
         oracle.accept(tokens[:1])
     n_guessed = 0
     for _ in range(40):
-        guesses = right.propose(tokens[1:2], 3)
+        guesses = [guess.token for guess in right.propose(tokens[1:2], 3)]
         assert guesses == tokens[2 : 2 + len(guesses)]
         n_guessed += len(guesses)
-        guesses = wrong.propose([], 3)
+        guesses = [guess.token for guess in wrong.propose([], 3)]
         assert all(a != b for a, b in zip(guesses, tokens[1:], strict=False))
     assert n_guessed

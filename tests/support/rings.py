@@ -20,6 +20,8 @@ from atoll.domain.generation import GenerateRequest, SamplingParams
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.serve import Gateway, open_gateway
 from atoll.gateway.status import GatewayStatus
+from atoll.members.register import REGISTER_FILE, Register
+from atoll.net.ticket import Ticket
 from atoll.net.transport import Way
 from atoll.store.layout import FoundModel, Store
 
@@ -95,6 +97,21 @@ class Ring:
         )
         self.nodes.append(node)
         return node
+
+    async def add_memory_node(self, lent: str = "64MB") -> Node:
+        """Start a node that only lends memory, and wait until it is in."""
+        path, home, log = (self.folder / f"shelf{end}" for end in (".join", "", ".log"))
+        self.invite().write(path)
+        shelf = await start_node(path, home, log, "--memory-only", lent, store=self.store)
+        self.nodes.append(shelf)
+        await wait_until(lambda: self.status.memory, timeout_s=30, what=f"the shelf ({shelf.said})")
+        return shelf
+
+    def invite(self) -> Ticket:
+        """A ticket for one member."""
+        register = Register(self.folder / "gateway" / REGISTER_FILE)
+        invitation, secret = register.invite("friend", uses=1, lifetime_s=60)
+        return Ticket(self.gateway.key, self.gateway.addresses, secret, invitation.expires)
 
     async def wait_ready(self, timeout_s: float = 30.0) -> float:
         return await wait_until(

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from atoll.domain.control import Plan, SessionFailed
 from atoll.domain.errors import AtollError, EngineFault, RingDown
@@ -36,7 +36,9 @@ from atoll.model.manifest import Manifest
 from atoll.net.identity import Identity
 from atoll.net.link import DataLink
 from atoll.net.transport import Transport
+from atoll.ring.coordinator import Coordinator
 from atoll.ring.coordinator_messages import DraftDone, DraftGone
+from atoll.ring.drafting import Lookups
 from atoll.ring.parked import REST_TICKS
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ class Ground:
         options: A ring's shape.
         tell: Takes one line at a time for the operator to read.
         draft: The draft model that each ring guesses with; None: there is none.
+        lookups: Make guesses from what was said; they outlast a ring.
     """
 
     manifest: Manifest
@@ -72,6 +75,7 @@ class Ground:
     options: RingOptions
     tell: Callable[[str], None]
     draft: DraftOptions | None = None
+    lookups: Lookups = field(default_factory=Lookups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,17 +227,18 @@ class Ring:
         self.encoding = choose_encoding(ground.options, joins, cast.report)
         if ground.options.wire == "int8" and self.encoding != I8_BLOCKS:
             ground.tell(f"{self.name} has a node of an older version: no int8 on the wire")
+        config = coordinator_config(
+            *(members, ground.options),
+            encoding=self.encoding,
+            draft_model=has_drafts,
+            foretold=cast.report,
+            parking=parking_of(
+                *(ground.manifest, plan, ground.options, members, memory.share_bytes)
+            ),
+        )
         driver = RingDriver(
             plan,
-            coordinator_config(
-                *(members, ground.options),
-                encoding=self.encoding,
-                draft_model=has_drafts,
-                foretold=cast.report,
-                parking=parking_of(
-                    *(ground.manifest, plan, ground.options, members, memory.share_bytes)
-                ),
-            ),
+            Coordinator(config, ground.lookups),
             *(ground.identity, ends),
             EndsParking(plan, ground.options, self.number, ends, memory.own),
             draft=self.drafts.run,

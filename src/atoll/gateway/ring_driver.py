@@ -30,7 +30,6 @@ from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFr
 from atoll.ring import coordinator_messages as ring
 from atoll.ring import parking_messages as parking
 from atoll.ring.coordinator import Coordinator
-from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.messages import GrantCredit, Granted, Refuse, WindowUnusable
 from atoll.ring.orders import RingOrder
 from atoll.ring.pace import Pace
@@ -49,7 +48,7 @@ class RingDriver:
 
     Args:
         plan: The epoch's plan.
-        config: The coordinator's limits.
+        machine: The coordinator.
         identity: The gateway's; signs cancels and releases.
         ends: The ends process, loaded; `ends_done` must be given its answers.
         ends_parking: Its parcels.
@@ -60,7 +59,7 @@ class RingDriver:
     def __init__(
         self,
         plan: Plan,
-        config: CoordinatorConfig,
+        machine: Coordinator,
         identity: Identity,
         ends: EndsProcess,
         ends_parking: EndsParking,
@@ -74,9 +73,9 @@ class RingDriver:
         self.parking = ends_parking
         self._draft = draft
         self._fail = fail
-        self._machine = Coordinator(config)
-        self._grant_at = min(GRANT_BATCH, config.return_credits // 2)
-        self._limits = DataLimits(plan.n_embd, plan.rows_max, config.credits)
+        self._machine = machine
+        self._grant_at = min(GRANT_BATCH, machine.config.return_credits // 2)
+        self._limits = DataLimits(plan.n_embd, plan.rows_max, machine.config.credits)
         self._first: DataLink | None = None
         self._last: DataLink | None = None
         self._mail: dict[SessionId, Mailbox] = {}

@@ -49,7 +49,7 @@ from atoll.ring.coordinator_messages import (
 )
 from atoll.ring.departures import Departures, Ready
 from atoll.ring.draft_turns import DraftTurns
-from atoll.ring.drafting import Drafter, Lookup
+from atoll.ring.drafting import Drafter, Lookups
 from atoll.ring.ends_turns import EndsTurns, Turn
 from atoll.ring.messages import Fault, GrantCredit, Granted, ItemFailed, Refuse
 from atoll.ring.messages import WindowUnusable as Unusable
@@ -70,11 +70,11 @@ class Coordinator:
     def __init__(
         self,
         config: CoordinatorConfig,
-        drafter: Callable[[GenerateRequest], Drafter] = lambda request: Lookup(request.prompt),
+        drafter: Callable[[GenerateRequest], Drafter] | None = None,
     ) -> None:
         self.config = config
         self.pace = Pace(config.parallel)
-        self._tenants = Tenants(config, drafter, self.pace)
+        self._tenants = Tenants(config, drafter or Lookups(), self.pace)
         self.epoch: Epoch | None = None
         self._waiting: deque[Submit] = deque()
         self._prefill = Prefill(config)

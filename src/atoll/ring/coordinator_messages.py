@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from atoll.domain.generation import GenerateRequest, Sampled, SamplingParams
 from atoll.domain.ids import Epoch, SessionId, Slot
@@ -11,8 +11,7 @@ from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refus
 from atoll.ring.parking_messages import ParkingEffect, ParkingEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Tokens of a session: those of its prompt, and those sampled (the end token too)."""
 
     prompt_tokens: int
@@ -22,31 +21,27 @@ class Usage:
 # Events
 
 
-@dataclass(frozen=True, slots=True)
-class Submit:
+class Submit(Struct, frozen=True):
     """A new session; answered with `Admitted` (perhaps later) or `Rejected`."""
 
     session: SessionId
     request: GenerateRequest
 
 
-@dataclass(frozen=True, slots=True)
-class CancelSession:
+class CancelSession(Struct, frozen=True):
     """Nobody wants the rest: it ends `Failed` with code "cancelled" and its usage."""
 
     session: SessionId
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class HeadDone:
+class HeadDone(Struct, frozen=True):
     """The first layers' output for a `HeadItem`, encoded."""
 
     payload: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class TailDone:
+class TailDone(Struct, frozen=True):
     """What a `TailItem` gave: the token if it asked for one, the next window if it chained.
 
     `accepted` are tokens sampled before it, each as it was guessed. `payload` is one
@@ -79,8 +74,7 @@ class TailDone:
 EndsResult = HeadDone | TailDone | ItemFailed
 
 
-@dataclass(frozen=True, slots=True)
-class EndsDone:
+class EndsDone(Struct, frozen=True):
     """The running `RunEnds` is done; `results` are in the order of its items.
 
     `took_s` is what the ends took; 0 if that is not known.
@@ -90,15 +84,13 @@ class EndsDone:
     took_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class EndsFailed:
+class EndsFailed(Struct, frozen=True):
     """The running `RunEnds` failed as a whole."""
 
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
-class DraftDone:
+class DraftDone(Struct, frozen=True):
     """The running `RunDraft` is done: guesses of each item, None where it failed.
 
     `took_s` is what the draft model took.
@@ -108,13 +100,11 @@ class DraftDone:
     took_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class DraftGone:
+class DraftGone(Struct, frozen=True):
     """The draft model is gone; what was asked of it will not be answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class WindowReturned:
+class WindowReturned(Struct, frozen=True):
     """A window from the last stage; its payload has the length the header says.
 
     `lap_s` is how long it was on its way; 0 if that is not known.
@@ -125,15 +115,13 @@ class WindowReturned:
     lap_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseReturned:
+class ReleaseReturned(Struct, frozen=True):
     """A release or a park has gone once round; its signature is ours."""
 
     release: Release | Park
 
 
-@dataclass(frozen=True, slots=True)
-class SessionRefused:
+class SessionRefused(Struct, frozen=True):
     """A stage of the current epoch refused a window of this session or failed on it."""
 
     session: SessionId
@@ -142,20 +130,17 @@ class SessionRefused:
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(Struct, frozen=True):
     """Release the caches that ended sessions left."""
 
 
-@dataclass(frozen=True, slots=True)
-class RingUp:
+class RingUp(Struct, frozen=True):
     """Every stage of `epoch` is ready and the links stand, with fresh credits."""
 
     epoch: Epoch
 
 
-@dataclass(frozen=True, slots=True)
-class RingDown:
+class RingDown(Struct, frozen=True):
     """The ring cannot go on; nothing of its epoch will be heard again."""
 
     problem: str
@@ -164,8 +149,7 @@ class RingDown:
 # Work for the ends
 
 
-@dataclass(frozen=True, slots=True)
-class HeadItem:
+class HeadItem(Struct, frozen=True):
     """Run the first layers on `tokens` at positions keep, keep + 1, ...
 
     They are of the prompt, or sampled and guessed ones.
@@ -179,8 +163,7 @@ class HeadItem:
     encoding: str
 
 
-@dataclass(frozen=True, slots=True)
-class TailItem:
+class TailItem(Struct, frozen=True):
     """Run the last layers on a returned window at positions keep, keep + 1, ...
 
     Args:
@@ -214,8 +197,7 @@ EndsItem = HeadItem | TailItem
 # Work for the draft model
 
 
-@dataclass(frozen=True, slots=True)
-class DraftItem:
+class DraftItem(Struct, frozen=True):
     """Read `tokens` at positions keep, keep + 1, ..., and guess the `n` that follow.
 
     `hints` are guesses from elsewhere at the first of them, fewer than `n`.
@@ -232,8 +214,7 @@ class DraftItem:
 # Effects
 
 
-@dataclass(frozen=True, slots=True)
-class RunEnds:
+class RunEnds(Struct, frozen=True):
     """Compute these items; at most one `RunEnds` is out at a time.
 
     All items are heads, or all are tails with equal `rows` and `exact`; no
@@ -243,8 +224,7 @@ class RunEnds:
     items: tuple[EndsItem, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RunDraft:
+class RunDraft(Struct, frozen=True):
     """Have the draft model compute these items; at most one `RunDraft` is out at a time.
 
     No slot is in it twice. Nothing waits for the answer but more guesses.
@@ -253,8 +233,7 @@ class RunDraft:
     items: tuple[DraftItem, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class OpenEnds:
+class OpenEnds(Struct, frozen=True):
     """Set up the session's sampler; comes before its first item."""
 
     session: SessionId
@@ -262,8 +241,7 @@ class OpenEnds:
     request: GenerateRequest
 
 
-@dataclass(frozen=True, slots=True)
-class CloseEnds:
+class CloseEnds(Struct, frozen=True):
     """Forget the sampler and clear the slot in both ends; no item is running or follows.
 
     `keep`: what is in the caches stays.
@@ -274,40 +252,35 @@ class CloseEnds:
     keep: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Send a window to the first stage."""
 
     window: Window
     payload: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class SendCancel:
+class SendCancel(Struct, frozen=True):
     """Sign a `Cancel` of the current epoch and send it to the first stage."""
 
     session: SessionId
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class SendRelease:
+class SendRelease(Struct, frozen=True):
     """Sign a `Release` of the current epoch and send it to the first stage."""
 
     session: SessionId
     slot: Slot
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(Struct, frozen=True):
     """A token for the client; `sampled.finish` is set on the last one."""
 
     session: SessionId
     sampled: Sampled
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(Struct, frozen=True):
     """The session has a slot; it ends with `Finished` or `Failed`.
 
     `cached` tokens of its prompt were computed before. `tenant` is the number that
@@ -319,8 +292,7 @@ class Admitted:
     tenant: SessionId | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Struct, frozen=True):
     """The session was not begun.
 
     Codes: "overloaded", "ring_down" (both worth another try in
@@ -333,16 +305,14 @@ class Rejected:
     retry_after_s: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Struct, frozen=True):
     """The session's last token was emitted."""
 
     session: SessionId
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """The session ended early.
 
     Codes: "cancelled", "ring_down", "engine" (a computation failed), or the

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from atoll.domain.ids import SessionId
 from atoll.domain.wire import Window
@@ -20,23 +20,20 @@ def credits_for(n_slots: int) -> int:
     return n_slots + 32
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """Why a window is not taken: a short code for programs, a problem for people."""
 
     code: str
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
-class ItemFailed:
+class ItemFailed(Struct, frozen=True):
     """One item of an engine call failed; the others of the call are good."""
 
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
-class WindowUnusable:
+class WindowUnusable(Struct, frozen=True):
     """A window whose fault only the driver can see (payload length, NaN).
 
     Handled like a window that the machine itself refuses with `code`.
@@ -47,22 +44,19 @@ class WindowUnusable:
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True):
     """The receiver of our windows takes `frames` more."""
 
     frames: int
 
 
-@dataclass(frozen=True, slots=True)
-class GrantCredit:
+class GrantCredit(Struct, frozen=True):
     """Tell the sender of our windows that it may send `frames` more."""
 
     frames: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Struct, frozen=True):
     """A frame was not taken. The driver answers its sender with `Refused`.
 
     `report` says whether the gateway has to hear of it as well: it does not

@@ -12,10 +12,11 @@ DRAFT_QUICK, DRAFT_SLOW = 0.3, 0.1
 DRAFT_FORGOTTEN = 0.005
 """By how much of itself the time of a guess shrinks with each window: a model that was slow,
 and is therefore not asked, is tried again."""
-ROW_SHARE = 1 / 8
+ROW_SHARE = 1 / 4
 """A further row's share of a lone row's time, until calls of unlike sizes have told it."""
-SPREAD_MIN = 0.25
-"""Variance of calls' rows from which on they tell what a row takes."""
+SUPPOSED = 1.0
+"""How much that share counts beside them, as a variance of calls' rows: a slope through calls of
+nearly one size says little (ridge regression: Hoerl and Kennard, 1970)."""
 FAR_TIMES, FAR_S = 2.0, 0.01
 """A loop is far if links take so many times what is computed of it, and so many seconds."""
 
@@ -24,7 +25,8 @@ class CallTime:
     """What a call takes: a base and so much for each row, seconds.
 
     A line through what calls of several sizes took, the latest counting most (West, 1979:
-    updating means and variances). `known` is whether there was any.
+    updating means and variances), inclined to what is supposed. `known` is whether there
+    was any call.
     """
 
     def __init__(self) -> None:
@@ -37,16 +39,15 @@ class CallTime:
         if not self.known:
             self.known = True
             self._rows, self._took = rows, took_s
-            self.row_s = took_s * ROW_SHARE / (1 + ROW_SHARE * (rows - 1))
         else:
             rows_off, took_off = rows - self._rows, took_s - self._took
             self._rows += WEIGHT * rows_off
             self._took += WEIGHT * took_off
             self._spread += WEIGHT * ((1 - WEIGHT) * rows_off * rows_off - self._spread)
             self._together += WEIGHT * ((1 - WEIGHT) * rows_off * took_off - self._together)
-            if self._spread >= SPREAD_MIN:
-                most = self._took / self._rows
-                self.row_s = min(max(0.0, self._together / self._spread), most)
+        supposed_s = self._took * ROW_SHARE / (1 + ROW_SHARE * (self._rows - 1))
+        row_s = (self._together + SUPPOSED * supposed_s) / (self._spread + SUPPOSED)
+        self.row_s = min(max(0.0, row_s), self._took / self._rows)
         self.base_s = max(0.0, self._took - self._rows * self.row_s)
 
 
@@ -76,6 +77,7 @@ class Pace:
         """Tokens guessed that were checked, and those of them that were right."""
         self.moment = 0
         """Windows that were timed; what was worked out for one may not be so for the next."""
+        self._share, self._shared_at = 0.0, (-1, 0)
 
     @property
     def is_known(self) -> bool:
@@ -101,9 +103,26 @@ class Pace:
         """What stages and ends together compute for a flight of so many rows."""
         return self.stages.base_s + self.ends.base_s + rows * self.row_s
 
-    def shared_s(self, rows: int, guess_s: float = 0.0) -> float:
-        """How long so many rows take, guesses of `guess_s` made for them, if all comes at once."""
-        return (self.work_s(rows) + guess_s) / self._parallel
+    def pays(self, chance: float, tokens: float, guess_s: float = 0.0) -> bool:
+        """Whether one guess more makes for more tokens a second.
+
+        It does if it adds more to the tokens of a loop than its row to the loop's time, as
+        shares (after Leviathan et al., arXiv:2211.17192, equation 1). Over long links
+        a lone stream's further windows follow while the first are on their way, so that
+        a loop is lost for a wrong guess alone, however many tokens came before it.
+
+        Args:
+            chance: That it is right, and all before it.
+            tokens: That a loop is expected to bring without it.
+            guess_s: What it takes to make it.
+        """
+        if not self.is_known:
+            return True
+        if self.streams == 1:
+            gain = chance if self.is_far else chance / tokens
+            return gain * self.loop_s > self.row_s + guess_s
+        # Near, windows of unlike rows are computed one after the other: links hide no step.
+        return self.is_far and chance / tokens > self._row_share
 
     def note(self, rows: int, lap_s: float, busy_s: float) -> None:
         """A window came back.
@@ -137,14 +156,23 @@ class Pace:
             self.ends.note(rows, took_s)
 
     def lanes(self) -> int:
-        """How many flights all streams are best spread over: the shortest step of all.
+        """How many flights all streams are best spread over: the shortest step of all."""
+        return min(range(1, max(1, self.streams) + 1), key=lambda lanes: self._step_s(lanes, 0))
 
-        With n streams in L flights of m = ceil(n / L) rows a step takes
-        max(away + work(m), L * work(m) / parallel).
+    @property
+    def _row_share(self) -> float:
+        """What a step takes longer if each stream has a row more, as a share of the step."""
+        now = (self.moment, self.streams)
+        if now != self._shared_at:
+            lanes = self.lanes()
+            before_s = self._step_s(lanes, 0)
+            self._shared_at, self._share = now, self._step_s(lanes, 1) / before_s - 1
+        return self._share
+
+    def _step_s(self, lanes: int, guesses: int) -> float:
+        """A step of n streams in L flights of m = ceil(n / L) windows.
+
+        It takes max(away + work(m), L * work(m) / parallel).
         """
-
-        def step_s(lanes: int) -> float:
-            work_s = self.work_s(-(-self.streams // lanes))
-            return max(self.away_s + work_s, lanes * work_s / self._parallel)
-
-        return min(range(1, max(1, self.streams) + 1), key=step_s)
+        work_s = self.work_s(-(-self.streams // lanes) * (1 + guesses))
+        return max(self.away_s + work_s, lanes * work_s / self._parallel)

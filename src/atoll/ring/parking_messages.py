@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from atoll.domain.ids import SessionId, Slot
 from atoll.domain.wire import Resume
@@ -11,23 +11,20 @@ from atoll.ring.parking import ParkingRates
 # Events
 
 
-@dataclass(frozen=True, slots=True)
-class ResumeReturned:
+class ResumeReturned(Struct, frozen=True):
     """A resume has gone once round; its signature is ours."""
 
     resume: Resume
 
 
-@dataclass(frozen=True, slots=True)
-class EndsLoadedParcel:
+class EndsLoadedParcel(Struct, frozen=True):
     """The answer to `LoadEnds`: whether the parcel is in the slot."""
 
     session: SessionId
     is_loaded: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """Some time has passed, always the same: what rests since two of them is parked.
 
     `rates` are what was measured meanwhile, if anything was.
@@ -39,8 +36,7 @@ class Tick:
 # Effects
 
 
-@dataclass(frozen=True, slots=True)
-class ParkEnds:
+class ParkEnds(Struct, frozen=True):
     """Take a slot's first positions out of both ends and keep them; clear the slot."""
 
     session: SessionId
@@ -48,8 +44,7 @@ class ParkEnds:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class LoadEnds:
+class LoadEnds(Struct, frozen=True):
     """Load a parcel into both ends: `EndsLoadedParcel`. The session's items wait for it."""
 
     session: SessionId
@@ -58,15 +53,13 @@ class LoadEnds:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class DropEndsParcel:
+class DropEndsParcel(Struct, frozen=True):
     """Forget the ends' parcel."""
 
     parcel: SessionId
 
 
-@dataclass(frozen=True, slots=True)
-class SendPark:
+class SendPark(Struct, frozen=True):
     """Sign a `Park` of the current epoch and send it to the first stage."""
 
     session: SessionId
@@ -74,8 +67,7 @@ class SendPark:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class SendResume:
+class SendResume(Struct, frozen=True):
     """Sign a `Resume` of the current epoch and send it to the first stage."""
 
     session: SessionId
@@ -84,15 +76,13 @@ class SendResume:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class SendDiscard:
+class SendDiscard(Struct, frozen=True):
     """Sign a `Discard` of the current epoch and send it to the first stage."""
 
     parcel: SessionId
 
 
-@dataclass(frozen=True, slots=True)
-class Reused:
+class Reused(Struct, frozen=True):
     """A parcel was loaded: so many tokens of an admitted session's prompt are computed."""
 
     session: SessionId

@@ -17,9 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atoll.ring.coordinator_config import CoordinatorConfig
-from atoll.ring.drafting import MODEL_FIRST, Drafter, Worth
+from atoll.ring.drafting import GRADES, Drafter, Guess
 from atoll.ring.pace import Pace
+from atoll.ring.worth import Worth
 
+LOOKUP_FIRST, MODEL_FIRST = 0.35, 0.7
+"""Shares of guesses taken to be right before any was checked."""
+HINT_CHANCE = 0.5
+"""Guesses of the lookup that are hints to the model; a wrong one costs the model a row."""
 MODEL_STREAMS = 4
 """More sessions than these fill loops by themselves. To read all their prompts takes a draft
 model longer than its guesses save: 16 streams over links of 50 ms had 30 tokens/s with it, and
@@ -55,15 +60,16 @@ class Speculation:
         self._pace = pace
         self._rows_max = min(config.guess_rows, config.exact_chunk_rows)
         self._depth_max = config.guess_depth
-        self._worth = Worth()
-        self._model = Worth(MODEL_FIRST) if config.draft_model else None
+        self._worth = Worth(GRADES, LOOKUP_FIRST)
+        self._model = Worth((MODEL_FIRST,), MODEL_FIRST) if config.draft_model else None
         self._line: list[int] = []
-        # By whom each token of the line was guessed.
-        self._by: list[Worth] = []
+        # By whom each token of the line was guessed, and the guess's grade.
+        self._by: list[tuple[Worth, int]] = []
         self._sent = 0
         self._dry = False
         self._hot = False
         self._asked: Asked | None = None
+        self._hinted: list[Guess] = []
         self._since: list[int] = []
 
     @property
@@ -79,7 +85,7 @@ class Speculation:
             return False
         if pace.streams > MODEL_STREAMS:
             return False
-        return self._model.depth(pace, self._depth_max, pace.draft_s) > 0
+        return pace.pays(self._model.chance(0), 1.0, pace.draft_s)
 
     def chains(self, rows: int) -> bool:
         """Whether what is sampled behind the oldest window goes on alone at once.
@@ -91,7 +97,7 @@ class Speculation:
             return False
         if self._prefers_model():
             return True
-        return not self._hot or not self._worth.depth(self._pace, self._depth_max)
+        return not self._hot
 
     def guesses(self, rows: int) -> tuple[int, ...]:
         """What is guessed to be sampled behind each of the oldest window's rows.
@@ -118,10 +124,10 @@ class Speculation:
         wrong = int(not goes_on and n <= len(checked))
         self._pace.guessed += right + wrong
         self._pace.right += right
-        for by in self._by[1 : 1 + right]:
-            by.note(1, 0)
-        for by in self._by[n : n + wrong]:
-            by.note(0, 1)
+        for by, grade in self._by[1 : 1 + right]:
+            by.note(grade, right=True)
+        for by, grade in self._by[n : n + wrong]:
+            by.note(grade, right=False)
         if not right and not wrong:
             self._worth.note_none()
         stale = not goes_on and self._sent > n
@@ -130,7 +136,7 @@ class Speculation:
             # A guess that came since the window did can be what goes on alone.
             self._sent = 1 if chained else self._sent - n
         else:
-            self._line, self._by = [tokens[-1]], [self._worth]
+            self._line, self._by = [tokens[-1]], [(self._worth, 0)]
             self._sent = int(chained)
         self._dry = False
         return stale
@@ -169,15 +175,16 @@ class Speculation:
         if not (self._prefers_model() or (self._dry and self.uses_model)):
             return None
         pace = self._pace
-        depth = self._model.depth(pace, self._depth_max, pace.draft_s)
         burst = self._rows_max
         if pace.draft_s:
             burst = max(1, min(burst, int(BURST_SHARE * pace.loop_s / pace.draft_s)))
-        n = min(depth - (len(self._line) - 1), room - len(self._line), burst)
+        most = min(self._depth_max - len(self._line) + 1, room - len(self._line), burst)
+        n = self._worthy(self._model, [0] * most, pace.draft_s)
         if n <= 0:
             return None
-        hints = self._drafter.propose(self._line[1:], n - 1)
-        self._asked = Asked(tuple(self._line), tuple(hints), n)
+        hints = self._hints(n - 1)
+        self._asked = Asked(tuple(self._line), tuple(h.token for h in hints), n)
+        self._hinted = hints
         self._since = []
         return self._asked
 
@@ -189,10 +196,10 @@ class Speculation:
         asked, self._asked = self._asked, None
         if asked is None or self._model is None:
             return
-        for hint, guess in zip(asked.hints, guesses, strict=False):
+        for hint, guess in zip(self._hinted, guesses, strict=False):
             # What the model would have said is likely to be said.
-            self._worth.note(int(hint == guess), int(hint != guess))
-            if hint != guess:
+            self._worth.note(hint.grade, right=hint.token == guess)
+            if hint.token != guess:
                 break
         foretold = [*asked.line[1:], *guesses]
         n, ahead = len(self._since), self._line[1:]
@@ -200,7 +207,7 @@ class Speculation:
             return
         more = foretold[n + len(ahead) :]
         self._line += more
-        self._by += [self._model] * len(more)
+        self._by += [(self._model, 0)] * len(more)
 
     def forgo_model(self) -> None:
         """The draft model cannot guess for this session: go on with the lookup."""
@@ -217,18 +224,40 @@ class Speculation:
         """Put guesses of the lookup behind the line, if more are worth it."""
         if self._dry or len(self._line) > start + 1 or self._prefers_model():
             return
-        depth = self._worth.depth(self._pace, self._depth_max)
-        n = min(depth - (len(self._line) - 1), room - len(self._line))
+        n = min(self._depth_max - len(self._line) + 1, room - len(self._line))
         n = min(n, self._rows_max - (len(self._line) - start))
         if n <= 0:
             return
         found = self._drafter.propose(self._line[1:], n)
-        self._dry = not found
+        del found[self._worthy(self._worth, [guess.grade for guess in found]) :]
+        self._dry = len(found) < n
         if start <= 1:
             self._hot = bool(found)
         if start == 1 and not self._pace.is_far:
             # Behind a token that went alone they would cost a step of their own.
             self._dry = True
             return
-        self._line += found
-        self._by += [self._worth] * len(found)
+        self._line += [guess.token for guess in found]
+        self._by += [(self._worth, guess.grade) for guess in found]
+
+    def _worthy(self, by: Worth, grades: Sequence[int], guess_s: float = 0.0) -> int:
+        """How many guesses of a drafter pay behind the line, one after the other."""
+        chance, tokens = 1.0, 1.0
+        for other, grade in self._by[1:]:
+            chance *= other.chance(grade)
+            tokens += chance
+        for at, grade in enumerate(grades):
+            chance *= by.chance(grade)
+            if not self._pace.pays(chance, tokens, guess_s):
+                return at
+            tokens += chance
+        return len(grades)
+
+    def _hints(self, n: int) -> list[Guess]:
+        """Up to `n` guesses of the lookup that are likely to be right."""
+        found, chance = self._drafter.propose(self._line[1:], n), 1.0
+        for at, guess in enumerate(found):
+            chance *= self._worth.chance(guess.grade)
+            if chance < HINT_CHANCE:
+                return found[:at]
+        return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import ROWS_MAX, Cancel, Discard, Park, Release, Resume, Window
@@ -10,8 +10,7 @@ from atoll.ring.coordinator_config import GUESS_ROWS
 from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse, WindowUnusable
 
 
-@dataclass(frozen=True, slots=True)
-class StageConfig:
+class StageConfig(Struct, frozen=True):
     """Limits of one stage; all counts, `context` in positions.
 
     Args:
@@ -49,81 +48,70 @@ class StageConfig:
             raise ValueError(f"rows_max {self.rows_max} is beyond the wire's {ROWS_MAX}")
 
 
-@dataclass(frozen=True, slots=True)
-class WindowArrived:
+class WindowArrived(Struct, frozen=True):
     """A window from the upstream; its payload has the length the header says."""
 
     window: Window
     payload: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class CancelArrived:
+class CancelArrived(Struct, frozen=True):
     """A cancel whose signature the driver has checked."""
 
     cancel: Cancel
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseArrived:
+class ReleaseArrived(Struct, frozen=True):
     """A release, or a park, whose signature the driver has checked."""
 
     release: Release | Park
 
 
-@dataclass(frozen=True, slots=True)
-class ResumeArrived:
+class ResumeArrived(Struct, frozen=True):
     """A resume whose signature the driver has checked."""
 
     resume: Resume
 
 
-@dataclass(frozen=True, slots=True)
-class DiscardArrived:
+class DiscardArrived(Struct, frozen=True):
     """A discard whose signature the driver has checked."""
 
     discard: Discard
 
 
-@dataclass(frozen=True, slots=True)
-class ParcelFetched:
+class ParcelFetched(Struct, frozen=True):
     """The answer to `FetchParcel`; None: it is lost."""
 
     session: SessionId
     parcel: Payload | None
 
 
-@dataclass(frozen=True, slots=True)
-class ParcelLoaded:
+class ParcelLoaded(Struct, frozen=True):
     """The answer to `LoadParcel`: whether the engine took it. If not, the slot is empty."""
 
     session: SessionId
     is_loaded: bool
 
 
-@dataclass(frozen=True, slots=True)
-class BatchDone:
+class BatchDone(Struct, frozen=True):
     """The running batch is computed; `outputs` are in the order of its items."""
 
     outputs: tuple[Payload | ItemFailed, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BatchFailed:
+class BatchFailed(Struct, frozen=True):
     """The running batch failed as a whole."""
 
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
-class EpochRaised:
+class EpochRaised(Struct, frozen=True):
     """A newer plan, its signature checked by the driver."""
 
     epoch: Epoch
 
 
-@dataclass(frozen=True, slots=True)
-class BatchItem:
+class BatchItem(Struct, frozen=True):
     """One session's rows in an engine call.
 
     The engine drops what `slot` holds at position `keep` and beyond, then
@@ -139,51 +127,44 @@ class BatchItem:
     payload: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class RunBatch:
+class RunBatch(Struct, frozen=True):
     """Compute these items in one call; all have equal `rows` and `exact`."""
 
     items: tuple[BatchItem, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(Struct, frozen=True):
     """Send a computed window downstream."""
 
     window: Window
     payload: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardCancel:
+class ForwardCancel(Struct, frozen=True):
     """Send the cancel on as it came."""
 
     cancel: Cancel
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardRelease:
+class ForwardRelease(Struct, frozen=True):
     """Send the release, or the park, on as it came."""
 
     release: Release | Park
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardResume:
+class ForwardResume(Struct, frozen=True):
     """Send the resume on, changed in `lost` alone."""
 
     resume: Resume
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardDiscard:
+class ForwardDiscard(Struct, frozen=True):
     """Send the discard on as it came."""
 
     discard: Discard
 
 
-@dataclass(frozen=True, slots=True)
-class TakeParcel:
+class TakeParcel(Struct, frozen=True):
     """Take a slot's first positions out and keep them; clear the slot, as `DropSlot` does."""
 
     slot: Slot
@@ -191,16 +172,14 @@ class TakeParcel:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class FetchParcel:
+class FetchParcel(Struct, frozen=True):
     """Bring a parcel from where it is kept, or find that it is lost: `ParcelFetched`."""
 
     session: SessionId
     parcel: SessionId
 
 
-@dataclass(frozen=True, slots=True)
-class LoadParcel:
+class LoadParcel(Struct, frozen=True):
     """Put a parcel's positions into a slot, before any later batch: `ParcelLoaded`."""
 
     session: SessionId
@@ -210,15 +189,13 @@ class LoadParcel:
     data: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class DropParcel:
+class DropParcel(Struct, frozen=True):
     """Forget a parcel, wherever it is kept."""
 
     parcel: SessionId
 
 
-@dataclass(frozen=True, slots=True)
-class DropSlot:
+class DropSlot(Struct, frozen=True):
     """Clear the slot's KV cache, after the running batch and before any later one."""
 
     slot: Slot

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 from atoll.domain.generation import GenerateRequest
+from atoll.ring.drafting import GRADES, Guess
 from atoll.sim.fake_model import VOCABULARY, expected_output
 from atoll.sim.scenario import Scenario
 
@@ -30,11 +31,12 @@ class Oracle:
         """These were sampled."""
         self._accepted += len(tokens)
 
-    def propose(self, after: Sequence[int], n: int) -> list[int]:
+    def propose(self, after: Sequence[int], n: int) -> list[Guess]:
         """Tokens to come, some of them wrong; fewer than asked for at times."""
         at = self._accepted + len(after)
         found = self._tokens[at : at + self._rng.randint(0, n)]
-        return [t if self._rng.random() < self._rate else self._wrong(t) for t in found]
+        said = [t if self._rng.random() < self._rate else self._wrong(t) for t in found]
+        return [Guess(token, self._rng.randrange(len(GRADES))) for token in said]
 
     def _wrong(self, token: int) -> int:
         return (token + self._rng.randrange(1, VOCABULARY)) % VOCABULARY
