@@ -12,7 +12,7 @@ from tests.support.loopback import Site, serving
 
 from atoll.domain.errors import PullFailed
 from atoll.model.files import atomic_file
-from atoll.store import http
+from atoll.store import disk, http
 from atoll.store.http import download
 from atoll.store.web import ATTEMPTS_MAX, Limits
 
@@ -263,7 +263,7 @@ def test_too_much_is_refused(part: Path, lengths: bool) -> None:
 def test_a_full_disk_is_told_before_the_download(
     part: Path, monkeypatch: pytest.MonkeyPatch, lengths: bool
 ) -> None:
-    monkeypatch.setattr(http, "DISK_SPARE_BYTES", 2**62)
+    monkeypatch.setattr(disk, "DISK_SPARE_BYTES", 2**62)
     with (
         serving(Site(CONTENT, lengths=lengths)) as site,
         pytest.raises(PullFailed, match="do not fit"),
@@ -283,7 +283,7 @@ def test_a_disk_that_fills_up_ends_a_stream_without_length(
     def take_the_room(done: int, _all: int | None) -> None:
         told.append(done)
         if done > len(CONTENT) // 2:
-            monkeypatch.setattr(http, "DISK_SPARE_BYTES", 2**62)
+            monkeypatch.setattr(disk, "DISK_SPARE_BYTES", 2**62)
 
     with (
         serving(Site(CONTENT, lengths=False)) as site,

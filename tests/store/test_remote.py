@@ -18,10 +18,10 @@ from atoll.domain.errors import BadModel, CannotCut, PullFailed
 from atoll.domain.ids import ModelId, ShardId
 from atoll.model.gguf import open_gguf
 from atoll.model.shard import hash_shard
-from atoll.store import http
+from atoll.store import disk
 from atoll.store.layout import FoundModel, Store, UnknownModel, sha256_of
-from atoll.store.remote import FetchedShard, fetch_shard, is_remote
-from atoll.store.shards import ensure_shard
+from atoll.store.remote import fetch_shard
+from atoll.store.shards import FetchedShard, ensure_shard
 from atoll.store.web import Limits, Unreachable
 
 pytestmark = pytest.mark.network
@@ -65,13 +65,6 @@ def left(store: Store, remote: Remote) -> list[str]:
     """What lies beside locks in the model's folder of shards."""
     files = (store.shards_dir / remote.model).iterdir()
     return sorted(f.name for f in files if f.suffix != ".lock")
-
-
-@pytest.mark.parametrize("argument", ["hf:a/b/c.gguf", "https://h/m.gguf", "http://127.0.0.1/m"])
-def test_addresses_are_known_from_names(argument: str) -> None:
-    assert is_remote(argument)
-    for name in ("", "m.gguf", "name", "pypi:package", "./hf/m.gguf"):
-        assert not is_remote(name)
 
 
 def test_it_is_the_very_file_that_a_local_copy_gives(
@@ -264,7 +257,7 @@ def test_odd_leftovers_do_no_harm(store: Store, remote: Remote, how: str) -> Non
 def test_no_room_is_told_before_the_layers_are_fetched(
     store: Store, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "DISK_SPARE_BYTES", 2**62)
+    monkeypatch.setattr(disk, "DISK_SPARE_BYTES", 2**62)
     with pytest.raises(PullFailed, match="do not fit"):
         remote.fetch(store)
 

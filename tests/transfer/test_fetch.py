@@ -15,8 +15,7 @@ from atoll.domain.errors import BadModel, PullFailed
 from atoll.domain.ids import ShardId
 from atoll.model.shard import hash_shard
 from atoll.store.layout import FoundModel, Store, locked
-from atoll.store.remote import FetchedShard
-from atoll.store.shards import shard_path
+from atoll.store.shards import FetchedShard, shard_path
 from atoll.transfer.borrower import Holder
 from atoll.transfer.fetch import borrow_shard
 from atoll.transfer.holdings import Holdings

@@ -12,7 +12,7 @@ import msgspec
 
 from atoll.domain.errors import AtollError
 from atoll.engine.channel import Broken, ChildChannel
-from atoll.engine.process import confine
+from atoll.engine.confine import confine
 
 Serve = Callable[[ChildChannel[Any], tuple[str, ...]], None]
 """Answers on a channel until the parent is gone; told which measures hold."""

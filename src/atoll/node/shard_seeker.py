@@ -17,8 +17,8 @@ from atoll.net.transport import Transport
 from atoll.node.options import NodeOptions
 from atoll.store.cache import prune
 from atoll.store.layout import FoundModel, Store, UnknownModel
-from atoll.store.remote import fetch_shard, is_remote
 from atoll.store.shards import ShardFile, ensure_shard, shard_path
+from atoll.store.sources import is_remote
 from atoll.store.uses import Hold, hold
 from atoll.transfer.borrower import Holder
 from atoll.transfer.fetch import borrow_shard
@@ -133,6 +133,9 @@ class ShardSeeker:
             return ensure_shard(
                 *(self._store, found, wanted.first, wanted.last), expected=wanted.shard
             )
+        # Most nodes need nothing of the web, and start sooner without.
+        from atoll.store.remote import fetch_shard  # noqa: PLC0415 - see above
+
         return fetch_shard(
             *(self._store, model, wanted.model, wanted.first, wanted.last),
             expected=wanted.shard,

@@ -9,7 +9,8 @@ import msgspec
 
 from atoll.domain.ids import ModelId
 from atoll.store.layout import FoundModel, Store, model_name
-from atoll.store.pull import is_source, pull
+from atoll.store.pull import pull
+from atoll.store.sources import is_source
 
 
 def find_or_pull(

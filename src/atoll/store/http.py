@@ -9,7 +9,6 @@ the server still has the same content: by its ETag or date where it gives one
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +18,7 @@ import msgspec
 
 from atoll.domain.errors import PullFailed
 from atoll.model.files import atomic_file
+from atoll.store.disk import check_room
 from atoll.store.web import (
     Address,
     Limits,
@@ -37,8 +37,6 @@ from atoll.store.web import (
 Progress = Callable[[int, int | None], None]
 """Told (bytes done, bytes in all or None where nobody says)."""
 
-DISK_SPARE_BYTES = 256 * 1024 * 1024
-"""Room left on the disk whatever is pulled."""
 ROOM_STEP_BYTES = 8 * 1024 * 1024
 """How often room is looked for where a server does not say how much it sends."""
 _CHUNK_BYTES = 1 << 18
@@ -50,16 +48,6 @@ class _Origin(msgspec.Struct, frozen=True):
     url: str
     validator: str = ""
     total: int | None = None
-
-
-def check_room(folder: Path, needed_bytes: int) -> None:
-    """Raise PullFailed unless the disk of `folder` takes `needed_bytes` and some spare."""
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes + DISK_SPARE_BYTES:
-        raise PullFailed(
-            f"{needed_bytes >> 20} MiB do not fit: {free >> 20} MiB are free at {folder}",
-            hint="free some space, or set ATOLL_HOME to a larger disk",
-        )
 
 
 def download(

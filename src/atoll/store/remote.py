@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urldefrag
 
@@ -29,11 +28,20 @@ from atoll.model.gguf_types import GgufFile
 from atoll.model.outline import read_outline
 from atoll.model.shard import ShardPlan, plan_shard, source_ranges, stream_shard
 from atoll.store import hub
-from atoll.store.http import Progress, check_room
+from atoll.store.disk import check_room, move_in
+from atoll.store.http import Progress
 from atoll.store.layout import FoundModel, Store, UnknownModel, checked_sha256, locked
-from atoll.store.pull import move_in, pull
+from atoll.store.pull import pull
 from atoll.store.ranges import ContentChanged, FileIdentity, ReadAhead, WebFile
-from atoll.store.shards import ShardFile, ensure_shard, kept_shard, note_shard, shard_path
+from atoll.store.shards import (
+    FetchedShard,
+    ShardFile,
+    ensure_shard,
+    kept_shard,
+    note_shard,
+    shard_path,
+)
+from atoll.store.sources import HUB
 from atoll.store.web import Address, Limits
 
 log = logging.getLogger(__name__)
@@ -42,29 +50,11 @@ GAP_BYTES_MAX = 64 * 1024
 """Unwanted bytes that are fetched rather than asked around: about a round trip's worth."""
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedShard:
-    """A shard on this machine's disk, and the bytes that were fetched for it now."""
-
-    file: ShardFile
-    fetched_bytes: int
-
-    @property
-    def ratio(self) -> float:
-        """Bytes fetched ÷ bytes of the shard."""
-        return self.fetched_bytes / self.file.size_bytes
-
-
 class _Origin(msgspec.Struct, frozen=True):
     """Of which file bytes on the disk are a part."""
 
     url: str
     identity: FileIdentity
-
-
-def is_remote(argument: str) -> bool:
-    """Whether an argument is an address that shards can be fetched from."""
-    return argument.startswith(hub.SCHEME) or "://" in argument
 
 
 def fetch_shard(
@@ -122,7 +112,7 @@ def fetch_shard(
 
 def _locate(where: str, model: ModelId, limits: Limits) -> Address:
     """The address, once it is sure that it does not claim to have another model."""
-    if where.startswith(hub.SCHEME):
+    if where.startswith(HUB):
         found = hub.look_up(hub.parse_name(where), limits=limits)
         address, sha256 = found.address, found.sha256
     else:

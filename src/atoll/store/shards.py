@@ -13,7 +13,7 @@ from atoll.model.files import atomic_file
 from atoll.model.gguf_types import GgufFile
 from atoll.model.parts import open_model
 from atoll.model.shard import plan_shard, write_shard
-from atoll.store.http import check_room
+from atoll.store.disk import check_room
 from atoll.store.layout import FoundModel, Store, locked, model_sha256, sha256_of
 
 
@@ -24,6 +24,19 @@ class ShardFile:
     path: Path
     shard: ShardId
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedShard:
+    """A shard on this machine's disk, and the bytes that were fetched for it now."""
+
+    file: ShardFile
+    fetched_bytes: int
+
+    @property
+    def ratio(self) -> float:
+        """Bytes fetched ÷ bytes of the shard."""
+        return self.fetched_bytes / self.file.size_bytes
 
 
 class _Note(msgspec.Struct, frozen=True):

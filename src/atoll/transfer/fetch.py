@@ -10,11 +10,9 @@ from pathlib import Path
 from atoll.domain.bulk import ShardRange
 from atoll.domain.errors import BadModel, PullFailed
 from atoll.domain.ids import ShardId
-from atoll.store.http import check_room
+from atoll.store.disk import check_room, move_in
 from atoll.store.layout import Store, locked, sha256_of
-from atoll.store.pull import move_in
-from atoll.store.remote import FetchedShard
-from atoll.store.shards import kept_shard, note_shard, shard_path
+from atoll.store.shards import FetchedShard, kept_shard, note_shard, shard_path
 from atoll.transfer.borrower import Borrower, Holder, Progress
 
 
