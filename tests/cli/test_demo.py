@@ -133,8 +133,8 @@ def test_a_node_that_dies_ends_it(start_demo: StartDemo) -> None:
 
 
 def test_a_killed_demo_leaves_no_process(start_demo: StartDemo) -> None:
-    demo = start_demo("--keep")
-    demo.wait_said("stays up until Ctrl-C")
+    demo = start_demo()
+    demo.wait_said("the ring is up")
     demo.process.kill()
     demo.process.communicate(timeout=30)
     _, alive = psutil.wait_procs(demo.seen, timeout=30)

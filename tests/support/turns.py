@@ -1,9 +1,8 @@
 """Tests in several processes at once: one that is marked `alone` has the machine to itself.
 
-`make test` runs two processes of tests beside each other (docs/adr/0014). Most
-tests stand that. One that holds what it sees to a short time, or measures this
-machine, would see the other process's tests too; it waits until they are done, and
-they until it is.
+`make test` runs processes of tests beside each other (docs/adr/0014). Most tests
+stand that. One that holds what it sees to a short time, or measures this machine,
+would see the others' tests too; it waits until they are done, and they until it is.
 """
 
 from __future__ import annotations

@@ -153,6 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Without the program's name; None: those of this process.
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
+    # Nothing here multiplies matrices in numpy, whose threads would spin while it loads.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         result = make_app(tokens).meta(
             tokens, exit_on_error=False, print_error=False, result_action="return_value"

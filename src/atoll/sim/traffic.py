@@ -85,11 +85,12 @@ class Traffic:
         """
         for at, stage in enumerate(stages):
             if stage is not None:
-                held = stage.holders()
-                require(len(held) == stage.sessions, f"two sessions hold a slot of stage {at}")
-                outbox_max = stage.config.outbox_max + stage.config.n_slots
-                require(stage.outbox < outbox_max, f"outbox of stage {at}: {stage.outbox}")
-                require(stage.queued <= stage.config.queue_max, f"queue {at}: {stage.queued}")
+                if len(stage.holders()) != stage.sessions:
+                    raise BrokenInvariant(f"two sessions hold a slot of stage {at}")
+                if stage.outbox >= stage.config.outbox_max + stage.config.n_slots:
+                    raise BrokenInvariant(f"outbox of stage {at}: {stage.outbox}")
+                if stage.queued > stage.config.queue_max:
+                    raise BrokenInvariant(f"queue of stage {at}: {stage.queued}")
 
     def check_credits(self, stages: Sequence[Stage], gateway: GatewayCredits, epoch: Epoch) -> None:
         """Check that no credit of `epoch` was lost or made.
@@ -108,9 +109,12 @@ class Traffic:
         ]
         for hop, (may, (given, queued, agreed)) in enumerate(zip(senders, receivers, strict=True)):
             travelling = self._frames[hop, epoch] + self._grants[hop, epoch]
-            require(min(may, given, queued) >= 0, f"hop {hop}: credits {may}, {given}, {queued}")
-            require(given + queued == agreed, f"hop {hop}: {given}, {queued} queued of {agreed}")
-            require(may + travelling == given, f"hop {hop}: {may} + {travelling} are not {given}")
+            if may < 0 or given < 0 or queued < 0:
+                raise BrokenInvariant(f"hop {hop}: credits {may}, {given}, {queued}")
+            if given + queued != agreed:
+                raise BrokenInvariant(f"hop {hop}: {given}, {queued} queued of {agreed}")
+            if may + travelling != given:
+                raise BrokenInvariant(f"hop {hop}: {may} + {travelling} are not {given}")
 
     def check_settled(self, stages: Sequence[Stage | None], shards: Sequence[FakeShard]) -> None:
         """Check that the stages hold nothing when nothing is left to happen.

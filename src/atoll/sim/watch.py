@@ -180,7 +180,7 @@ class Watch:
         holders = gateway.holders()
         n_held = gateway.active + gateway.resting
         require(len(holders) == n_held <= config.n_slots, "two sessions hold a slot")
-        require(gateway.waiting <= config.waiting_max, f"{gateway.waiting} sessions wait")
+        require(gateway.waiting <= config.waiting_max, "too many sessions wait")
         most = max(config.lanes, config.n_slots)
         require(gateway.departures.lanes <= most, "too many lanes are taken")
         ready_max = config.n_slots + config.credits
@@ -189,7 +189,8 @@ class Watch:
             if stage is not None and stage.epoch == gateway.epoch:
                 held = stage.holders()
                 strays = {slot: x for slot, x in held.items() if holders.get(slot) != x}
-                require(not strays, f"stage {at} holds {strays}, the gateway {holders}")
+                if strays:
+                    raise BrokenInvariant(f"stage {at} holds {strays}, the gateway {holders}")
 
     def check_settled(self) -> None:
         """Check what must hold when nothing is left to happen: nothing is held.
