@@ -19,9 +19,9 @@ from atoll.domain.generation import GenerateRequest
 GRAMS = (8, 4, 3, 2)
 """Lengths of the runs of tokens that are looked up, the longest first, and then single ones."""
 LONGEST = GRAMS[0]
-PHRASES = (3, 2, 1)
+PHRASE_GRAMS = (3, 2, 1)
 """Lengths of the runs that are kept of recent sessions."""
-PHRASES_MAX = 30_000
+RUNS_MAX = 30_000
 """Runs that are kept of a group: some 3 MB."""
 GROUPS_MAX = 16
 """Groups whose phrases are kept; those are forgotten first that were not asked for longest."""
@@ -58,15 +58,15 @@ class Phrases:
         most: Runs that are kept; the oldest go first.
     """
 
-    def __init__(self, most: int = PHRASES_MAX) -> None:
+    def __init__(self, most: int = RUNS_MAX) -> None:
         self._most = most
-        # How often each token followed a run, the most frequent one apart.
+        # How often each token followed a run; and the one that did most often.
         self._followers: dict[tuple[int, ...], dict[int, int]] = {}
         self._likeliest: dict[tuple[int, ...], int] = {}
 
     def learn(self, run: Sequence[int], token: int) -> None:
         """`token` followed a run of tokens, and all ends of it."""
-        for n in PHRASES:
+        for n in PHRASE_GRAMS:
             if len(run) < n:
                 continue
             end = tuple(run[-n:])
@@ -101,7 +101,7 @@ class Lookup:
     def accept(self, tokens: Sequence[int]) -> None:
         """These stand behind what is known."""
         for token in tokens:
-            self._phrases.learn(self._tokens[-PHRASES[0] :], token)
+            self._phrases.learn(self._tokens[-PHRASE_GRAMS[0] :], token)
             self._enter((token,))
 
     def propose(self, after: Sequence[int], n: int) -> list[Guess]:
@@ -127,7 +127,7 @@ class Lookup:
         for n in GRAMS:
             if len(text) >= n and (at := self._ends.get(tuple(text[-n:]))) is not None:
                 return Guess(self._tokens[at], self._alike(text, at, n) - 1)
-        for n in PHRASES:
+        for n in PHRASE_GRAMS:
             if (token := self._phrases.follower(text, n)) is not None:
                 return Guess(token, LONGEST + n - 1)
         at = self._ends.get(tuple(text[-1:]))
