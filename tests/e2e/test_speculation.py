@@ -63,7 +63,7 @@ async def test_answers_are_the_same_whether_guesses_are_right_or_always_wrong(
     async with open_ring(demo, test_store, tmp_path / "plain", OPTIONS) as ring:
         plain = {name: await answer(ring, way) for name, way in WAYS.items()}
         assert guesses(ring) == (0, 0)
-    options = replace(OPTIONS, speculate="lookup", reuse=False)
+    options = replace(OPTIONS, speculate="lookup")
     async with open_ring(demo, test_store, tmp_path / "lookup", options) as ring:
         assert await alone_and_together(ring) == [plain, plain]
         guessed, right = guesses(ring)

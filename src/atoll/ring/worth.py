@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from atoll.ring.pace import Pace
 
-TRUST = 4.0
+TRUST = 2.0
 """For how many checked guesses the share counts that is taken before any was checked."""
 MEMORY = 0.97
 """How much a checked guess counts once the next of its grade is checked."""
