@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # Extra words for the command of a target: make test ARGS="tests/ring -x"
 ARGS ?=
 # Processes that run tests beside each other; with 0, --pdb works: docs/adr/0014.
-WORKERS ?= 3
+WORKERS ?= 2
 
 # Pins hold for the package's build as well; the pinned pip, installed first,
 # knows how to pass them on.

@@ -24,7 +24,12 @@ from atoll.members.member import Member, address_of
 from atoll.store.layout import Store
 from bench import slow_net
 
-pytestmark = [pytest.mark.engine, pytest.mark.network, pytest.mark.usefixtures("own_children")]
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.engine,
+    pytest.mark.network,
+    pytest.mark.usefixtures("own_children"),
+]
 
 DELAY_S = 0.1
 OPTIONS = RingOptions(nodes=2, streams=2, context=256, spin=1000, speculate="none")

@@ -102,6 +102,7 @@ async def stranger(service: str, *announcements: dict[str, Any]) -> AsyncIterato
         await zeroconf.async_close()
 
 
+@pytest.mark.alone
 @pytest.mark.network
 @on_one_loop
 async def test_who_announces_itself_is_found_until_it_ends(service: str) -> None:
@@ -113,6 +114,7 @@ async def test_who_announces_itself_is_found_until_it_ends(service: str) -> None
     assert await look(service, 0.3) == ()
 
 
+@pytest.mark.alone
 @pytest.mark.network
 @on_one_loop
 async def test_two_of_one_name_are_told_apart_by_their_keys(service: str) -> None:
@@ -128,6 +130,7 @@ async def test_two_of_one_name_are_told_apart_by_their_keys(service: str) -> Non
     assert choose(found, "cd").key == OTHER
 
 
+@pytest.mark.alone
 @pytest.mark.network
 @on_one_loop
 async def test_a_host_may_be_called_anything(service: str) -> None:
@@ -147,6 +150,7 @@ async def test_a_host_may_be_called_anything(service: str) -> None:
     assert [called[a_key(n)] for n in range(len(names))] == expected
 
 
+@pytest.mark.alone
 @pytest.mark.network
 @on_one_loop
 async def test_rubbish_harms_nobody(service: str) -> None:
@@ -186,6 +190,7 @@ async def test_rubbish_harms_nobody(service: str) -> None:
     assert all(g.name.isprintable() for g in found)
 
 
+@pytest.mark.alone
 @pytest.mark.network
 @on_one_loop
 async def test_no_flood_of_announcements_is_followed(service: str) -> None:
@@ -195,6 +200,7 @@ async def test_no_flood_of_announcements_is_followed(service: str) -> None:
     assert 1 <= len(found) <= FOUND_MAX
 
 
+@pytest.mark.alone
 @pytest.mark.network
 @on_one_loop
 @pytest.mark.parametrize("host", ["203.0.113.77", "nonsense", "::1"])
