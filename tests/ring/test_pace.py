@@ -141,6 +141,9 @@ def test_streams_that_fill_the_stages_have_few_guesses() -> None:
     assert not many.pays(0.3, 1.0)
     # Where stages have machines of their own, there is room for more.
     assert paced(0.2, 0.008, 0.01, streams=16, parallel=3).pays(0.3, 1.0)
+    # One draft model guesses for all of them.
+    assert few.pays(0.3, 1.0, 0.02)
+    assert not few.pays(0.3, 1.0, 0.04)
     # And near, only one of unlike windows is computed at a time.
     assert not paced(0.0, 0.008, 0.01, streams=2).pays(0.99, 1.0)
 

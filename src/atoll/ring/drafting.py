@@ -28,8 +28,8 @@ GROUPS_MAX = 16
 
 GRADES = (0.2, 0.35, 0.75, 0.8, 0.85, 0.85, 0.9, 0.93, 0.2, 0.2, 0.6)
 """Share of guesses that are right, by grade: those that rest on 1 to 8 tokens of the session,
-then on 1 to 3 of recent sessions. Of 1,800 guesses at what SmolLM2 answers to 32 questions of
-`bench/far_prompts.py`."""
+then on 1 to 3 of recent sessions. Rounded, of some 1,500 guesses at what SmolLM2
+answers to 32 questions of `bench/far_prompts.py`."""
 
 
 class Guess(NamedTuple):

@@ -77,7 +77,7 @@ class Pace:
         """Tokens guessed that were checked, and those of them that were right."""
         self.moment = 0
         """Windows that were timed; what was worked out for one may not be so for the next."""
-        self._share, self._shared_at = 0.0, (-1, 0)
+        self._shared, self._shared_at = (0.0, 0.0), (-1, 0)
 
     @property
     def is_known(self) -> bool:
@@ -122,7 +122,10 @@ class Pace:
             gain = chance if self.is_far else chance / tokens
             return gain * self.loop_s > self.row_s + guess_s
         # Near, windows of unlike rows are computed one after the other: links hide no step.
-        return self.is_far and chance / tokens > self._row_share
+        if not self.is_far:
+            return False
+        step_s, row_s = self._shared_step_s
+        return chance / tokens * step_s > row_s + self.streams * guess_s
 
     def note(self, rows: int, lap_s: float, busy_s: float) -> None:
         """A window came back.
@@ -160,14 +163,14 @@ class Pace:
         return min(range(1, max(1, self.streams) + 1), key=lambda lanes: self._step_s(lanes, 0))
 
     @property
-    def _row_share(self) -> float:
-        """What a step takes longer if each stream has a row more, as a share of the step."""
+    def _shared_step_s(self) -> tuple[float, float]:
+        """What a step takes, and how much longer if each stream has a row more."""
         now = (self.moment, self.streams)
         if now != self._shared_at:
             lanes = self.lanes()
-            before_s = self._step_s(lanes, 0)
-            self._shared_at, self._share = now, self._step_s(lanes, 1) / before_s - 1
-        return self._share
+            step_s = self._step_s(lanes, 0)
+            self._shared_at, self._shared = now, (step_s, self._step_s(lanes, 1) - step_s)
+        return self._shared
 
     def _step_s(self, lanes: int, guesses: int) -> float:
         """A step of n streams in L flights of m = ceil(n / L) windows.
