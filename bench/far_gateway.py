@@ -85,10 +85,10 @@ class _Linked:
         self._conductor._caster.cast = self.cast  # type: ignore[method-assign]
 
     async def cast(
-        self, free: Sequence[Member], times: Times | None, *, rings_max: int
+        self, free: Sequence[Member], times: Times | None, *, rings_max: int, fewer: bool = False
     ) -> tuple[Cast, ...]:
         """In the caster's place: its choice, dialled where we say."""
-        casts = await self._cast(free, times, rings_max=rings_max)
+        casts = await self._cast(free, times, rings_max=rings_max, fewer=fewer)
         for member in (member for cast in casts for member in cast.members):
             if member.name in self._ports:
                 place = HostPort(LOOPBACK, self._ports[member.name])

@@ -85,10 +85,10 @@ class Lab:
             await asyncio.sleep(POLL_S)
 
     async def cast(
-        self, free: Sequence[Member], times: Times | None, *, rings_max: int
+        self, free: Sequence[Member], times: Times | None, *, rings_max: int, fewer: bool = False
     ) -> tuple[Cast, ...]:
         """In the caster's place: who was chosen, each dialled through its proxy."""
-        del free, times, rings_max
+        del free, times, rings_max, fewer
         conductor, before, members = self.gateway.conductor, "", []
         for name, _, _ in self._next:
             member = self.members[name]

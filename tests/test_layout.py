@@ -32,6 +32,7 @@ TESTED_ELSEWHERE = {
     "ring/parking_messages.py": "structs",
     "api/backend.py": "protocols and structs",
     "gateway/options.py": "structs",
+    "gateway/ring_link.py": "passes on; tests/gateway/test_ring_driver.py sends frames over both",
     "node/hearing.py": "tests/node/test_daemon.py and test_memory_daemon.py hear with it",
     "net/message_link.py": "what bulk, timing and memory links share, each of which is tested",
     "api/replies.py": "structs; tests/api/test_openai_client.py holds them to the API",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 
+import msgspec
 import pytest
 from tests.support.hand_node import Asked, HandNode, open_hand_node
 from tests.support.rings import wait_until
@@ -120,9 +121,12 @@ async def test_a_late_failure_of_an_old_epoch_breaks_nothing(
         await asyncio.sleep(0.1)
         assert not asking.done()
         assert ring_gateway.conductor.health().ready
-        hand_node.control.send(
-            SessionFailed(hand_node.plan.epoch, window.session, 0, "engine", "NaN")
-        )
+        failed = SessionFailed(hand_node.plan.epoch, window.session, 0, "engine", "NaN")
+        hand_node.control.send(failed)
+        # It is tried once more, as another session.
+        window, _ = await hand_node.window()
+        assert window.session != failed.session
+        hand_node.control.send(msgspec.structs.replace(failed, session=window.session))
     assert isinstance(asked.error, EngineFault)
     assert "NaN" in asked.error.problem
     assert ring_gateway.conductor.health().ready

@@ -28,6 +28,8 @@ def test_a_ring_that_served_was_no_failed_attempt() -> None:
     patience = Patience()
     patience.note(0.0, now_s=0.0, changes=1)
     patience.note(0.0, now_s=0.0, changes=1)
-    assert patience.note(STEADY_S, now_s=50.0, changes=1) == 50.0 + AGAIN_S
+    assert patience.note(STEADY_S, now_s=50.0, changes=1) == 50.0
+    assert not patience.pauses(50.0)
+    assert patience.note(0.0, now_s=50.0, changes=1) == 50.0 + AGAIN_S
     assert patience.pauses(50.0 + AGAIN_S / 2)
     assert not patience.pauses(50.0 + AGAIN_S)

@@ -84,6 +84,7 @@ def test_a_next_token_goes_between_two_chunks() -> None:
     ends = Ends(2)
     prompt, other = ends.sessions
     other.sampled = 1
+    other.tokens.append(7)
     ends.comes_back(prompt, keep=0, rows=2)
     ends.comes_back(prompt, keep=2, rows=2)
     ends.comes_back(other, keep=9)
@@ -99,10 +100,12 @@ def test_prompts_enter_in_small_chunks_while_others_decode() -> None:
     prompt, other = ends.sessions
     ends.prefill.add(prompt)
     other.sampled = 1
+    other.tokens.append(7)
     assert [len(item.tokens) for item in ends.begin().items if isinstance(item, HeadItem)] == [2]
     ends.turns.end()
     # As many as there are lanes.
     assert ends.turns.begin() is None
     prompt.chunk_back(2)
     other.sampled = 0
+    other.tokens.pop()
     assert [len(item.tokens) for item in ends.begin().items if isinstance(item, HeadItem)] == [4]

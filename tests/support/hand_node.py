@@ -197,7 +197,7 @@ async def open_small_gateway(
 ) -> AsyncIterator[Gateway]:
     """A gateway whose ring has one place, for a node driven by hand."""
     shape: dict[str, Any] = {"nodes": 1, "streams": 3, "context": 128, "rows_max": 64}
-    ring = RingOptions(**(shape | {"chunk_rows": 64, "spin": 1000} | options))
+    ring = RingOptions(**(shape | {"chunk_rows": 64, "spin": 1000, "outage_s": 0.0} | options))
     serve = ServeOptions(ring, folder / "join", port=0)
     async with open_gateway(model, store, folder / "gateway", serve, tell=said.append) as gateway:
         yield gateway

@@ -45,6 +45,13 @@ class GenerateRequest:
     ignore_eos: bool = False
     group: str = ""
     """Whose it is: only requests of one group share what was computed."""
+    sampled: tuple[int, ...] = ()
+    """The answer's tokens so far, where another ring began it; `max_tokens` counts them."""
+
+    @property
+    def known(self) -> tuple[int, ...]:
+        """What is computed before the next token is sampled: prompt and answer so far."""
+        return self.prompt + self.sampled
 
 
 @dataclass(frozen=True, slots=True)

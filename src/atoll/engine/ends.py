@@ -112,8 +112,11 @@ class EndsEngine:
         return self._vocabulary.n_tokens
 
     def open(self, slot: int, request: GenerateRequest) -> None:
-        """Set up the sampler of a new session in `slot`."""
-        self._open[slot] = (request, Sampler(request.sampling, request.prompt))
+        """Set up the sampler of a session in `slot`, as it was behind the answer so far."""
+        sampler = Sampler(request.sampling, request.prompt)
+        for token in request.sampled:
+            sampler.accept(token)
+        self._open[slot] = (request, sampler)
 
     def close(self, slot: int, *, keep: bool = False) -> None:
         """Forget the session in `slot`; `keep`: not what is in the caches."""

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from atoll.domain.errors import AtollError
+from atoll.domain.errors import AtollError, RingDown
 from atoll.domain.ids import NodeId
 from atoll.domain.measure import WindowTime
 from atoll.gateway.options import RingOptions
@@ -92,7 +92,7 @@ class Caster:
         return self._manifest
 
     async def cast(
-        self, free: Sequence[Member], times: Times | None, *, rings_max: int
+        self, free: Sequence[Member], times: Times | None, *, rings_max: int, fewer: bool = False
     ) -> tuple[Cast, ...]:
         """The next rings, of these members.
 
@@ -100,6 +100,7 @@ class Caster:
             free: Who has no part in a ring; for equal shares in the order of their use.
             times: What was measured; None where nothing was.
             rings_max: Most rings.
+            fewer: A ring may have fewer nodes than places, if there are no more.
 
         Raises:
             AtollError: No ring can be made of them.
@@ -111,7 +112,7 @@ class Caster:
                 return await self._planned(candidates, times, rings_max)
             self._tell(f"equal shares for now: {', '.join(missing)} not measured")
             rings_max = 1
-        return await self._equal(free, rings_max)
+        return await self._equal(free, rings_max, fewer=fewer)
 
     async def better(
         self,
@@ -206,8 +207,12 @@ class Caster:
             found.append(Cast(members, entries, report))
         return tuple(found)
 
-    async def _equal(self, free: Sequence[Member], rings_max: int) -> tuple[Cast, ...]:
-        n_nodes = self._options.nodes
+    async def _equal(
+        self, free: Sequence[Member], rings_max: int, *, fewer: bool
+    ) -> tuple[Cast, ...]:
+        n_nodes = min(self._options.nodes, len(free)) if fewer else self._options.nodes
+        if not n_nodes:
+            raise RingDown("no node is left")
         groups = [free[at : at + n_nodes] for at in range(0, len(free), n_nodes)]
         whole = [group for group in groups if len(group) == n_nodes]
         return tuple([await self._equal_ring(group) for group in whole[:rings_max]])

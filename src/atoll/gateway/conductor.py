@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 import psutil
 
@@ -21,11 +21,11 @@ from atoll.api.backend import Health, ModelCard
 from atoll.domain.control import SessionFailed
 from atoll.domain.errors import AtollError, LinkFault, RingDown
 from atoll.domain.generation import GenerateRequest, Sampled
-from atoll.domain.ids import Epoch, NodeId, SessionId
+from atoll.domain.ids import Epoch, NodeId
 from atoll.engine.ends_messages import EndsOptions
 from atoll.gateway.casting import Cast, Caster
+from atoll.gateway.generation import Generation
 from atoll.gateway.known_times import known_times
-from atoll.gateway.mailbox import Mailbox
 from atoll.gateway.patience import Patience
 from atoll.gateway.replanner import Replanner
 from atoll.gateway.ring import Ground, Reach, Rearranged, Ring
@@ -38,9 +38,11 @@ from atoll.net.transport import Transport
 
 log = logging.getLogger(__name__)
 
-SESSION_BITS = 62
 MEASURE_S = 120.0
 """Most time for the nodes' measurements and the start of the ends, before rings are planned."""
+SHORT_S = 1.0
+"""Where a node is gone and none stands by: so long it may take to come back before the others
+form a ring without it."""
 ENDS_SPARE = 1.25
 """Free memory that the ends of a further ring need, as a multiple of what they hold."""
 
@@ -81,9 +83,12 @@ class Conductor:
         self._wanted: list[Cast] = []
         self._patience = {ring: Patience() for ring in self.rings}
         self._fruitless: int | None = None
+        self._short_s: float | None = None
         self._reason = f"waiting for {ground.options.nodes} nodes to join"
         self._turnstile = Turnstile(ground.options.waiting)
         self._news = asyncio.Event()
+        self._served = asyncio.Event()
+        self._closing = False
         self.became_ready = asyncio.Event()
         self._reach: Reach | None = None
         self._fleet.on_rearranged = self._rests
@@ -120,24 +125,33 @@ class Conductor:
             BadRequest: The request cannot be served as it stands.
         """
         await self._turnstile.wait()
-        driver = self._choose(request)
-        if driver is None:
+        if not (self._serving or request.sampled):
             raise RingDown(
                 f"the model cannot be served now: {self._reason}", hint="try again shortly"
             )
         if self._ground.options.exact and not request.exact:
             request = dataclasses.replace(request, exact=True)
-        session = SessionId(secrets.randbits(SESSION_BITS))
-        mailbox = Mailbox()
-        driver.submit(session, request, mailbox)
-        try:
-            while True:
-                sampled = await mailbox.get()
+        generation = Generation(request, self._find_driver)
+        async with aclosing(generation.run()) as tokens:
+            async for sampled in tokens:
                 yield sampled
-                if sampled.finish is not None:
-                    return
-        finally:
-            driver.cancel(session, "the client went away")
+
+    async def _find_driver(self, request: GenerateRequest) -> RingDriver:
+        """The ring that will finish the request first, once there is one."""
+        outage_s = self._ground.options.outage_s
+        try:
+            async with asyncio.timeout(outage_s):
+                while (driver := self._choose(request)) is None:
+                    if self._closing:
+                        raise RingDown(self._reason, hint="go on with it later")
+                    self._served.clear()
+                    await self._served.wait()
+        except TimeoutError:
+            raise RingDown(
+                f"no ring came back within {outage_s:g} s: {self._reason}",
+                hint="what the answer has so far stands; go on with it later",
+            ) from None
+        return driver
 
     @property
     def _serving(self) -> list[Ring]:
@@ -167,20 +181,32 @@ class Conductor:
                     self._replanner.watch(self._standing, self._rearrange, len(self.rings)),
                     name="replan",
                 )
+                await self._fleet.wait_full()
                 while True:
-                    await self._fleet.wait_full()
                     self._news.clear()
                     for ring in await self._next_rings():
                         tasks.create_task(self._keep(ring), name=f"ring-{ring.number}")
                     await self._news.wait()
         finally:
+            self._closing, self._reason = True, "the gateway is closing"
+            self._served.set()
             for ring in self.rings:
                 await ring.close()
 
     async def _hear_changes(self) -> None:
         while True:
             await self._fleet.wait_change(self._fleet.changes)
+            self._complete()
             self._news.set()
+
+    def _complete(self) -> None:
+        """Where equal shares were dealt to too few, deal them anew once there are enough."""
+        options = self._ground.options
+        if options.plan != "equal" or self._fleet.missing:
+            return
+        for ring in self.rings:
+            if ring.players and len(ring.players) < options.nodes:
+                ring.rearrange()
 
     async def _keep(self, ring: Ring) -> None:
         """Let a ring live, and heed how it ended."""
@@ -218,6 +244,8 @@ class Conductor:
         alone = not any(ring.taken for ring in self.rings)
         idle = idle[: self._room_for_ends() + alone]
         if not idle or any(patience[ring].pauses(now_s) for ring in idle):
+            return []
+        if alone and self._waits_for_more(now_s):
             return []
         if self._fruitless == changes and not alone:
             # These nodes were found to form no further ring.
@@ -263,11 +291,26 @@ class Conductor:
                 await self.rings[0].ends.ready()
         except TimeoutError:
             raise RingDown(f"the nodes were not measured within {MEASURE_S:g} s") from None
-        if self._fleet.missing and alone:
-            raise RingDown("a node left before the ring was formed")
         everybody, ends_s = self._fleet.everybody, self.rings[0].ends.window_s
         times = known_times(ends_s, everybody, self._fleet.measuring.distances.links())
-        return await self._caster.cast(self._free(), times, rings_max=rings_max)
+        return await self._caster.cast(self._free(), times, rings_max=rings_max, fewer=alone)
+
+    def _waits_for_more(self, now_s: float) -> bool:
+        """Whether a ring of the nodes that are left should wait: another may be about to come.
+
+        The first ring waits for all.
+        """
+        if not self._fleet.missing:
+            self._short_s = None
+            return False
+        if not self.became_ready.is_set():
+            return True
+        if self._short_s is None:
+            self._short_s = now_s
+        again_s = self._short_s + SHORT_S
+        if now_s < again_s:
+            asyncio.get_running_loop().call_at(again_s, self._news.set)
+        return now_s < again_s
 
     def _free(self) -> list[Member]:
         """Who has no part in a ring: those with a place first, as equal shares go by them."""
@@ -307,6 +350,7 @@ class Conductor:
     def _ring_changed(self) -> None:
         if self._serving:
             self._turnstile.open()
+            self._served.set()
             self.became_ready.set()
         elif any(ring.is_winding_down for ring in self.rings):
             self._turnstile.shut()

@@ -33,6 +33,7 @@ class RingOptions:
             decode; 0: prompts take no heed of them.
         waiting: Sessions that may wait for a place; more are refused.
         stall_s: How long a session may make no progress before the ring is formed anew.
+        outage_s: How long a stream waits for a ring when it has lost its own.
         exact: Serve every request in exact mode.
         threads: Worker threads of the ends for a lone row: one stream's next token.
         threads_large: The same for several rows: prompts, and several streams.
@@ -65,6 +66,7 @@ class RingOptions:
     chunk_ms: int = 100
     waiting: int = 64
     stall_s: float = 60.0
+    outage_s: float = 600.0
     exact: bool = False
     threads: int = 1
     threads_large: int = 1

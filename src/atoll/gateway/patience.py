@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-AGAIN_S = 2.0
-"""Pause before a broken ring is formed again; doubled with each attempt that fails."""
+AGAIN_S = 1.0
+"""Pause before a ring that broke soon again is formed anew; doubled with each that does."""
 ATTEMPTS_MAX = 5
 """Rings in a row that may break at once; then the next is formed when the fleet changes."""
-STEADY_S = 10.0
-"""A ring that served for so long was no failed attempt."""
+STEADY_S = 2.0
+"""A ring that served for so long was no failed attempt: the next is formed at once."""
 
 
 @dataclass(slots=True)
@@ -26,7 +26,10 @@ class Patience:
 
         Infinite once patience is lost: a change of the fleet restores it.
         """
-        self.failed = 1 if served_s >= STEADY_S else self.failed + 1
+        if served_s >= STEADY_S:
+            self.failed = 0
+            return now_s
+        self.failed += 1
         if self.failed >= ATTEMPTS_MAX:
             self.since = changes
             return float("inf")

@@ -24,6 +24,7 @@ from atoll.gateway.laps import Laps
 from atoll.gateway.mailbox import Mailbox
 from atoll.gateway.outcomes import failure, rejection
 from atoll.gateway.parking import EndsParking
+from atoll.gateway.ring_link import RingLink
 from atoll.gateway.ring_orders import returned, signed
 from atoll.net.identity import Identity
 from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFrame
@@ -143,7 +144,7 @@ class RingDriver:
             link.close(LinkFault("the ring is being formed anew"))
             return
         self._first = link
-        link.start(_Side(self, "first", self._from_first), self._limits)
+        link.start(RingLink(self, "first", self._from_first), self._limits)
 
     def take_last(self, link: DataLink) -> None:
         """Take windows from the last stage over this link."""
@@ -153,7 +154,7 @@ class RingDriver:
         if self._last is not None:
             self._last.close(LinkFault("the last stage opened another link"))
         self._last = link
-        link.start(_Side(self, "last", self._from_last, link), self._limits)
+        link.start(RingLink(self, "last", self._from_last, link), self._limits)
 
     def is_last(self, link: DataLink) -> bool:
         """Whether windows come back over this link."""
@@ -176,8 +177,15 @@ class RingDriver:
             mailbox.fail(RingDown(problem, hint="try again shortly"))
         self._mail.clear()
 
-    def submit(self, session: SessionId, request: GenerateRequest, mailbox: Mailbox) -> None:
-        """Begin a session; everything it gives goes to `mailbox`.
+    def submit(
+        self,
+        session: SessionId,
+        request: GenerateRequest,
+        mailbox: Mailbox,
+        *,
+        again: bool = False,
+    ) -> None:
+        """Begin a session, perhaps again; everything it gives goes to `mailbox`.
 
         Raises:
             RingDown: The ring of this epoch is over.
@@ -185,8 +193,8 @@ class RingDriver:
         if self._over:
             raise RingDown("the ring is being rebuilt", hint="try again shortly")
         self._mail[session] = mailbox
-        self.parking.prompt_waits(session, len(request.prompt))
-        self._handle(ring.Submit(session, request))
+        self.parking.prompt_waits(session, len(request.known))
+        self._handle(ring.Submit(session, request, again))
 
     def cancel(self, session: SessionId, reason: str) -> None:
         """Nobody wants the rest of the session."""
@@ -372,28 +380,3 @@ class RingDriver:
         self._items = items
         self._called_s = time.perf_counter()
         self._batch = self._ends.run(*asked(items))
-
-
-class _Side:
-    """Handler of one of the two data links; `link` names it where it may be replaced."""
-
-    def __init__(
-        self,
-        driver: RingDriver,
-        side: str,
-        take: Callable[[DataMessage, bytes], None],
-        link: DataLink | None = None,
-    ) -> None:
-        self._driver, self._side, self._take, self._link = driver, side, take, link
-
-    def on_frame(self, message: DataMessage, payload: bytes) -> None:
-        self._take(message, payload)
-
-    def on_unusable(self, fault: UnusableFrame) -> None:
-        self._driver.unusable(self._side, fault)
-
-    def on_batch_end(self) -> None:
-        """Nothing is gathered here."""
-
-    def on_closed(self, reason: LinkFault | None) -> None:
-        self._driver.link_closed(self._side, self._link, reason)

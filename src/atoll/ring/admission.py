@@ -22,8 +22,8 @@ def objection(
         active: Sessions that hold a slot.
         waiting: Sessions that wait for one.
     """
-    session, prompt = submit.session, len(submit.request.prompt)
-    if not prompt or submit.request.max_tokens < 1:
+    session, prompt = submit.session, len(submit.request.known)
+    if not submit.request.prompt or submit.request.max_tokens <= len(submit.request.sampled):
         problem = "a session needs a prompt and at least one token to generate"
         return Rejected(session, "bad_request", problem)
     if prompt > config.context:
@@ -31,7 +31,7 @@ def objection(
         return Rejected(session, "too_long", problem)
     if not up:
         return Rejected(session, "ring_down", "the ring is not complete", config.retry_after_s)
-    if active >= config.n_slots and waiting >= config.waiting_max:
+    if active >= config.n_slots and waiting >= config.waiting_max and not submit.again:
         problem = f"{active} sessions run and {waiting} wait"
         return Rejected(session, "overloaded", problem, config.retry_after_s)
     return None

@@ -196,6 +196,8 @@ class Coordinator:
         )
         if refusal is not None:
             self._effects.append(refusal)
+        elif submit.again:
+            self._waiting.appendleft(submit)
         else:
             self._waiting.append(submit)
 

@@ -22,10 +22,14 @@ class Usage(Struct, frozen=True):
 
 
 class Submit(Struct, frozen=True):
-    """A new session; answered with `Admitted` (perhaps later) or `Rejected`."""
+    """A new session; answered with `Admitted` (perhaps later) or `Rejected`.
+
+    `again`: another ring had admitted it; it goes before others and is not turned away.
+    """
 
     session: SessionId
     request: GenerateRequest
+    again: bool = False
 
 
 class CancelSession(Struct, frozen=True):

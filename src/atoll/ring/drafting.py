@@ -153,4 +153,4 @@ class Lookups:
         self._groups.move_to_end(request.group)
         while len(self._groups) > GROUPS_MAX:
             self._groups.popitem(last=False)
-        return Lookup(request.prompt, phrases)
+        return Lookup(request.known, phrases)

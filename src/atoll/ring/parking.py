@@ -75,7 +75,7 @@ class Parked:
         """How many tokens of a request are computed here already."""
         if (request.group, request.exact) != (self.group, self.exact):
             return 0
-        return shared_tokens(self.tokens, request.prompt)
+        return shared_tokens(self.tokens, request.known)
 
 
 def shared_tokens(computed: Sequence[int], prompt: Sequence[int]) -> int:

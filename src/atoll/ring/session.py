@@ -55,8 +55,10 @@ class Session:
     """An item of it is in the running `RunEnds`."""
     releasing: bool = False
     """Its release is on its way round."""
+    entry: int = 0
+    """How many of its tokens enter as a prompt does: those it began with."""
     entered: int = 0
-    """Prompt tokens given to the head."""
+    """How many of these were given to the head."""
     chunks: int = 0
     """Prefill windows between head and tail."""
     entering: int = 0
@@ -88,7 +90,9 @@ class Session:
             slot=slot,
             client=session,
             request=request,
-            tokens=list(request.prompt),
+            tokens=list(request.known),
+            entry=len(request.known),
+            sampled=len(request.sampled),
             encoding=config.exact_encoding if request.exact else config.encoding,
             chunk_rows=config.exact_chunk_rows if request.exact else config.chunk_rows,
             tokens_max=min(request.max_tokens, config.context - len(request.prompt) + 1),
@@ -101,9 +105,10 @@ class Session:
         fresh = Session.begin(client, self.slot, request, config)
         self.client, self.request, self.tokens = client, request, fresh.tokens
         self.encoding, self.chunk_rows = fresh.encoding, fresh.chunk_rows
-        self.tokens_max, self.entered = fresh.tokens_max, keep
+        self.tokens_max, self.entry, self.entered = fresh.tokens_max, fresh.entry, keep
+        self.sampled = fresh.sampled
         self.live = self.opened = True
-        self.sampled = self.chunks = self.entering = 0
+        self.chunks = self.entering = 0
         self.speculation = None
 
     def shared_with(self, request: GenerateRequest) -> int:
@@ -113,7 +118,7 @@ class Session:
         """
         if (request.group, request.exact) != (self.request.group, self.request.exact):
             return 0
-        return shared_tokens(self.computed, request.prompt)
+        return shared_tokens(self.computed, request.known)
 
     @property
     def computed(self) -> list[int]:
@@ -127,7 +132,7 @@ class Session:
     @property
     def position(self) -> int:
         """Of the token that was sampled last."""
-        return len(self.request.prompt) + self.sampled - 1
+        return len(self.tokens) - 1
 
     @property
     def exact(self) -> bool:
@@ -136,8 +141,8 @@ class Session:
 
     @property
     def decoding(self) -> bool:
-        """Whether its first token was sampled and more are wanted."""
-        return self.live and self.sampled > 0
+        """Whether what it began with is through, a token was sampled, and more are wanted."""
+        return self.live and len(self.tokens) > self.entry
 
     @property
     def usage(self) -> Usage:
@@ -147,7 +152,7 @@ class Session:
     @property
     def prompt_left(self) -> int:
         """Rows of the prompt that have not entered."""
-        return len(self.request.prompt) - self.entered
+        return self.entry - self.entered
 
     def next_rows(self, most: int = ROWS_MAX) -> int:
         """Rows of the next prefill window, if it may have `most`; 0: all have entered."""
@@ -159,7 +164,7 @@ class Session:
         self.entered += rows
         self.entering += rows
         self.chunks += 1
-        tokens = self.request.prompt[keep : keep + rows]
+        tokens = tuple(self.tokens[keep : keep + rows])
         return HeadItem(self.id, self.slot, keep, tokens, self.exact, self.encoding)
 
     def chunk_back(self, rows: int) -> None:
@@ -179,8 +184,8 @@ class Session:
         return [HeadItem(self.id, self.slot, keep, tokens, self.exact, self.encoding)]
 
     def is_prompt(self, keep: int) -> bool:
-        """Whether a window that begins at `keep` holds prompt tokens."""
-        return keep < len(self.request.prompt)
+        """Whether a window that begins at `keep` holds tokens that it began with."""
+        return keep < self.entry
 
     def send(self, epoch: Epoch, keep: int, rows: int, follow: int, windows: int = 1) -> Window:
         """The next window's header, in a flight of so many; it counts as on its way."""
@@ -211,7 +216,7 @@ class Session:
 
     def tail_item(self, window: Window, payload: Payload) -> TailItem:
         """What the ends do with a window of the session that came back."""
-        sample = window.keep + window.rows >= len(self.request.prompt)
+        sample = window.keep + window.rows >= self.entry
         checked = 1 if self.is_prompt(window.keep) else window.rows
         last = sample and self.sampled + checked >= self.tokens_max
         chain, guesses = sample and not last, tuple[int, ...]()

@@ -1,0 +1,64 @@
+"""Streams that lose a part of their ring go on: not a token lost, repeated or changed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from tests.support.rings import GREEDY, Ring, open_ring, wait_until
+
+from atoll.domain.generation import GenerateRequest
+from atoll.gateway.options import RingOptions
+from atoll.store.layout import FoundModel, Store
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.network,
+    pytest.mark.usefixtures("own_children"),
+]
+
+N_TOKENS = 60
+PROMPTS = ((504, 260, 216, 41), (1000, 2000, 3000), (198,), (28120, 905))
+SHAPE = RingOptions(nodes=2, streams=4, context=256, rows_max=64, chunk_rows=64, spin=1000)
+
+
+class Reader:
+    """Reads one exact answer straight from the ring."""
+
+    def __init__(self, ring: Ring, prompt: tuple[int, ...], n_tokens: int = N_TOKENS) -> None:
+        self._ring = ring
+        self._request = GenerateRequest(prompt, n_tokens, GREEDY, exact=True, ignore_eos=True)
+        self.tokens: list[int] = []
+
+    async def read(self) -> tuple[int, ...]:
+        async for sampled in self._ring.gateway.conductor.generate(self._request):
+            self.tokens.append(sampled.token)
+        return tuple(self.tokens)
+
+
+async def answers(ring: Ring, disturb: int, how: signal.Signals) -> list[tuple[int, ...]]:
+    """All answers, read while process `disturb` gets a signal in the midst of them."""
+    readers = [Reader(ring, prompt) for prompt in PROMPTS]
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        reading = [tasks.create_task(reader.read()) for reader in readers]
+        await wait_until(lambda: all(len(r.tokens) > 5 for r in readers), what="tokens")
+        os.kill(disturb, how)
+    return [task.result() for task in reading]
+
+
+async def undisturbed(ring: Ring) -> list[tuple[int, ...]]:
+    return [await ring.tokens(prompt, N_TOKENS) for prompt in PROMPTS]
+
+
+async def test_streams_go_on_when_a_stage_process_or_a_node_is_killed(
+    demo: FoundModel, test_store: Store, tmp_path: Path
+) -> None:
+    async with open_ring(demo, test_store, tmp_path, SHAPE) as ring:
+        expected = await undisturbed(ring)
+        assert await answers(ring, ring.nodes[1].stage_pid(), signal.SIGKILL) == expected
+        # Without a spare the one that is left takes all layers.
+        assert await answers(ring, ring.nodes[0].pid, signal.SIGKILL) == expected
+        assert len(ring.status.rings[0].stages) == 1
