@@ -9,6 +9,7 @@ ring is formed anew.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,6 @@ from atoll.domain.address import Address, HostPort
 from atoll.engine.threads import SHARED_SPIN, shorten_slices
 from atoll.gateway.casting import Cast, Times
 from atoll.gateway.options import RingOptions, ServeOptions
-from atoll.gateway.ring import Reach
 from atoll.gateway.serve import Gateway, open_gateway
 from atoll.members.member import Member
 from atoll.store.layout import Store
@@ -100,7 +100,7 @@ class _Linked:
         conductor = self._conductor
         assert conductor._reach is not None
         self._ports = ways.nodes
-        conductor._reach = Reach(conductor._reach.transport, ways.gateway)
+        conductor._reach = dataclasses.replace(conductor._reach, link_port=ways.gateway)
         [ring] = conductor.rings
         before = ring.plan.epoch if ring.plan else None
         ring.rearrange()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
 import sys
 import time
@@ -25,7 +26,6 @@ from atoll.domain.generation import GenerateRequest, SamplingParams
 from atoll.gateway.casting import Cast, Times
 from atoll.gateway.known_times import known_times
 from atoll.gateway.options import RingOptions, ServeOptions
-from atoll.gateway.ring import Reach
 from atoll.gateway.serve import Gateway, open_gateway
 from atoll.members.member import Member
 from atoll.members.register import REGISTER_FILE, Register
@@ -97,7 +97,7 @@ class Lab:
             members.append(member)
             before = name
         assert conductor._reach is not None
-        conductor._reach = Reach(conductor._reach.transport, self.ports[before, ""])
+        conductor._reach = dataclasses.replace(conductor._reach, link_port=self.ports[before, ""])
         entries = await conductor._caster._book.entries([(a, b) for _, a, b in self._next])
         return (Cast(tuple(members), entries),)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.ring.coordinator_config import CoordinatorConfig
+from atoll.ring.coordinator_messages import Send
 from atoll.ring.departures import Departures, Ready
 from atoll.ring.session import Session
 
@@ -20,7 +21,8 @@ def step(config: CoordinatorConfig, session: int, keep: int = 2) -> Ready:
 
 
 def names(d: Departures, decoding: int) -> list[tuple[int, int]]:
-    return [(s.window.session, s.window.follow) for s in d.leave(EPOCH, decoding)]
+    sends = d.leave(EPOCH, decoding)
+    return [(s.window.session, s.window.follow) for s in sends if isinstance(s, Send)]
 
 
 def test_a_lane_is_free_when_all_of_its_flight_has_passed_the_ends() -> None:

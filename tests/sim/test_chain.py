@@ -6,7 +6,7 @@ from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import Cancel, Release, Window
 from atoll.ring.coordinator_messages import SessionRefused
 from atoll.ring.messages import Payload
-from atoll.ring.stage_messages import StageConfig
+from atoll.ring.stage_messages import EpochRaised, StageConfig
 from atoll.sim.chain import Chain
 from atoll.sim.fake_model import FakeShard, pack
 from atoll.sim.scenario import ChainSpec
@@ -68,8 +68,8 @@ def test_a_dead_stage_loses_frames_until_it_is_raised() -> None:
     settle(c)
     assert gateway.returned == []
     raised = Epoch(1, 2)
-    c.raise_epoch(0, raised)
-    c.raise_epoch(1, raised)
+    c.raise_epoch(0, EpochRaised(raised))
+    c.raise_epoch(1, EpochRaised(raised))
     c.send(0, Window(ONE, SLOT, raised, 0, 0, 1, "f16s"), pack([5]))
     c.send(0, Cancel(ONE, EPOCH, 0))
     settle(c)

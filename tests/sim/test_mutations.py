@@ -53,6 +53,7 @@ def no_rollback(patch: pytest.MonkeyPatch) -> None:
 
     def item(held: Held) -> BatchItem:
         w = held.window
+        assert held.payload is not None
         keep = max(w.keep, held_by.get(id(held.session), 0))
         held_by[id(held.session)] = keep + w.rows
         return BatchItem(w.session, w.slot, keep, w.rows, w.exact, w.encoding, held.payload)

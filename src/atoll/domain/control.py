@@ -56,7 +56,9 @@ class Source(msgspec.Struct, frozen=True):
 class StagePlan(msgspec.Struct, frozen=True):
     """One stage of a plan: who computes layers [first, last) and where it listens.
 
-    The gateway has every shard; `sources` have this one too.
+    The gateway has every shard; `sources` have this one too. `goes_on`: the node keeps
+    what the stage holds of sessions, as an epoch before was cut off; otherwise it begins
+    with nothing.
     """
 
     node: NodeId
@@ -66,6 +68,7 @@ class StagePlan(msgspec.Struct, frozen=True):
     shard: ShardId
     address: Address
     sources: tuple[Source, ...] = ()
+    goes_on: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -229,6 +232,31 @@ class StageReport(msgspec.Struct, frozen=True, tag="report"):
     next_bytes: int = 0
 
 
+class StageUnlinked(msgspec.Struct, frozen=True, tag="unlinked"):
+    """A link of the stage broke, or could not be made; what it holds is sound."""
+
+    epoch: Epoch
+    problem: str
+
+
+class StandBy(msgspec.Struct, frozen=True, tag="stand_by"):
+    """The gateway asks a node to have stages of a plan loaded, in case theirs are lost.
+
+    `notice` is the signed plan, `stages` are places in it; a newer one replaces it.
+    """
+
+    notice: PlanNotice
+    stages: tuple[int, ...]
+
+
+class StandsBy(msgspec.Struct, frozen=True, tag="stands_by"):
+    """Layers [first, last) of the plan that was sent are loaded; told of each."""
+
+    epoch: Epoch
+    first: int
+    last: int
+
+
 class StageFailed(msgspec.Struct, frozen=True, tag="stage_failed"):
     """The stage cannot go on (its process died, its link broke)."""
 
@@ -318,6 +346,9 @@ ControlMessage = (
     | Fetching
     | Ready
     | StageReport
+    | StageUnlinked
+    | StandBy
+    | StandsBy
     | StageFailed
     | SessionFailed
     | Leave

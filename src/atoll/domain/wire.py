@@ -33,6 +33,8 @@ class Window(msgspec.Struct, frozen=True, tag="w", array_like=True):
     behind this one, so that a stage can compute them together. `exact` asks
     for f32 frames and engine calls that keep the whole model's bits.
     `engine_us` sums up what the stage processes took for it, microseconds.
+    `replay`: its rows were sent before, to a stage that is lost; the one in its place
+    computes them for its caches and sends them on only where the next one is new too.
     """
 
     session: SessionId
@@ -45,6 +47,7 @@ class Window(msgspec.Struct, frozen=True, tag="w", array_like=True):
     follow: int = 0
     exact: bool = False
     engine_us: int = 0
+    replay: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="x", array_like=True):
@@ -99,6 +102,22 @@ class Resume(msgspec.Struct, frozen=True, tag="u", array_like=True):
     signature: bytes = b""
 
 
+class Rejoin(msgspec.Struct, frozen=True, tag="j", array_like=True):
+    """A session goes on in a new epoch behind its first `tokens` positions. Signed but for `lost`.
+
+    It goes once round before the session's next window, and behind the replay of these
+    positions where a stage is new. A stage that does not hold them sets `lost`, and the
+    session begins at position 0.
+    """
+
+    session: SessionId
+    slot: Slot
+    epoch: Epoch
+    tokens: int
+    lost: bool = False
+    signature: bytes = b""
+
+
 class Discard(msgspec.Struct, frozen=True, tag="d", array_like=True):
     """Nobody wants this parcel any more. Signed by the gateway."""
 
@@ -134,7 +153,7 @@ class Pong(msgspec.Struct, frozen=True, tag="a", array_like=True):
     count: int
 
 
-Order = Cancel | Release | Park | Resume | Discard
+Order = Cancel | Release | Park | Resume | Rejoin | Discard
 """What the gateway signs."""
 
 DataMessage = Window | Order | Grant | Refused | Ping | Pong
@@ -167,6 +186,6 @@ def payload_bytes(window: Window, n_embd: int) -> int:
 def signed_part(message: Order) -> bytes:
     """The bytes the gateway signs: the message without its signature and what stages say in it."""
     bare = msgspec.structs.replace(message, signature=b"")
-    if isinstance(bare, Resume):
+    if isinstance(bare, Resume | Rejoin):
         bare = msgspec.structs.replace(bare, lost=False)
     return b"atoll-data-1" + msgspec.msgpack.encode(bare)

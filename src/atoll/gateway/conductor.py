@@ -18,19 +18,22 @@ from contextlib import aclosing
 import psutil
 
 from atoll.api.backend import Health, ModelCard
-from atoll.domain.control import SessionFailed
 from atoll.domain.errors import AtollError, LinkFault, RingDown
 from atoll.domain.generation import GenerateRequest, Sampled
 from atoll.domain.ids import Epoch, NodeId
 from atoll.engine.ends_messages import EndsOptions
 from atoll.gateway.casting import Cast, Caster
 from atoll.gateway.generation import Generation
+from atoll.gateway.ground import Ground, Reach, Rearranged
 from atoll.gateway.known_times import known_times
-from atoll.gateway.patience import Patience
+from atoll.gateway.mending import mend
+from atoll.gateway.patience import Patience, Shortage
 from atoll.gateway.replanner import Replanner
-from atoll.gateway.ring import Ground, Reach, Rearranged, Ring
+from atoll.gateway.ring import Ring
 from atoll.gateway.ring_driver import RingDriver
 from atoll.gateway.routing import Load, first_to_finish, paces
+from atoll.gateway.standing_by import StandingBy
+from atoll.gateway.trouble import hear_of_trouble
 from atoll.gateway.turnstile import Turnstile
 from atoll.members.member import Member
 from atoll.net.link import BULK, DATA, DataLink, Kind
@@ -40,9 +43,6 @@ log = logging.getLogger(__name__)
 
 MEASURE_S = 120.0
 """Most time for the nodes' measurements and the start of the ends, before rings are planned."""
-SHORT_S = 1.0
-"""Where a node is gone and none stands by: so long it may take to come back before the others
-form a ring without it."""
 ENDS_SPARE = 1.25
 """Free memory that the ends of a further ring need, as a multiple of what they hold."""
 
@@ -76,14 +76,17 @@ class Conductor:
         self._counter = 0
         self._created = int(time.time())
         self.rings: tuple[Ring, ...] = tuple(
-            Ring(number, ground, ends, changed=self._ring_changed)
+            Ring(number, ground, ends, mend=self._mend, changed=self._ring_changed)
             for number in range(max(1, ground.options.rings))
         )
         self._replanner = Replanner(self._fleet, caster, self.rings[0].ends, tell=ground.tell)
+        self._standing_by = StandingBy()
+        cells = ground.options.streams * ground.options.context
+        self._layer_cache_bytes = max(ground.manifest.layer_kv_bytes) * cells
         self._wanted: list[Cast] = []
         self._patience = {ring: Patience() for ring in self.rings}
         self._fruitless: int | None = None
-        self._short_s: float | None = None
+        self._shortage = Shortage()
         self._reason = f"waiting for {ground.options.nodes} nodes to join"
         self._turnstile = Turnstile(ground.options.waiting)
         self._news = asyncio.Event()
@@ -92,14 +95,12 @@ class Conductor:
         self.became_ready = asyncio.Event()
         self._reach: Reach | None = None
         self._fleet.on_rearranged = self._rests
-        self._fleet.on_lost = self._lost
-        self._fleet.on_session_failed = self._session_failed
-        self._fleet.on_fetched = self._fetched
+        hear_of_trouble(self._fleet, self.rings)
         self._fleet.measuring.is_serving = lambda: bool(self._serving)
 
     def open(self, transport: Transport, link_port: int) -> None:
         """Nodes are dialled over this, and reach us at this TCP port; before `run`."""
-        self._reach = Reach(transport, link_port)
+        self._reach = Reach(transport, link_port, self._next_epoch)
 
     # What the HTTP side asks
 
@@ -197,6 +198,7 @@ class Conductor:
         while True:
             await self._fleet.wait_change(self._fleet.changes)
             self._complete()
+            self._have_stand_by()
             self._news.set()
 
     def _complete(self) -> None:
@@ -208,11 +210,18 @@ class Conductor:
             if ring.players and len(ring.players) < options.nodes:
                 ring.rearrange()
 
+    def _next_epoch(self) -> Epoch:
+        self._counter += 1
+        return Epoch(self._incarnation, self._counter)
+
+    def _mend(self, cast: Cast, sound: set[NodeId]) -> Cast | None:
+        present = {id(member) for member in self._fleet.everybody}
+        return mend(cast, sound, present, self._free())
+
     async def _keep(self, ring: Ring) -> None:
         """Let a ring live, and heed how it ended."""
         assert self._reach is not None
-        self._counter += 1
-        error, served_s = await ring.run(Epoch(self._incarnation, self._counter), self._reach)
+        error, served_s = await ring.run(self._reach)
         self._fruitless = None
         if isinstance(error, Rearranged):
             self._reason = error.problem
@@ -296,18 +305,10 @@ class Conductor:
         return await self._caster.cast(self._free(), times, rings_max=rings_max, fewer=alone)
 
     def _waits_for_more(self, now_s: float) -> bool:
-        """Whether a ring of the nodes that are left should wait: another may be about to come.
-
-        The first ring waits for all.
-        """
-        if not self._fleet.missing:
-            self._short_s = None
-            return False
-        if not self.became_ready.is_set():
-            return True
-        if self._short_s is None:
-            self._short_s = now_s
-        again_s = self._short_s + SHORT_S
+        """Whether a ring of the nodes that are left should wait: another may be about to come."""
+        if self._fleet.missing and not self.became_ready.is_set():
+            return True  # the first ring waits for all
+        again_s = self._shortage.over_s(self._fleet.missing, now_s)
         if now_s < again_s:
             asyncio.get_running_loop().call_at(again_s, self._news.set)
         return now_s < again_s
@@ -352,10 +353,17 @@ class Conductor:
             self._turnstile.open()
             self._served.set()
             self.became_ready.set()
-        elif any(ring.is_winding_down for ring in self.rings):
+        elif any(ring.is_winding_down or ring.is_being_mended for ring in self.rings):
             self._turnstile.shut()
             self._reason = "the ring is being rearranged"
+        self._have_stand_by()
         self._news.set()
+
+    def _have_stand_by(self) -> None:
+        """Who has no part stands by for those who have."""
+        rings = [(r.cast, r.notice) for r in self.rings if r.cast and r.notice]
+        if len(rings) == sum(ring.taken for ring in self.rings):
+            self._standing_by.ask(rings, self._free(), self._layer_cache_bytes)
 
     # What others report
 
@@ -373,15 +381,3 @@ class Conductor:
         """A last stage has dialled."""
         if not any(ring.on_data(link) for ring in self.rings if ring.is_last(link.peer)):
             link.close(LinkFault("the plan has changed"))
-
-    def _fetched(self) -> None:
-        for ring in self.rings:
-            ring.fetched()
-
-    def _lost(self, node: NodeId, error: AtollError) -> None:
-        for ring in self.rings:
-            ring.lost(node, error)
-
-    def _session_failed(self, message: SessionFailed) -> None:
-        for ring in self.rings:
-            ring.session_failed(message)

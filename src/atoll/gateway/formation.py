@@ -47,6 +47,8 @@ class Formation:
         self._driver = driver
         self._fleet = fleet
         self._transport = transport
+        self.notice: PlanNotice | None = None
+        """The plan as it was announced."""
         self._dial_fault: LinkFault | None = None
         self._last_linked = asyncio.Event()
 
@@ -57,7 +59,8 @@ class Formation:
         signature = identity.sign(plan_signed_part(encoded))
         for lender, lend in lends_of(plan):
             self._fleet.send(lender, lend)
-        self._fleet.announce(PlanNotice(encoded, signature), plan.epoch, self._members)
+        self.notice = PlanNotice(encoded, signature)
+        self._fleet.announce(self.notice, plan.epoch, self._members)
         self._driver.take_first(await self._dial_first(plan.stages[0]))
         await self._fleet.wait_ready(plan.epoch, self._members)
         for member, stage in zip(self._members, plan.stages, strict=True):

@@ -10,6 +10,9 @@ ATTEMPTS_MAX = 5
 """Rings in a row that may break at once; then the next is formed when the fleet changes."""
 STEADY_S = 2.0
 """A ring that served for so long was no failed attempt: the next is formed at once."""
+SHORT_S = 1.0
+"""Where a node is gone and none stands by: so long it may take to come back before the others
+form a ring without it."""
 
 
 @dataclass(slots=True)
@@ -49,3 +52,19 @@ class Patience:
     def pauses(self, now_s: float) -> bool:
         """Whether it is too early to try again."""
         return now_s < self.again_s
+
+
+@dataclass(slots=True)
+class Shortage:
+    """Since when nodes are missing, seconds of any one clock."""
+
+    since_s: float | None = None
+
+    def over_s(self, missing: int, now_s: float) -> float:
+        """When a ring is formed without those that are missing; in the past if none are."""
+        if not missing:
+            self.since_s = None
+            return now_s
+        if self.since_s is None:
+            self.since_s = now_s
+        return self.since_s + SHORT_S

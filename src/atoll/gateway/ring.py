@@ -11,38 +11,30 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
-from atoll.domain.control import Plan, SessionFailed
+from atoll.domain.control import Plan, PlanNotice, SessionFailed
 from atoll.domain.errors import AtollError, EngineFault, RingDown
-from atoll.domain.ids import NO_SESSION, Epoch, NodeId
-from atoll.domain.wire import I8_BLOCKS
-from atoll.engine.draft_messages import DraftOptions
+from atoll.domain.ids import NO_SESSION, NodeId
 from atoll.engine.ends_messages import EndsOptions, ItemsDone
 from atoll.engine.parcel_messages import ParcelAnswer
 from atoll.gateway.casting import Cast
 from atoll.gateway.draft_keeper import DraftKeeper
 from atoll.gateway.ends_keeper import EndsKeeper
 from atoll.gateway.formation import Formation
-from atoll.gateway.options import RingOptions
-from atoll.gateway.parking import EndsParking, parking_of
+from atoll.gateway.ground import Ground, Reach, Rearranged
+from atoll.gateway.new_driver import config_for, encoding_for, new_driver
 from atoll.gateway.ring_driver import RingDriver
-from atoll.gateway.ring_plan import coordinator_config, make_plan, own_address
+from atoll.gateway.ring_plan import make_plan, own_address
 from atoll.gateway.stalls import wait_stalled
-from atoll.gateway.wire_choice import choose_encoding
-from atoll.members.fleet import Fleet
 from atoll.members.member import Member
-from atoll.model.manifest import Manifest
-from atoll.net.identity import Identity
 from atoll.net.link import DataLink
-from atoll.net.transport import Transport
-from atoll.ring.coordinator import Coordinator
 from atoll.ring.coordinator_messages import DraftDone, DraftGone
-from atoll.ring.drafting import Lookups
 from atoll.ring.parked import REST_TICKS
 
 log = logging.getLogger(__name__)
 
+MEND_S = 15.0
+"""The same for one that was mended: its sessions wait. Then they begin again elsewhere."""
 FORM_S = 120.0
 """Most time for cutting, loading and linking a ring, from when a shard last made progress."""
 WIND_DOWN_S = 600.0
@@ -51,39 +43,8 @@ SYMPTOM_S = 0.25
 """A link that breaks is a symptom: so long its cause may take to be reported."""
 
 
-class Rearranged(AtollError):
-    """The ring ends because it is to be formed of other nodes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What every ring stands on.
-
-    Args:
-        manifest: The model in numbers.
-        fleet: The nodes.
-        identity: The gateway's.
-        options: A ring's shape.
-        tell: Takes one line at a time for the operator to read.
-        draft: The draft model that each ring guesses with; None: there is none.
-        lookups: Make guesses from what was said; they outlast a ring.
-    """
-
-    manifest: Manifest
-    fleet: Fleet
-    identity: Identity
-    options: RingOptions
-    tell: Callable[[str], None]
-    draft: DraftOptions | None = None
-    lookups: Lookups = field(default_factory=Lookups)
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """How nodes are dialled, and our TCP port that they dial."""
-
-    transport: Transport
-    link_port: int
+Mend = Callable[[Cast, set[NodeId]], Cast | None]
+"""Finds who takes what a ring has lost, given the nodes whose stages are sound."""
 
 
 class Ring:
@@ -93,15 +54,25 @@ class Ring:
         number: Its number, from 0.
         ground: What it stands on.
         ends: Where the ends' files lie.
-        changed: Called when it begins to serve, winds down, or is over.
+        mend: Finds who takes what was lost.
+        changed: Called when it begins to serve, breaks, winds down, or is over.
     """
 
     def __init__(
-        self, number: int, ground: Ground, ends: EndsOptions, *, changed: Callable[[], None]
+        self,
+        number: int,
+        ground: Ground,
+        ends: EndsOptions,
+        *,
+        mend: Mend,
+        changed: Callable[[], None],
     ) -> None:
         self.number = number
         self._ground = ground
         self._changed = changed
+        self._mend = mend
+        self._sound: set[NodeId] = set()
+        self._mended: Cast | None = None
         self.ends = EndsKeeper(
             *(ends, ground.options),
             # One process is timed for all.
@@ -155,6 +126,16 @@ class Ring:
         return self._cast.members if self._cast is not None and self.taken else ()
 
     @property
+    def notice(self) -> PlanNotice | None:
+        """The plan that it serves by, as nodes were told; None while it does not serve."""
+        return self._formation.notice if self._formation and self._serving else None
+
+    @property
+    def is_being_mended(self) -> bool:
+        """Whether its sessions wait for a part to be replaced."""
+        return self._mended is not None
+
+    @property
     def is_winding_down(self) -> bool:
         """Whether it only lets its streams end."""
         return self.taken and self._rearranging.is_set()
@@ -172,87 +153,107 @@ class Ring:
         self.taken = True
         self._rearranging.clear()
 
-    async def run(self, epoch: Epoch, reach: Reach) -> tuple[AtollError, float]:
-        """Serve one epoch with the cast taken; returns what ended it, and the seconds it served."""
+    async def run(self, reach: Reach) -> tuple[AtollError, float]:
+        """Serve with the cast taken; returns what ended it, and the seconds it served.
+
+        Where a part is lost and somebody takes it, sessions go on in a further epoch.
+        """
         assert self._cast is not None
-        trouble: asyncio.Future[AtollError] = asyncio.get_running_loop().create_future()
-        self._trouble = trouble
+        reason = "the gateway is closing"
+        served_s = 0.0
         try:
             self.reason = f"{self.name} is being formed"
-            async with asyncio.timeout(FORM_S) as self._forming, asyncio.TaskGroup() as tasks:
-                forming = tasks.create_task(self._form(epoch, self._cast, reach), name="form-ring")
-                trouble.add_done_callback(lambda _done: forming.cancel())
-            if trouble.done():
-                return trouble.result(), 0.0
-            return await self._serve(forming.result(), trouble)
-        except TimeoutError:
-            obstacle = self._formation.obstacle if self._formation is not None else ""
-            late = f"{self.name} could not be formed within {FORM_S:g} s{obstacle}"
-            return RingDown(late), 0.0
-        except ExceptionGroup as group:
-            fault = next((e for e in group.exceptions if isinstance(e, AtollError)), None)
-            if fault is None:
-                raise
-            return fault, 0.0
+            error = await self._form(self._cast, reach, FORM_S)
+            while error is None:
+                error, while_s = await self._serve()
+                served_s += while_s
+                while (cast := self._mended) is not None:
+                    self._ground.tell(f"{self.name} is mended: {error}")
+                    error = await self._form(cast, reach, MEND_S)
+                    if self._mended is cast:
+                        # It stands again, or cannot be mended like this.
+                        self._mended = None
+            reason = error.problem
+            return error, served_s
         finally:
             self._serving = False
             self.taken = False
+            self._mended = None
+            self._sound.clear()
             self._trouble = self._forming = self._formation = None
             if self._driver is not None:
-                reason = trouble.result().problem if trouble.done() else "the gateway is closing"
                 self._driver.down(reason)
                 self._driver.parking.close()
             self._driver = None
             self._changed()
 
-    async def _form(self, epoch: Epoch, cast: Cast, reach: Reach) -> RingDriver:
+    async def _form(self, cast: Cast, reach: Reach, within_s: float) -> AtollError | None:
+        """Have a ring stand with this cast; what went wrong, if it does not."""
+        trouble: asyncio.Future[AtollError] = asyncio.get_running_loop().create_future()
+        self._trouble = trouble
+        try:
+            async with asyncio.timeout(within_s) as self._forming, asyncio.TaskGroup() as tasks:
+                forming = tasks.create_task(self._link(cast, reach), name="form-ring")
+                trouble.add_done_callback(lambda _done: forming.cancel())
+            return trouble.result() if trouble.done() else None
+        except TimeoutError:
+            obstacle = self._formation.obstacle if self._formation is not None else ""
+            return RingDown(f"{self.name} could not be formed within {within_s:g} s{obstacle}")
+        except ExceptionGroup as group:
+            fault = next((e for e in group.exceptions if isinstance(e, AtollError)), None)
+            if fault is None:
+                raise
+            return fault
+        finally:
+            self._forming = None
+
+    async def _link(self, cast: Cast, reach: Reach) -> None:
         ground = self._ground
-        ends = await self.ends.ready()
-        has_drafts = await self.drafts.ready()
-        members = cast.members
-        if not all(ground.fleet.has(member.link.peer) for member in members):
+        if self._driver is None:
+            ends = await self.ends.ready()
+            has_drafts = await self.drafts.ready()
+        if not all(ground.fleet.has(member.link.peer) for member in cast.members):
             raise RingDown("a node left before the ring was formed")
+        self._cast = cast
         plan = self._plan = make_plan(
-            epoch,
+            reach.next_epoch(),
             ground.manifest,
             cast,
             ground.options,
             lenders=ground.fleet.everybody,
             gateway=(
                 ground.identity.node_id,
-                own_address(members[-1], reach.transport, reach.link_port),
+                own_address(cast.members[-1], reach.transport, reach.link_port),
             ),
+            goes_on=self._sound,
         )
-        joins, memory = [member.join for member in members], ground.fleet.memory
-        self.encoding = choose_encoding(ground.options, joins, cast.report)
-        if ground.options.wire == "int8" and self.encoding != I8_BLOCKS:
-            ground.tell(f"{self.name} has a node of an older version: no int8 on the wire")
-        config = coordinator_config(
-            *(members, ground.options),
-            encoding=self.encoding,
-            draft_model=has_drafts,
-            foretold=cast.report,
-            parking=parking_of(
-                *(ground.manifest, plan, ground.options, members, memory.share_bytes)
-            ),
-        )
-        driver = RingDriver(
-            plan,
-            Coordinator(config, ground.lookups),
-            *(ground.identity, ends),
-            EndsParking(plan, ground.options, self.number, ends, memory.own),
-            draft=self.drafts.run,
-            fail=self._link_broke,
-        )
-        self._driver = driver
-        self._formation = Formation(plan, members, driver, ground.fleet, reach.transport)
+        if self._driver is None:
+            self.encoding = encoding_for(ground, cast, self.name)
+            self._driver = new_driver(
+                *(ground, plan, ends, self.number),
+                config=config_for(ground, plan, cast, self.encoding, has_drafts=has_drafts),
+                draft=self.drafts.run,
+                fail=self._link_broke,
+            )
+        else:
+            self._driver.move(plan)
+        driver = self._driver
+        self._formation = Formation(plan, cast.members, driver, ground.fleet, reach.transport)
         await self._formation.run(ground.identity)
-        return driver
 
-    async def _serve(
-        self, driver: RingDriver, trouble: asyncio.Future[AtollError]
-    ) -> tuple[AtollError, float]:
-        driver.up()
+    async def _serve(self) -> tuple[AtollError, float]:
+        driver, trouble, plan = self._driver, self._trouble, self._plan
+        assert driver is not None
+        assert trouble is not None
+        assert plan is not None
+        if trouble.done():
+            return trouble.result(), 0.0
+        if self._sound:
+            driver.up(first_is_new=not plan.stages[0].goes_on)
+        else:
+            driver.up()
+        self._sound = {stage.node for stage in plan.stages}
+        self._mended = None
         self._serving = True
         self._ground.tell(f"{self.name} is complete: {self._shape()}")
         self._changed()
@@ -279,7 +280,7 @@ class Ring:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WIND_DOWN_S):
                 await driver.wait_idle()
-        self.fail(Rearranged(self.reason))
+        self.fail(Rearranged(self.reason), may_mend=False)
 
     async def _watch(self, driver: RingDriver) -> None:
         """Give the ring up when a session makes no progress: somebody keeps its windows.
@@ -295,7 +296,8 @@ class Ring:
         await wait_stalled(stall_s, lambda: driver.marks, work)
         if driver.at_ends:
             self.ends.replace()
-        self.fail(RingDown(f"no answer came round the ring for {stall_s:g} s"))
+        # Somebody keeps windows, and it is not known who.
+        self.fail(RingDown(f"no answer came round the ring for {stall_s:g} s"), may_mend=False)
 
     async def _age(self, driver: RingDriver) -> None:
         """Have what rests for long leave its slot."""
@@ -334,7 +336,13 @@ class Ring:
     def lost(self, node: NodeId, error: AtollError) -> None:
         """A node failed or left; that matters if it has a part."""
         if any(member.link.peer == node for member in self.players):
+            self._sound.discard(node)
             self.fail(error)
+
+    def unlinked(self, node: NodeId, error: AtollError) -> None:
+        """A node has lost a link of its stage, which is sound."""
+        if any(member.link.peer == node for member in self.players):
+            self._link_broke(error)
 
     def session_failed(self, message: SessionFailed) -> None:
         """A stage of this ring refused a window, or a link did."""
@@ -344,15 +352,23 @@ class Ring:
         if message.session != NO_SESSION:
             self._driver.session_failed(message.session, message.seq, message.code, message.problem)
 
-    def fail(self, error: AtollError) -> None:
-        """The ring cannot go on."""
-        if self._trouble is not None and not self._trouble.done():
-            self._trouble.set_result(error)
-            # Streams end now, not when the task wakes.
-            self._serving = False
-            self.reason = error.problem
-            if self._driver is not None:
+    def fail(self, error: AtollError, *, may_mend: bool = True) -> None:
+        """The ring cannot go on as it is."""
+        if self._trouble is None or self._trouble.done():
+            return
+        self._trouble.set_result(error)
+        # Streams wait or end now, not when the task wakes.
+        self._serving = False
+        self.reason = error.problem
+        cast = self._cast if may_mend and self._sound else None
+        self._mended = self._mend(cast, self._sound) if cast is not None else None
+        if self._driver is not None:
+            if self._mended is not None:
+                self._driver.pause()
+            else:
+                self._sound.clear()
                 self._driver.down(error.problem)
+        self._changed()
 
     def _link_broke(self, error: AtollError) -> None:
         trouble = self._trouble
@@ -372,7 +388,7 @@ class Ring:
             self._driver.parking.answered(answer, data)
 
     def _ends_gone(self, fault: EngineFault) -> None:
-        self.fail(RingDown(f"the gateway's {fault.problem}"))
+        self.fail(RingDown(f"the gateway's {fault.problem}"), may_mend=False)
 
     def _drafted(self, done: DraftDone) -> None:
         if self._driver is not None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from atoll.domain.control import Plan
 from atoll.domain.errors import AtollError, LinkFault, ProtocolFault, RingDown
@@ -20,6 +20,7 @@ from atoll.domain.wire import DataMessage, Grant, Ping, Pong, Refused, Window
 from atoll.engine.ends_client import EndsProcess
 from atoll.engine.ends_messages import ItemsDone
 from atoll.gateway.ends_items import answered, asked
+from atoll.gateway.lap_watch import LapWatch
 from atoll.gateway.laps import Laps
 from atoll.gateway.mailbox import Mailbox
 from atoll.gateway.outcomes import failure, rejection
@@ -28,10 +29,11 @@ from atoll.gateway.ring_link import RingLink
 from atoll.gateway.ring_orders import returned, signed
 from atoll.net.identity import Identity
 from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFrame
+from atoll.node.boundary_record import BoundaryRecord
 from atoll.ring import coordinator_messages as ring
 from atoll.ring import parking_messages as parking
 from atoll.ring.coordinator import Coordinator
-from atoll.ring.messages import GrantCredit, Granted, Refuse, WindowUnusable
+from atoll.ring.messages import GrantCredit, Granted, RecordLost, Refuse, WindowUnusable
 from atoll.ring.orders import RingOrder
 from atoll.ring.pace import Pace
 from atoll.ring.parking import ParkingLot
@@ -45,7 +47,7 @@ REFUSED_MAX = 4096
 
 
 class RingDriver:
-    """One epoch of the ring at the gateway.
+    """The ring at the gateway, from epoch to epoch while its sessions go on.
 
     Args:
         plan: The epoch's plan.
@@ -53,6 +55,7 @@ class RingDriver:
         identity: The gateway's; signs cancels and releases.
         ends: The ends process, loaded; `ends_done` must be given its answers.
         ends_parking: Its parcels.
+        record: Folder for what was sent and has no room in memory; None: nowhere.
         draft: Has the draft model guess; `drafted` must be given its answers.
         fail: Called once when the ring cannot go on, with the reason.
     """
@@ -65,6 +68,7 @@ class RingDriver:
         ends: EndsProcess,
         ends_parking: EndsParking,
         *,
+        record: Path | None,
         draft: Callable[[tuple[ring.DraftItem, ...]], None],
         fail: Callable[[AtollError], None],
     ) -> None:
@@ -75,6 +79,7 @@ class RingDriver:
         self._draft = draft
         self._fail = fail
         self._machine = machine
+        self._record = BoundaryRecord(plan.n_embd, self._record_lost, folder=record)
         self._grant_at = min(GRANT_BATCH, machine.config.return_credits // 2)
         self._limits = DataLimits(plan.n_embd, plan.rows_max, machine.config.credits)
         self._first: DataLink | None = None
@@ -82,16 +87,13 @@ class RingDriver:
         self._mail: dict[SessionId, Mailbox] = {}
         self._batch = 0
         self._items: tuple[ring.EndsItem, ...] = ()
-        self._stage_us: dict[SessionId, int] = {}
-        self._left_s: dict[SessionId, float] = {}
-        self._sent_s: dict[SessionId, dict[int, float]] = {}
         self._grants = 0
         self._refused = 0
-        self._called_s = self._answered_s = 0.0
         self._up = False
         self._over = False
         self._idle = asyncio.Event()
         self.laps = Laps()
+        self._watch = LapWatch(self.laps)
 
     @property
     def active(self) -> int:
@@ -144,7 +146,7 @@ class RingDriver:
             link.close(LinkFault("the ring is being formed anew"))
             return
         self._first = link
-        link.start(RingLink(self, "first", self._from_first), self._limits)
+        link.start(RingLink(self, "first", self._from_first, link), self._limits)
 
     def take_last(self, link: DataLink) -> None:
         """Take windows from the last stage over this link."""
@@ -160,22 +162,49 @@ class RingDriver:
         """Whether windows come back over this link."""
         return self._last is link
 
-    def up(self) -> None:
-        """Every stage is ready: begin to take sessions."""
+    def up(self, *, first_is_new: bool | None = None) -> None:
+        """Every stage is ready: begin to take sessions.
+
+        Args:
+            first_is_new: After `pause`: whether the first stage lacks what it was sent.
+        """
         self._up = True
-        self._handle(ring.RingUp(self._plan.epoch))
+        goes_on = first_is_new is not None
+        self._handle(ring.RingUp(self._plan.epoch, goes_on, bool(first_is_new)))
+
+    def pause(self) -> None:
+        """A part of the ring is lost and will be replaced: sessions wait."""
+        self._handle(ring.RingPaused())
+        self._up = False
+        self._watch.clear()
+        self._grants = 0
+        self._drop_links()
+
+    def move(self, plan: Plan) -> None:
+        """Serve a newer plan over links to come; after `pause`."""
+        self._plan = plan
 
     def down(self, problem: str) -> None:
         """End every session with the reason and close the links."""
         if not self._over:
             self._handle(ring.RingDown(problem))
         self._over = True
-        for link in (self._first, self._last):
-            if link is not None:
-                link.close()
+        self._drop_links()
+        self._record.close()
         for mailbox in self._mail.values():
             mailbox.fail(RingDown(problem, hint="try again shortly"))
         self._mail.clear()
+
+    def _drop_links(self) -> None:
+        links = (self._first, self._last)
+        self._first = self._last = None
+        for link in links:
+            if link is not None:
+                link.close()
+
+    def _record_lost(self, session: SessionId) -> None:
+        # Not from within the machine's own effects.
+        asyncio.get_running_loop().call_soon(self._handle, RecordLost(session))
 
     def submit(
         self,
@@ -220,9 +249,7 @@ class RingDriver:
     def _from_last(self, message: DataMessage, payload: bytes) -> None:
         match message:
             case Window():
-                self._stage_us[message.session] = message.engine_us
-                sent_s = self._sent_s.get(message.session, {}).pop(message.seq, None)
-                lap_s = time.perf_counter() - sent_s if sent_s is not None else 0.0
+                lap_s = self._watch.back(message)
                 self._handle(ring.WindowReturned(message, payload, lap_s))
             case Grant() | Refused() | Ping() | Pong():
                 raise ProtocolFault(f"the last stage sent a {type(message).__name__}")
@@ -239,7 +266,7 @@ class RingDriver:
 
     def link_closed(self, side: str, link: DataLink | None, reason: LinkFault | None) -> None:
         """A data link is gone; the ring cannot go on without it."""
-        if link is not None and not self.is_last(link):
+        if link is None or link not in (self._first, self._last):
             return
         if side == "last" and not self._up and isinstance(reason, LinkLost):
             # Dialled for an older plan; it dials again for this one.
@@ -251,13 +278,11 @@ class RingDriver:
         """The ends process has answered; perhaps a batch of an epoch that is over."""
         if self._over or message.batch != self._batch:
             return
-        now_s = time.perf_counter()
         items, self._items = self._items, ()
         results = answered(items, message, payload)
-        left_s = [self._left_s.pop(item.session, None) for item in items]
-        call_s, self._answered_s = now_s - self._called_s, now_s
+        self._watch.answered(items, message)
         self._handle(ring.EndsDone(results, message.engine_s + message.sampling_s))
-        self._note_laps(items, left_s, message, call_s)
+        self._watch.note()
 
     def tick(self) -> None:
         """Conversations at rest grow older."""
@@ -273,28 +298,6 @@ class RingDriver:
         """The draft model has guessed, or is gone."""
         self._handle(event)
 
-    def _note_laps(
-        self,
-        items: tuple[ring.EndsItem, ...],
-        left_s: list[float | None],
-        message: ItemsDone,
-        call_s: float,
-    ) -> None:
-        """Split the steps that ended with this answer into engines and the rest."""
-        for item, began_s in zip(items, left_s, strict=True):
-            if not isinstance(item, ring.TailItem):
-                continue
-            stages_s = self._stage_us.pop(item.session, 0) / 1e6
-            if not item.sample or item.rows != 1 or began_s is None:
-                continue
-            self.laps.note(
-                lap_s=self._answered_s - began_s,
-                stages_s=stages_s,
-                ends_s=message.engine_s,
-                sampling_s=message.sampling_s,
-                ends_call_s=call_s,
-            )
-
     # What the machine wants
 
     def _handle(self, event: ring.CoordinatorEvent) -> None:
@@ -304,13 +307,12 @@ class RingDriver:
         items: tuple[ring.EndsItem, ...] = ()
         for effect in self._machine.handle(event):
             match effect:
+                case ring.SendRecord(window):
+                    flight += self._sent_before(window)
                 case ring.Send(window, payload):
+                    self._record.keep(window, bytes(payload))
                     flight.append((window, bytes(payload)))
-                    sent_s = self._sent_s.setdefault(window.session, {})
-                    sent_s[window.seq] = time.perf_counter()
-                    if window.rows == 1:
-                        # From the answer on, so that the coordinator's own time counts.
-                        self._left_s[window.session] = self._answered_s
+                    self._watch.leaves(window)
                 case ring.RunEnds():
                     items = effect.items
                 case ring.RunDraft(drafts):
@@ -326,6 +328,14 @@ class RingDriver:
                 case _:
                     self._tell_session(effect)
         self._carry_out(flight, items)
+
+    def _sent_before(self, window: Window) -> list[DataFrame]:
+        rows = self._record.rows(window)
+        if rows is not None:
+            return [(window, rows)]
+        # The rejoin behind it finds a gap; its credit was not used.
+        asyncio.get_running_loop().call_soon(self._handle, Granted(1))
+        return []
 
     def _carry_out(self, flight: list[DataFrame], items: tuple[ring.EndsItem, ...]) -> None:
         if not (self.active or self.waiting):
@@ -344,9 +354,9 @@ class RingDriver:
             self._ends.open(effect.slot, effect.request)
             return
         self._ends.close_slot(effect.slot, keep=effect.keep)
-        self._stage_us.pop(effect.session, None)
-        self._left_s.pop(effect.session, None)
-        self._sent_s.pop(effect.session, None)
+        if not effect.keep:
+            self._record.drop(effect.session)
+        self._watch.forget(effect.session)
 
     def _tell_session(self, effect: ring.CoordinatorEffect) -> None:
         match effect:
@@ -378,5 +388,5 @@ class RingDriver:
 
     def _run_ends(self, items: tuple[ring.EndsItem, ...]) -> None:
         self._items = items
-        self._called_s = time.perf_counter()
+        self._watch.called()
         self._batch = self._ends.run(*asked(items))

@@ -6,9 +6,9 @@ import msgspec
 
 from atoll.domain.errors import ProtocolFault
 from atoll.domain.ids import Epoch
-from atoll.domain.wire import Order, Park, Release, Resume, signed_part
+from atoll.domain.wire import Order, Park, Rejoin, Release, Resume, signed_part
 from atoll.net.identity import Identity
-from atoll.ring.coordinator_messages import CoordinatorEvent, ReleaseReturned
+from atoll.ring.coordinator_messages import CoordinatorEvent, RejoinReturned, ReleaseReturned
 from atoll.ring.orders import RingOrder, order_of
 from atoll.ring.parking_messages import ResumeReturned
 
@@ -25,8 +25,10 @@ def returned(order: Order, identity: Identity) -> CoordinatorEvent | None:
     Raises:
         ProtocolFault: It is no order of ours, or something in it was changed that must not be.
     """
-    if not isinstance(order, Release | Park | Resume):
+    if not isinstance(order, Release | Park | Resume | Rejoin):
         return None
     if order.signature != identity.sign(signed_part(order)):
         raise ProtocolFault(f"a {type(order).__name__.lower()} came back changed")
+    if isinstance(order, Rejoin):
+        return RejoinReturned(order)
     return ResumeReturned(order) if isinstance(order, Resume) else ReleaseReturned(order)

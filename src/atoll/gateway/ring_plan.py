@@ -5,7 +5,7 @@ Who gets which layers was decided before (`casting`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from atoll.domain.address import ADDRESSES_MAX, Address, HostPort
 from atoll.domain.control import Lend, Plan, Source, StagePlan
@@ -41,6 +41,7 @@ def make_plan(
     *,
     lenders: Sequence[Member] = (),
     gateway: tuple[NodeId, Address],
+    goes_on: Collection[NodeId] = (),
 ) -> Plan:
     """The plan of one epoch.
 
@@ -51,6 +52,7 @@ def make_plan(
         options: The ring's shape.
         lenders: Who may have shards already.
         gateway: Our key, and where the last stage dials us.
+        goes_on: Nodes that keep what their stages hold of sessions.
     """
     node_id, address = gateway
     stages = tuple(
@@ -62,6 +64,7 @@ def make_plan(
             shard=entry.shard,
             address=address_of(member),
             sources=sources_for(member, (entry.first, entry.last), lenders),
+            goes_on=member.link.peer in goes_on,
         )
         for member, entry in zip(cast.members, cast.entries, strict=True)
     )

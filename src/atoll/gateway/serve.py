@@ -20,11 +20,11 @@ from atoll.engine.place import check_engine
 from atoll.engine.text_client import TextProcess
 from atoll.gateway.casting import Caster
 from atoll.gateway.conductor import Conductor
+from atoll.gateway.ground import Ground
 from atoll.gateway.lan import Lan
 from atoll.gateway.lending import Lending
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.prepare import Prepared, draft_options, ends_options, memory_needed, prepare
-from atoll.gateway.ring import Ground
 from atoll.gateway.shard_book import ShardBook
 from atoll.gateway.status import GatewayStatus, gateway_status
 from atoll.members.fleet import Fleet

@@ -27,6 +27,8 @@ from atoll.domain.control import (
     SessionFailed,
     StageFailed,
     StageReport,
+    StageUnlinked,
+    StandsBy,
     Welcome,
 )
 from atoll.domain.errors import AtollError, LinkFault, RingDown
@@ -49,7 +51,7 @@ log = logging.getLogger(__name__)
 MEMBERS_MAX = 1024
 WATCH_S = 1.0
 """How often the register is looked at for nodes that were revoked or set to rest."""
-_OF_AN_EPOCH = (Fetching, Ready, StageReport, StageFailed)
+_OF_AN_EPOCH = (Fetching, Ready, StageReport, StageFailed, StageUnlinked)
 
 
 class Fleet:
@@ -89,6 +91,7 @@ class Fleet:
         self._changed = asyncio.Event()
         self._full = asyncio.Event()
         self.on_lost: Callable[[NodeId, AtollError], None] = lambda _node, _error: None
+        self.on_unlinked: Callable[[NodeId, AtollError], None] = lambda _node, _error: None
         self.on_session_failed: Callable[[SessionFailed], None] = lambda _message: None
         self.on_rearranged: Callable[[], None] = lambda: None
         self.on_fetched: Callable[[], None] = lambda: None
@@ -205,6 +208,7 @@ class Fleet:
     def announce(self, notice: PlanNotice, epoch: Epoch, members: Sequence[Member]) -> None:
         """Send the plan of `epoch` to whom it gives a part; reports of older ones count no more."""
         for member in members:
+            member.stands_by.clear()
             member.epoch = epoch
             member.ready = member.report = member.fetching = None
             member.link.send(notice)
@@ -243,34 +247,33 @@ class Fleet:
             log.info("fleet.late node=%s said=%s", member.name, type(message).__name__)
             return
         match message:
-            case Ready():
-                member.ready, member.fetching = message, None
-                self._changed.set()
-            case Fetching():
-                self._fetching(member, message)
+            case Ready() | Fetching() | StageReport() | StandsBy():
+                if member.heard(message):
+                    self.on_fetched()
+                if isinstance(message, Ready):
+                    self._changed.set()
             case Prefetching() | Prefetched() | NotPrefetched():
                 member.prefetch = message
                 self._changed.set()
-            case StageReport():
-                member.report = message
             case Measured() | NotMeasured() | EchoBack() | PeerTimed() | PeerNotTimed():
                 self.measuring.heard(member, message)
             case SessionFailed():
                 self.on_session_failed(message)
-            case StageFailed(_, problem):
-                problem = peer_text(problem, TEXT_CHARS_MAX)
-                self._tell(f"{member.name}: {problem}")
-                fault = RingDown(f"the stage on {member.name} failed: {problem}")
-                self.on_lost(link.peer, fault)
+            case StageFailed() | StageUnlinked():
+                self._trouble(member, message)
             case Leave(reason):
                 link.close(LinkFault(f"the node leaves: {peer_text(reason, TEXT_CHARS_MAX)}"))
             case _:
                 raise LinkFault(f"a node may not send a {type(message).__name__}")
 
-    def _fetching(self, member: Member, message: Fetching) -> None:
-        before, member.fetching = member.fetching, message
-        if before is None or message.here_bytes > before.here_bytes:
-            self.on_fetched()
+    def _trouble(self, member: Member, message: StageFailed | StageUnlinked) -> None:
+        problem = peer_text(message.problem, TEXT_CHARS_MAX)
+        self._tell(f"{member.name}: {problem}")
+        if isinstance(message, StageUnlinked):
+            self.on_unlinked(member.link.peer, RingDown(f"{member.name}: {problem}"))
+            return
+        fault = RingDown(f"the stage on {member.name} failed: {problem}")
+        self.on_lost(member.link.peer, fault)
 
     def _admit(self, link: ControlLink, message: ControlMessage) -> None:
         self._strangers.forget(link)

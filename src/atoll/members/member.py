@@ -13,6 +13,7 @@ from atoll.domain.control import (
     Prefetching,
     Ready,
     StageReport,
+    StandsBy,
 )
 from atoll.domain.ids import Epoch
 from atoll.domain.lent_memory import Lent
@@ -38,6 +39,8 @@ class Member:
     """What it measured of itself; None: it has not answered, or could not."""
     holds: set[tuple[int, int]] = field(default_factory=set)
     """Layer ranges whose shards it had in this gateway's time."""
+    stands_by: set[tuple[int, int]] = field(default_factory=set)
+    """Layer ranges that it has loaded in case who serves them is lost."""
     prefetches: int = 0
     """How many shards it was asked to fetch ahead; the last one's number."""
     prefetch: Prefetching | Prefetched | NotPrefetched | None = None
@@ -53,6 +56,20 @@ class Member:
     def lends(self) -> bool:
         """Whether it only lends memory, and has no part in any ring."""
         return self.join.lends_bytes > 0
+
+    def heard(self, message: Ready | Fetching | StageReport | StandsBy) -> bool:
+        """Note what it says of a stage; whether more of a shard is here than before."""
+        match message:
+            case Ready():
+                self.ready, self.fetching = message, None
+            case Fetching(_, here_bytes):
+                before, self.fetching = self.fetching, message
+                return before is None or here_bytes > before.here_bytes
+            case StageReport():
+                self.report = message
+            case StandsBy(_, first, last):
+                self.stands_by.add((first, last))
+        return False
 
 
 def address_of(member: Member) -> Address:

@@ -31,6 +31,8 @@ from atoll.domain.control import (
     Ready,
     SessionFailed,
     StageReport,
+    StageUnlinked,
+    StandsBy,
 )
 from atoll.domain.errors import ProtocolFault
 from atoll.domain.ids import Epoch
@@ -58,6 +60,7 @@ from atoll.domain.wire import (
     Ping,
     Pong,
     Refused,
+    Rejoin,
     Release,
     Resume,
     Window,
@@ -311,7 +314,7 @@ def _problem_with(message: Order | Grant | Refused | Ping | Pong) -> str:
             return _order_problem(message, (message.session, message.seq))
         case Release():
             return _slot_problem(message) or _order_problem(message, (message.session,))
-        case Park() | Resume():
+        case Park() | Resume() | Rejoin():
             if not 1 <= message.tokens < POSITION_LIMIT:
                 return f"{message.tokens} tokens is out of range"
             parcel = message.parcel if isinstance(message, Resume) else 0
@@ -329,7 +332,7 @@ def _problem_with(message: Order | Grant | Refused | Ping | Pong) -> str:
             return _range_problem((message.count,))
 
 
-def _slot_problem(order: Release | Park | Resume) -> str:
+def _slot_problem(order: Release | Park | Resume | Rejoin) -> str:
     return "" if 0 <= order.slot < SLOT_LIMIT else f"slot {order.slot} is out of range"
 
 
@@ -350,7 +353,7 @@ def _problem_with_control(message: ControlMessage) -> str:
             return _range_problem((message.first, message.last))
         case Prefetch() | Prefetching() | Prefetched() | NotPrefetched():
             return prefetch_problem(message)
-        case Fetching() | Ready() | StageReport() | SessionFailed():
+        case Fetching() | Ready() | StageReport() | SessionFailed() | StageUnlinked() | StandsBy():
             return _measure_problem(message)
         case Echo() | EchoBack():
             return _range_problem((message.number,))
@@ -364,7 +367,9 @@ def _problem_with_control(message: ControlMessage) -> str:
             return problem_of_pairing(message)
 
 
-def _measure_problem(message: Fetching | Ready | StageReport | SessionFailed) -> str:
+def _measure_problem(
+    message: Fetching | Ready | StageReport | SessionFailed | StageUnlinked | StandsBy,
+) -> str:
     """What is wrong with a report: any of its numbers that none can be."""
     if not _epoch_ok(message.epoch):
         return "its epoch is out of range"

@@ -27,9 +27,11 @@ from atoll.domain.control import (
     Prefetch,
     Ready,
     StageFailed,
+    StagePlan,
+    StandBy,
     Welcome,
 )
-from atoll.domain.errors import AtollError, LinkFault
+from atoll.domain.errors import AtollError, EngineFault, LinkFault, ProtocolFault
 from atoll.domain.ids import Epoch, NodeId
 from atoll.domain.lent_memory import MemoryGone, MemoryHere
 from atoll.domain.measure import Measure
@@ -69,8 +71,10 @@ from atoll.node.plan_notice import checked_plan
 from atoll.node.prefetcher import Prefetcher
 from atoll.node.probe_cache import ProbeCache
 from atoll.node.remote_keeper import RemoteKeeper
-from atoll.node.shard_seeker import holders_of
-from atoll.node.stage_host import StageHost
+from atoll.node.shard_seeker import ShardSeeker, holders_of, wanted_of
+from atoll.node.stage_engine import StageEngine
+from atoll.node.stage_host import StageHost, place_in
+from atoll.node.standbys import Standbys
 from atoll.store.layout import Store
 from atoll.transfer.lender import open_lender
 
@@ -117,7 +121,7 @@ class NodeDaemon:
         self._gateway = NodeId("")
         self._gateway_udp_port = 0
         self._epoch: Epoch | None = None
-        self._plans: asyncio.Queue[Plan] = asyncio.Queue(maxsize=1)
+        self._plans: asyncio.Queue[Plan | None] = asyncio.Queue(maxsize=1)
         self._stage: StageHost | None = None
         self._link: ControlLink | None = None
         self._transport: Transport | None = None
@@ -128,6 +132,7 @@ class NodeDaemon:
         self._probes = probes
         self._measurer: Measurer
         self._prefetcher: Prefetcher
+        self._standbys: Standbys
         self._peers: PeerTimer
         self._remote = RemoteKeeper()
 
@@ -166,6 +171,7 @@ class NodeDaemon:
                 send=self._send,
                 tell=self._tell,
             )
+            self._standbys = Standbys(self._engine_of, self._send)
             self._peers = PeerTimer(transport, send=self._send)
             self._remote.open(transport)
             link = await dial_gateway(membership, transport)
@@ -205,6 +211,7 @@ class NodeDaemon:
                     tasks.create_task(self._measurer.run(), name="measure"),
                     tasks.create_task(self._prefetcher.run(), name="prefetch-shards"),
                     tasks.create_task(self._peers.run(), name="time-peers"),
+                    tasks.create_task(self._standbys.run(), name="stand-by"),
                 ]
                 try:
                     await hear_gateway(inbox, self._obey)
@@ -228,9 +235,9 @@ class NodeDaemon:
                 plan = self._checked_plan(message)
                 self._epoch = plan.epoch
                 self._prefetcher.stop()
-                if self._plans.full():
-                    self._plans.get_nowait()  # only the newest counts
-                self._plans.put_nowait(plan)
+                self._follow(plan)
+            case StandBy():
+                self._stand_by(message)
             case Echo(number):
                 self._send(EchoBack(number))
             case Lend():
@@ -264,48 +271,80 @@ class NodeDaemon:
         place = gateway_place(plan.gateway_address, self._link, self._gateway_udp_port)
         return replace(plan, gateway_address=place)
 
+    def _stand_by(self, order: StandBy) -> None:
+        """Have stages of others loaded; a node that is asked has no part of its own (any more)."""
+        plan = checked_plan(order.notice, self._gateway, None)
+        if any(not 0 <= place < len(plan.stages) for place in order.stages):
+            raise ProtocolFault("a plan has fewer stages than this node is to stand by for")
+        self._follow(None)
+        self._standbys.ask(plan, tuple(plan.stages[place] for place in order.stages))
+
+    def _follow(self, plan: Plan | None) -> None:
+        while self._plans.full():  # only the newest counts
+            self._plans.get_nowait()
+        self._plans.put_nowait(plan)
+
+    def _engine_of(self, plan: Plan, stage: StagePlan) -> StageEngine:
+        """An engine for a stage, not loaded; what it fetches is told."""
+        assert self._transport is not None
+
+        def fetched(here_bytes: int, size_bytes: int) -> None:
+            if self._stage is not None and self._stage.engine is engine:
+                self._stage.fetching = Fetching(plan.epoch, here_bytes, size_bytes)
+
+        seeker = ShardSeeker(
+            *(wanted_of(plan, stage), self._store, self._options),
+            holders=holders_of(stage.sources, self._transport, self._dial_lender),
+            progress=fetched,
+        )
+        return (engine := StageEngine(plan, stage, self._options, seeker))
+
     async def _carry_out(self) -> None:
         """Host the stage of the newest plan, whatever becomes of the older ones."""
         plan = await self._plans.get()
         while True:
             async with asyncio.TaskGroup() as tasks:
-                hosting = tasks.create_task(self._host(plan), name="host-stage")
+                hosting = [tasks.create_task(self._host(plan), name="host-stage")] if plan else []
                 plan = await self._plans.get()
+                while plan is not None and self._stage is not None and self._stage.can_move(plan):
+                    self._stage.move(plan)
+                    plan = await self._plans.get()
                 self._stage = None
-                hosting.cancel()
+                for task in hosting:
+                    task.cancel()
 
     async def _host(self, plan: Plan) -> None:
-        """Serve one plan until its stage fails."""
-        told = False
+        """Serve a plan, and those that the stage can move on to, until it fails."""
+        told: Epoch | None = None
 
         def failed(error: AtollError) -> None:
             nonlocal told
-            if not told:
-                told = True
+            epoch = self._epoch or plan.epoch
+            if told != epoch:
+                told = epoch
                 self._tell(f"the stage failed: {error}")
                 # Hints may name folders, which are the owner's business.
-                self._send(StageFailed(plan.epoch, error.problem))
+                self._send(StageFailed(epoch, error.problem))
 
         try:
             assert self._transport is not None
+            mine = plan.stages[place_in(plan, self._identity.node_id)]
+            if mine.goes_on:
+                raise EngineFault("nothing of the stage is left to go on with")
             stage = StageHost(
                 plan,
                 self._transport,
-                self._store,
                 self._options,
-                dial_lender=self._dial_lender,
+                self._standbys.take(plan, mine) or self._engine_of(plan, mine),
                 report=self._send,
                 died=failed,
                 further=(self._remote,),
             )
             self._stage = stage
-            mine = stage.mine
 
             def ready(message: Ready) -> None:
-                layers = f"layers {mine.first} to {mine.last - 1}"
-                self._tell(
-                    f"serving {layers} on {message.device}, loaded in {message.load_s:.1f} s"
-                )
+                layers, took = f"layers {mine.first} to {mine.last - 1}", f"{message.load_s:.1f} s"
+                self._tell(f"serving {layers} on {message.device}, loaded in {took}")
                 self._prefetcher.release()
                 self._send(message)
 

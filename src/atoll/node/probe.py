@@ -33,7 +33,7 @@ from atoll.node.caches import Caches
 from atoll.node.options import NodeOptions
 from atoll.node.probe_cache import ProbeCache, ProbeKey
 from atoll.node.probe_fit import CallTime, fit
-from atoll.node.stage_host import ENGINE_SPARE_BYTES
+from atoll.node.stage_engine import ENGINE_SPARE_BYTES
 
 BUDGET_S = 2.0
 """What all timed calls of a probe may take together; where one call is slow there are fewer."""

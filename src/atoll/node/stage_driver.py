@@ -11,43 +11,44 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 
 from msgspec.structs import replace
 
 from atoll.domain.control import Plan, SessionFailed
 from atoll.domain.errors import AtollError, LinkFault, ProtocolFault
 from atoll.domain.ids import NO_SESSION, SessionId
-from atoll.domain.wire import DataMessage, Grant, Order, Ping, Pong, Refused, Window, signed_part
+from atoll.domain.wire import (
+    DataMessage,
+    Grant,
+    Order,
+    Ping,
+    Pong,
+    Refused,
+    Window,
+    signed_part,
+)
 from atoll.engine.stage_client import StageProcess
 from atoll.engine.stage_messages import Computed, Item
 from atoll.net.frames import NUMBER_LIMIT
 from atoll.net.identity import verify
 from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFrame
+from atoll.node.boundary_record import BoundaryRecord
 from atoll.node.parcels import Parcels
+from atoll.node.stage_counters import Counters
+from atoll.node.stage_links import Downstream, Upstream
 from atoll.node.stage_orders import carry_out, event_of, names_of
+from atoll.ring import stage_messages as ring
 from atoll.ring.messages import (
     GrantCredit,
     Granted,
     ItemFailed,
+    RecordLost,
     Refuse,
     WindowUnusable,
     credits_for,
 )
 from atoll.ring.stage import Stage
-from atoll.ring.stage_messages import (
-    BatchDone,
-    DropSlot,
-    Forward,
-    ForwardCancel,
-    ForwardDiscard,
-    ForwardRelease,
-    ForwardResume,
-    RunBatch,
-    StageConfig,
-    StageEvent,
-    WindowArrived,
-)
 
 log = logging.getLogger(__name__)
 
@@ -63,23 +64,15 @@ session that is refused may have as many on their way as there are credits."""
 PROBLEM_CHARS_MAX = 500
 
 
-@dataclass(slots=True)
-class Counters:
-    """What a stage has done since it was loaded; seconds are sums over steps.
-
-    A step is a batch of one row a session, as decoding makes them; `step_rows` are
-    the rows of all steps.
-    """
-
-    windows: int = 0
-    rows: int = 0
-    batches: int = 0
-    steps: int = 0
-    step_rows: int = 0
-    engine_s: float = 0.0
-    busy_s: float = 0.0
-    call_s: float = 0.0
-    node_s: float = 0.0
+Leaving = (
+    ring.Forward
+    | ring.ForwardRecord
+    | ring.ForwardCancel
+    | ring.ForwardRelease
+    | ring.ForwardResume
+    | ring.ForwardRejoin
+    | ring.ForwardDiscard
+)
 
 
 class StageDriver:
@@ -89,7 +82,9 @@ class StageDriver:
         plan: The plan it belongs to.
         process: The stage process, loaded or loading.
         parcels: Its parcels.
+        record: Folder for what was sent and has no room in memory; None: nowhere.
         report: Told of every session that failed here.
+        unlinked: Told when a link is gone: the stage is sound and waits for the next plan.
         fail: Called once when the stage cannot go on, with the reason.
     """
 
@@ -99,14 +94,17 @@ class StageDriver:
         process: StageProcess,
         parcels: Parcels,
         *,
+        record: Path | None,
         report: Callable[[SessionFailed], None],
+        unlinked: Callable[[LinkFault], None],
         fail: Callable[[AtollError], None],
     ) -> None:
         self._plan = plan
         self._process, self._parcels = process, parcels
-        self._report, self._fail = report, fail
+        self._report, self._unlinked, self._fail = report, unlinked, fail
+        self._record = BoundaryRecord(plan.n_embd, self._record_lost, folder=record)
         credits = credits_for(plan.n_slots)
-        config = StageConfig(
+        config = ring.StageConfig(
             plan.n_slots,
             plan.context,
             plan.rows_max,
@@ -153,8 +151,8 @@ class StageDriver:
             return
         if self._upstream is not None:
             self._upstream.close(LinkFault("the upstream opened another link"))
-        self._upstream = link
-        link.start(_Upstream(self, link), self._limits)
+        self._upstream, self._heard = link, False
+        link.start(Upstream(self, link), self._limits)
         self._note_links()
 
     def take_downstream(self, link: DataLink) -> None:
@@ -163,22 +161,48 @@ class StageDriver:
             link.close(LinkFault("the stage is over"))
             return
         self._downstream = link
-        link.start(_Downstream(self), self._limits)
+        link.start(Downstream(self, link), self._limits)
         self._note_links()
 
     def _note_links(self) -> None:
         if self._upstream is not None and self._downstream is not None:
             self._linked.set()
 
-    def is_upstream(self, link: DataLink) -> bool:
-        """Whether windows are expected from this link."""
-        return self._upstream is link
+    def is_current(self, link: DataLink) -> bool:
+        """Whether a link is one of the two that count."""
+        return link in (self._upstream, self._downstream)
+
+    def move(self, plan: Plan, *, goes_on: bool, next_is_new: bool) -> None:
+        """Serve a newer plan over links to come; the old ones are closed.
+
+        Args:
+            plan: The plan.
+            goes_on: What is held of sessions stays.
+            next_is_new: The downstream lacks what it was sent.
+        """
+        self._plan = plan
+        # Who heard of the plan before us may have dialled already.
+        early = None if self._heard else self._upstream
+        self._drop_links(early)
+        self._upstream = early
+        self._grants = 0
+        if not goes_on:
+            self._record.clear()
+        self._handle(ring.EpochRaised(plan.epoch, goes_on, next_is_new))
 
     def close(self) -> None:
         """Close both links; nothing is computed or sent afterwards."""
         self._closed = True
-        for link in (self._upstream, self._downstream):
-            if link is not None:
+        self._drop_links()
+        self._record.close()
+
+    def _drop_links(self, kept: DataLink | None = None) -> None:
+        links = (self._upstream, self._downstream)
+        self._upstream = self._downstream = None
+        self._heard = False
+        self._linked.clear()
+        for link in links:
+            if link is not None and link is not kept:
                 link.close()
 
     # What the links bring
@@ -189,7 +213,7 @@ class StageDriver:
         match message:
             case Window():
                 start_s = time.perf_counter()
-                self._handle(WindowArrived(message, payload))
+                self._handle(ring.WindowArrived(message, payload))
                 if message.rows == 1:
                     self.counters.node_s += time.perf_counter() - start_s
             case Grant() | Refused() | Ping() | Pong():
@@ -236,8 +260,12 @@ class StageDriver:
             self._upstream = None
             self._linked.clear()
         elif not self._closed:
-            self._closed = True
-            self._fail(LinkFault(f"the {side} link is gone: {reason or 'closed by us'}"))
+            self._drop_links()
+            self._unlinked(LinkFault(f"the {side} link is gone: {reason or 'closed by us'}"))
+
+    def _record_lost(self, session: SessionId) -> None:
+        # Not from within the machine's own effects.
+        asyncio.get_running_loop().call_soon(self._handle, RecordLost(session))
 
     def computed(self, message: Computed, payload: bytes) -> None:
         """The stage process has answered the running batch."""
@@ -257,40 +285,33 @@ class StageDriver:
         for problem, size in zip(message.problems, message.sizes, strict=True):
             outputs.append(ItemFailed(problem) if problem else payload[at : at + size])
             at += size
-        self._handle(BatchDone(tuple(outputs)))
+        self._handle(ring.BatchDone(tuple(outputs)))
         if was_step:
             self.counters.node_s += time.perf_counter() - now_s
 
     # What the machine wants
 
-    def _handle(self, event: StageEvent) -> None:
+    def _handle(self, event: ring.StageEvent) -> None:
         if self._closed:
             return
         flight: list[DataFrame] = []
-        batch: RunBatch | None = None
+        batch: ring.RunBatch | None = None
         for effect in self._machine.handle(event):
             match effect:
-                case Forward(window, payload):
-                    spent_us = min(window.engine_us + self._engine_us, NUMBER_LIMIT - 1)
-                    timed = replace(window, engine_us=spent_us)
-                    flight.append((timed, bytes(payload)))
-                case RunBatch():
+                case ring.RunBatch():
                     batch = effect
                 case GrantCredit(frames):
                     self._grants += frames
-                case DropSlot(slot):
+                case ring.DropSlot(slot):
                     self._process.drop(slot)
-                case (
-                    ForwardCancel(order)
-                    | ForwardRelease(order)
-                    | ForwardResume(order)
-                    | ForwardDiscard(order)
-                ):
-                    flight.append((order, b""))
+                case ring.DropRecord(session):
+                    self._record.drop(session)
                 case Refuse():
                     self._refuse(effect)
-                case _:
+                case ring.TakeParcel() | ring.FetchParcel() | ring.LoadParcel() | ring.DropParcel():
                     carry_out(effect, self._parcels, self._handle)
+                case _:
+                    flight += self._frames(effect)
         if flight and self._downstream is not None:
             self._downstream.send_flight(flight)
         if self._grants >= self._grant_at and self._upstream is not None:
@@ -300,7 +321,33 @@ class StageDriver:
             # Last, as it wakes the engine's threads, which take this core.
             self._run(batch)
 
-    def _run(self, batch: RunBatch) -> None:
+    def _frames(self, effect: Leaving) -> list[DataFrame]:
+        """What an effect sends on."""
+        match effect:
+            case ring.Forward(window, payload):
+                self._record.keep(window, bytes(payload))
+                spent_us = min(window.engine_us + self._engine_us, NUMBER_LIMIT - 1)
+                return [(replace(window, engine_us=spent_us), bytes(payload))]
+            case ring.ForwardRecord(window):
+                return self._sent_before(window)
+            case ring.ForwardRelease(order):
+                self._record.drop(order.session)
+                return [(order, b"")]
+            case (
+                ring.ForwardCancel(order)
+                | ring.ForwardResume(order)
+                | ring.ForwardRejoin(order)
+                | ring.ForwardDiscard(order)
+            ):
+                return [(order, b"")]
+
+    def _sent_before(self, window: Window) -> list[DataFrame]:
+        rows = self._record.rows(window)
+        if rows is None:  # the rejoin behind it finds a gap; its credit was not used
+            asyncio.get_running_loop().call_soon(self._handle, Granted(1))
+        return [] if rows is None else [(window, rows)]
+
+    def _run(self, batch: ring.RunBatch) -> None:
         self._batch += 1
         items = tuple(Item(it.slot, it.keep, it.rows, it.exact, it.encoding) for it in batch.items)
         rows = sum(item.rows for item in items)
@@ -351,43 +398,3 @@ class StageDriver:
         self._report(
             SessionFailed(self._plan.epoch, NO_SESSION, seq, code, problem[:PROBLEM_CHARS_MAX])
         )
-
-
-class _Upstream:
-    """The upstream link's handler."""
-
-    def __init__(self, driver: StageDriver, link: DataLink) -> None:
-        self._driver, self._link = driver, link
-
-    def on_frame(self, message: DataMessage, payload: bytes) -> None:
-        self._driver.from_upstream(message, payload)
-
-    def on_unusable(self, fault: UnusableFrame) -> None:
-        self._driver.unusable(fault)
-
-    def on_batch_end(self) -> None:
-        """Nothing is gathered here."""
-
-    def on_closed(self, reason: LinkFault | None) -> None:
-        if self._driver.is_upstream(self._link):
-            self._driver.link_closed("upstream", reason)
-
-
-class _Downstream:
-    """The downstream link's handler."""
-
-    def __init__(self, driver: StageDriver) -> None:
-        self._driver = driver
-
-    def on_frame(self, message: DataMessage, payload: bytes) -> None:
-        del payload  # what the downstream may say carries none
-        self._driver.from_downstream(message)
-
-    def on_unusable(self, fault: UnusableFrame) -> None:
-        raise fault
-
-    def on_batch_end(self) -> None:
-        """Nothing is gathered here."""
-
-    def on_closed(self, reason: LinkFault | None) -> None:
-        self._driver.link_closed("downstream", reason)

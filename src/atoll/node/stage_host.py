@@ -1,10 +1,10 @@
-"""One stage of one plan on this node: its shard, its process and its links."""
+"""One stage on this node: its engine and its links, from plan to plan."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import psutil
@@ -16,31 +16,19 @@ from atoll.domain.control import (
     SessionFailed,
     StagePlan,
     StageReport,
+    StageUnlinked,
 )
-from atoll.domain.errors import (
-    AtollError,
-    BadModel,
-    EngineFault,
-    LinkFault,
-    ProtocolFault,
-)
+from atoll.domain.errors import AtollError, EngineFault, LinkFault, ProtocolFault
 from atoll.domain.ids import ModelId, NodeId
-from atoll.engine.parcel_messages import ParcelAnswer
-from atoll.engine.place import place
-from atoll.engine.stage_client import StageProcess
-from atoll.engine.stage_messages import Computed, Loaded, StageOptions
-from atoll.model.manifest import describe, kv_bytes
-from atoll.model.parts import open_model
-from atoll.net.link import BulkLink, DataLink
+from atoll.engine.stage_messages import Loaded
+from atoll.net.link import DataLink
 from atoll.net.transport import Transport
 from atoll.node.keeping import Keeper, open_tiers
 from atoll.node.options import NodeOptions
 from atoll.node.parcels import Parcels, parcel_label
 from atoll.node.probe_drift import Work
-from atoll.node.shard_seeker import ShardSeeker, holders_of, wanted_of
 from atoll.node.stage_driver import StageDriver
-from atoll.store.layout import Store
-from atoll.store.shards import ShardFile
+from atoll.node.stage_engine import StageEngine, part_of
 
 log = logging.getLogger(__name__)
 
@@ -50,17 +38,17 @@ REDIAL_S = 0.1
 PUNCH_AGAIN_S = 5.0
 """Routers remember for longer whom a port sent to: Linux for 30 s where no answer came
 (`nf_conntrack_udp_timeout`), and RFC 4787 asks for two minutes (REQ-5)."""
-ENGINE_SPARE_BYTES = 2 * 1024**3
-"""Address space beside weights and caches: libraries, thread stacks, compute buffers."""
 
 
 class StageHost:
-    """Loads the shard, starts the stage process, and joins the two neighbours.
+    """Has a stage engine, and joins the two neighbours, from plan to plan.
 
     Args:
         plan: Its signature and epoch checked by the caller.
-        dial_lender: Opens a bulk link to the gateway.
-        report: Takes failures of single sessions.
+        transport: Dials the downstream.
+        options: What the owner chose.
+        engine: The engine, loaded or not.
+        report: Takes failures of single sessions, and of links.
         died: Told at once if the stage process ends by itself, before the links
             close: they are a symptom, and the cause is to be heard first.
         further: What keeps parcels beyond this machine's memory and disk.
@@ -73,41 +61,41 @@ class StageHost:
         self,
         plan: Plan,
         transport: Transport,
-        store: Store,
         options: NodeOptions,
+        engine: StageEngine,
         *,
-        dial_lender: Callable[[], Awaitable[BulkLink]],
-        report: Callable[[SessionFailed], None],
+        report: Callable[[SessionFailed | StageUnlinked], None],
         died: Callable[[AtollError], None],
         further: Sequence[Keeper] = (),
     ) -> None:
         self._plan = plan
         self._transport = transport
-        self._options = options
         self._died = died
-        places = [i for i, s in enumerate(plan.stages) if s.node == transport.identity.node_id]
-        if len(places) != 1:
-            raise ProtocolFault(f"the plan gives this node {len(places)} stages, not one")
-        self._place = places[0]
+        self._report = report
+        self._place = place_in(plan, transport.identity.node_id)
         self._trouble: asyncio.Future[AtollError] = asyncio.get_running_loop().create_future()
-        self._process = StageProcess(self._computed, self._process_gone, self._parcel_answered)
+        self.engine = engine
         name = f"{plan.epoch.incarnation}-{plan.epoch.counter}"
         self._kept = open_tiers(options.keeping, name, *further)
         label = parcel_label(plan, f"{self.mine.first}-{self.mine.last}")
-        self._parcels = Parcels(self._kept.tiers, self._process.order_parcel, label)
+        self._parcels = Parcels(self._kept.tiers, engine.process.order_parcel, label)
+        folder = options.keeping.folder
         try:
             self._driver = StageDriver(
-                *(plan, self._process, self._parcels), report=report, fail=self._failed
+                *(plan, engine.process, self._parcels),
+                record=folder / f"sent-{name}" if folder else None,
+                report=report,
+                unlinked=self._unlinked,
+                fail=self._failed,
             )
         except ValueError as error:
             raise ProtocolFault(f"the plan's limits do not fit: {error}") from error
-        self._loaded: Loaded | None = None
-        self._fetching: Fetching | None = None
-        self._seeker = ShardSeeker(
-            *(wanted_of(plan, self.mine), store, options),
-            holders=holders_of(self.mine.sources, transport, dial_lender),
-            progress=self._fetched,
-        )
+        engine.on_computed = self._driver.computed
+        engine.on_parcel = self._parcels.answered
+        engine.on_exit = self._process_gone
+        self._moved = asyncio.Event()
+        self._linking: asyncio.Task[None] | None = None
+        self.fetching: Fetching | None = None
 
     @property
     def mine(self) -> StagePlan:
@@ -135,18 +123,27 @@ class StageHost:
     @property
     def is_ready(self) -> bool:
         """Whether the shard is loaded."""
-        return self._loaded is not None
+        return self.engine.loaded is not None
 
-    @property
-    def fetching(self) -> Fetching | None:
-        """How far the shard is on its way, while it is."""
-        return None if self._loaded is not None else self._fetching
+    def can_move(self, plan: Plan) -> bool:
+        """Whether the stage of a newer plan can be this one."""
+        mine = next((s for s in plan.stages if s.node == self._transport.identity.node_id), None)
+        sound = self.is_ready and not self.engine.is_gone and not self._trouble.done()
+        return sound and mine is not None and part_of(plan, mine) == self.engine.part
+
+    def move(self, plan: Plan) -> None:
+        """Serve a newer plan from now on; links of the older one are closed."""
+        self._plan = plan
+        self._place = place_in(plan, self._transport.identity.node_id)
+        behind = plan.stages[self._place + 1 : self._place + 2]
+        self._driver.move(plan, goes_on=self.mine.goes_on, next_is_new=_is_new(behind))
+        self._moved.set()
 
     async def run(self, on_ready: Callable[[Ready], None]) -> NoReturn:
         """Have the shard, load it, link both neighbours, and serve until it fails.
 
         Args:
-            on_ready: Called once when the stage can serve.
+            on_ready: Called when the stage can serve a plan.
 
         Raises:
             AtollError: Why the stage cannot go on; it is closed already.
@@ -155,15 +152,12 @@ class StageHost:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch(), name="watch-stage")
                 tasks.create_task(self._parcels.run(), name="parcels")
-                loading = tasks.create_task(self._load(), name="load-shard")
-                linking = tasks.create_task(self._link_up(), name="link-neighbours")
-                punching = tasks.create_task(self._punch(), name="punch-to-upstream")
-                shard, kv, loaded = await loading
-                await linking
-                punching.cancel()
-                on_ready(
-                    Ready(self._plan.epoch, shard.size_bytes, kv, loaded.load_s, loaded.device)
-                )
+                loading = tasks.create_task(self.engine.load(), name="load-shard")
+                while True:
+                    self._moved.clear()
+                    joining = tasks.create_task(self._join(loading, on_ready), name="join-ring")
+                    await self._moved.wait()
+                    joining.cancel()
         except* AtollError as group:
             raise group.exceptions[0] from None
         finally:
@@ -173,35 +167,29 @@ class StageHost:
     async def _watch(self) -> NoReturn:
         raise await self._trouble
 
-    async def _load(self) -> tuple[ShardFile, int, Loaded]:
-        plan, mine = self._plan, self.mine
-        shard = await self._seeker.find()
-        manifest = await asyncio.to_thread(lambda: describe(open_model(shard.path), plan.model))
-        kv = kv_bytes(manifest, 0, mine.last - mine.first, plan.n_slots * plan.context)
-        options = StageOptions(
-            path=str(shard.path),
-            n_slots=plan.n_slots,
-            context=plan.context,
-            rows_max=plan.rows_max,
-            threads=self._options.threads,
-            threads_large=self._options.threads_large,
-        )
-        loaded = await self._process.start(
-            options,
-            memory_bytes=2 * shard.size_bytes + kv + ENGINE_SPARE_BYTES,
-            spin=self._options.spin,
-            gpu=await place(self._options.gpu, shard.size_bytes + kv),
-        )
-        if loaded.n_embd != plan.n_embd or loaded.n_layers != mine.last - mine.first:
-            raise BadModel(
-                "the shard is not what the plan describes",
-                hint="use the same version of Atoll everywhere",
-            )
-        self._loaded = loaded
-        return shard, kv, loaded
+    async def _join(self, loading: asyncio.Task[Loaded], on_ready: Callable[[Ready], None]) -> None:
+        """Link the neighbours of the newest plan, and say so once the shard is loaded too."""
+        epoch = self._plan.epoch
+        async with asyncio.TaskGroup() as tasks:
+            punching = tasks.create_task(self._punch(), name="punch-to-upstream")
+            linking = tasks.create_task(self._is_linked(), name="link-neighbours")
+            loaded = await asyncio.shield(loading)
+            if await linking:
+                engine = self.engine
+                sizes = (engine.shard_bytes, engine.kv_bytes)
+                on_ready(Ready(epoch, *sizes, loaded.load_s, loaded.device))
+            punching.cancel()
 
-    def _fetched(self, here_bytes: int, size_bytes: int) -> None:
-        self._fetching = Fetching(self._plan.epoch, here_bytes, size_bytes)
+    async def _is_linked(self) -> bool:
+        try:
+            await self._link_up()
+        except LinkFault as fault:
+            self._unlinked(fault)
+            return False
+        return True
+
+    def _unlinked(self, fault: LinkFault) -> None:
+        self._report(StageUnlinked(self._plan.epoch, fault.problem))
 
     async def _link_up(self) -> None:
         """Dial the downstream until it knows the plan too, then wait for the upstream."""
@@ -246,7 +234,8 @@ class StageHost:
     def report(self) -> StageReport:
         """Counters for the gateway."""
         counters, onward = self._driver.counters, self._driver.downstream
-        assert self._loaded is not None
+        loaded = self.engine.loaded
+        assert loaded is not None
         return StageReport(
             epoch=self._plan.epoch,
             windows=counters.windows,
@@ -259,7 +248,7 @@ class StageHost:
             node_s=counters.node_s,
             memory_bytes=self._memory_bytes(),
             sessions=self._driver.sessions,
-            isolation=self._loaded.isolation,
+            isolation=loaded.isolation,
             step_rows=counters.step_rows,
             next_rtt_s=(onward.round_trip_s or 0.0) if onward is not None else 0.0,
             next_bytes=onward.sent_bytes if onward is not None else 0,
@@ -268,19 +257,13 @@ class StageHost:
     def _memory_bytes(self) -> int:
         """Resident memory of this process and its stage process."""
         total = 0
-        for pid in (None, self._process.pid):
+        for pid in (None, self.engine.process.pid):
             try:
                 total += psutil.Process(pid).memory_info().rss
             except psutil.NoSuchProcess:
                 # It died between two reports; its exit is reported on its own.
                 log.info("stage.gone pid=%s", pid)
         return int(total)
-
-    def _computed(self, message: Computed, payload: bytes) -> None:
-        self._driver.computed(message, payload)
-
-    def _parcel_answered(self, answer: ParcelAnswer, data: bytes) -> None:
-        self._parcels.answered(answer, data)
 
     def _process_gone(self, fault: EngineFault) -> None:
         self._died(fault)
@@ -293,6 +276,22 @@ class StageHost:
 
     async def _close(self) -> None:
         self._driver.close()
-        await self._process.close()
+        await self.engine.close()
         self._kept.close()
-        self._seeker.close()
+
+
+def place_in(plan: Plan, node: NodeId) -> int:
+    """Which stage of a plan is a node's.
+
+    Raises:
+        ProtocolFault: It has none, or several.
+    """
+    places = [i for i, stage in enumerate(plan.stages) if stage.node == node]
+    if len(places) != 1:
+        raise ProtocolFault(f"the plan gives this node {len(places)} stages, not one")
+    return places[0]
+
+
+def _is_new(behind: Sequence[StagePlan]) -> bool:
+    """Whether the next stage lacks what was sent; the gateway never does."""
+    return any(not stage.goes_on for stage in behind)

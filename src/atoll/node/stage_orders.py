@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from atoll.domain.ids import SessionId
-from atoll.domain.wire import Cancel, Discard, Order, Resume
+from atoll.domain.wire import Cancel, Discard, Order, Rejoin, Resume
 from atoll.node.parcels import Parcels
 from atoll.ring.stage_messages import (
     CancelArrived,
@@ -16,6 +16,7 @@ from atoll.ring.stage_messages import (
     ParcelEffect,
     ParcelFetched,
     ParcelLoaded,
+    RejoinArrived,
     ReleaseArrived,
     ResumeArrived,
     StageEvent,
@@ -30,6 +31,8 @@ def event_of(order: Order) -> StageEvent:
             return CancelArrived(order)
         case Resume():
             return ResumeArrived(order)
+        case Rejoin():
+            return RejoinArrived(order)
         case Discard():
             return DiscardArrived(order)
         case _:

@@ -19,6 +19,7 @@ from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import Window
 from atoll.ring.admission import Prefill, objection
+from atoll.ring.comeback import Comeback
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.coordinator_messages import (
     CancelSession,
@@ -26,39 +27,36 @@ from atoll.ring.coordinator_messages import (
     CoordinatorEvent,
     DraftDone,
     DraftGone,
-    Emit,
     EndsDone,
     EndsFailed,
-    EndsItem,
-    EndsResult,
     Failed,
-    Finished,
     Forget,
-    HeadDone,
-    HeadItem,
     Rejected,
+    RejoinReturned,
     ReleaseReturned,
     RingDown,
+    RingPaused,
     RingUp,
     SendCancel,
     SessionRefused,
     Submit,
-    TailDone,
-    TailItem,
     WindowReturned,
 )
-from atoll.ring.departures import Departures, Ready
+from atoll.ring.departures import Departures
 from atoll.ring.draft_turns import DraftTurns
 from atoll.ring.drafting import Drafter, Lookups
-from atoll.ring.ends_turns import EndsTurns, Turn
-from atoll.ring.messages import Fault, GrantCredit, Granted, ItemFailed, Refuse
+from atoll.ring.ends_turns import EndsTurns
+from atoll.ring.messages import Fault, GrantCredit, Granted, RecordLost, Refuse
 from atoll.ring.messages import WindowUnusable as Unusable
 from atoll.ring.pace import Pace
 from atoll.ring.parking import ParkingLot
 from atoll.ring.parking_messages import EndsLoadedParcel, ParkingEvent, ResumeReturned, Tick
+from atoll.ring.results import EndsResults
 from atoll.ring.returns import Returned, Returns
 from atoll.ring.session import Session
 from atoll.ring.tenants import Tenants
+
+RingEvent = Granted | RecordLost | Forget | RingUp | RingPaused | RingDown
 
 
 class Coordinator:
@@ -78,13 +76,17 @@ class Coordinator:
         self.epoch: Epoch | None = None
         self._waiting: deque[Submit] = deque()
         self._prefill = Prefill(config)
-        self._departures = Departures(config, self.pace)
+        self._departures = Departures(config, self.pace, self._tenants.recorded)
         self._returns = Returns(config.return_credits)
+        self._comeback = Comeback(self._tenants, self._prefill, self._departures, self._returns)
+        self._due: RingUp | None = None
         self._turns = EndsTurns(
             config, self._tenants, self._prefill, self._departures, self._returns
         )
+        self._results = EndsResults(self, self._turns, self._tenants, self._departures)
         self._drafts = DraftTurns(config, self.pace)
-        self._effects: list[CoordinatorEffect] = []
+        self.effects: list[CoordinatorEffect] = []
+        """What is to be done for the event that is being taken."""
 
     @property
     def active(self) -> int:
@@ -144,42 +146,55 @@ class Coordinator:
         Raises:
             ValueError: A session id is submitted twice, or an epoch goes back.
         """
-        self._effects = []
+        self.effects = []
         match event:
             case Submit():
                 self._submit(event)
             case CancelSession(session, reason):
                 self._cancel(session, reason)
             case EndsDone() | EndsFailed():
-                self._ends_answered(event)
-            case DraftDone(guesses, took_s):
-                self._drafts.end(guesses, took_s)
-            case DraftGone():
-                self._drafts.gone()
+                self._results.take(event)
+                self._go_on_if_due()
+            case DraftDone() | DraftGone():
+                self._drafted(event)
             case WindowReturned() | Unusable():
                 self._window(event)
             case SessionRefused(session, _, code, problem):
                 self._fail_if_live(session, Fault(code, problem))
-            case ReleaseReturned() | ResumeReturned() | EndsLoadedParcel() | Tick():
+            case (
+                ReleaseReturned()
+                | RejoinReturned()
+                | ResumeReturned()
+                | EndsLoadedParcel()
+                | Tick()
+            ):
                 self._returned(event)
-            case Granted() | Forget() | RingUp() | RingDown():
+            case _:
                 self._ring(event)
         if self.epoch is not None:
             self._admit()
             self._work(self.epoch)
             grants = self._returns.take_grants()
             if grants:
-                self._effects.append(GrantCredit(grants))
-        return self._effects
+                self.effects.append(GrantCredit(grants))
+        elif self._comeback.is_paused:
+            self.effects = self._comeback.hold_back(self.effects)
+        return self.effects
+
+    def _drafted(self, event: DraftDone | DraftGone) -> None:
+        if isinstance(event, DraftDone):
+            self._drafts.end(event.guesses, event.took_s)
+        else:
+            self._drafts.gone()
 
     def _work(self, epoch: Epoch) -> None:
         """Have everything leave and begin that can."""
         self.pace.streams = decoding = self.decoding
-        self._effects += self._departures.leave(epoch, decoding)
+        self.effects += self._departures.leave(epoch, decoding)
         if (drafts := self._drafts.begin(self._tenants.by_id.values())) is not None:
-            self._effects.append(drafts)
+            self.effects.append(drafts)
         if (work := self._turns.begin()) is not None:
-            self._effects.append(work)
+            self.effects.append(work)
 
     # Sessions come and go
 
@@ -190,25 +205,25 @@ class Coordinator:
             raise ValueError(f"session {session} was submitted twice")
         refusal = objection(
             *(submit, self.config),
-            up=self.epoch is not None,
-            active=self.active,
+            up=self.epoch is not None or self._comeback.is_paused,
+            active=self.active if self.epoch is not None else self.config.n_slots,
             waiting=self.waiting,
         )
         if refusal is not None:
-            self._effects.append(refusal)
+            self.effects.append(refusal)
         elif submit.again:
             self._waiting.appendleft(submit)
         else:
             self._waiting.append(submit)
 
     def _reject(self, session: SessionId, code: str, problem: str) -> None:
-        self._effects.append(Rejected(session, code, problem, self.config.retry_after_s))
+        self.effects.append(Rejected(session, code, problem, self.config.retry_after_s))
 
     def _admit(self) -> None:
         """Give slots to who waits longest."""
         while self._tenants.has_room and self._waiting:
             session, effects = self._tenants.admit(self._waiting[0], len(self._waiting))
-            self._effects += effects
+            self.effects += effects
             if session is None:
                 break
             self._waiting.popleft()
@@ -219,71 +234,108 @@ class Coordinator:
         waiting = next((w for w in self._waiting if w.session == session_id), None)
         if waiting is not None:
             self._waiting.remove(waiting)
-            self._effects.append(Rejected(session_id, "cancelled", reason))
+            self.effects.append(Rejected(session_id, "cancelled", reason))
         else:
             session = self._tenants.client(session_id)
             if session is not None:
-                self._fail(session, Fault("cancelled", reason))
+                self.fail(session, Fault("cancelled", reason))
 
     def _fail_if_live(self, session_id: SessionId, fault: Fault) -> None:
         session = self._tenants.by_id.get(session_id)
         if session is not None and session.live:
-            self._fail(session, fault)
+            self.fail(session, fault)
         elif session is not None:
             # A stage takes no more of a session that it refused.
-            self._effects += self._tenants.spoil(session)
+            self.effects += self._tenants.spoil(session)
 
-    def _fail(self, session: Session, fault: Fault) -> None:
-        self._effects.append(Failed(session.client, fault.code, fault.problem, session.usage))
+    def fail(self, session: Session, fault: Fault) -> None:
+        """A session ends early."""
+        self.effects.append(Failed(session.client, fault.code, fault.problem, session.usage))
         # Who leaves an answer may go on with the conversation.
         left = fault.code == "cancelled" and session.decoding and not session.at_ends
-        self._end(session, well=left)
+        left = left and not session.rejoining
+        self.end(session, well=left)
 
-    def _end(self, session: Session, *, well: bool = False) -> None:
+    def end(self, session: Session, *, well: bool = False) -> None:
         """Nothing more is told of the session; clear it from stages and ends, or let it rest."""
         session.live = False
         self._departures.drop(session.id)
         self._returns.drop(session.id)
         self._prefill.drop(session)
         if session.out:
-            self._effects.append(SendCancel(session.id, session.next_seq - 1))
+            self.effects.append(SendCancel(session.id, session.next_seq - 1))
         session.out.clear()
         keep = well and self.config.reuse
-        self._effects += self._tenants.rest(session) if keep else self._tenants.release(session)
+        self.effects += self._tenants.rest(session) if keep else self._tenants.release(session)
 
-    def _returned(self, event: ReleaseReturned | ParkingEvent) -> None:
-        if isinstance(event, ReleaseReturned | ResumeReturned):
+    def _returned(self, event: ReleaseReturned | RejoinReturned | ParkingEvent) -> None:
+        if isinstance(event, ReleaseReturned | ResumeReturned | RejoinReturned):
             # Whatever the flight that was arriving still lacks will not come.
             self._returns.close_flight()
+        if isinstance(event, RejoinReturned):
+            if event.rejoin.epoch == self.epoch:
+                self._comeback.rejoined(event.rejoin)
+            return
         session, effects = self._tenants.returned(event, self.epoch)
-        self._effects += effects
+        self.effects += effects
         if session is not None:
             self._prefill.add(session)
 
     # The ring
 
-    def _ring(self, event: Granted | Forget | RingUp | RingDown) -> None:
+    def _ring(self, event: RingEvent) -> None:
         match event:
             case Granted(frames):
                 self._departures.granted(frames)
-            case Forget():
-                self._effects += self._tenants.forget()
+            case RecordLost(session):
+                self._departures.recorded.drop(session)
+            case Forget() if not self._comeback.is_paused:
+                self.effects += self._tenants.forget()
+            case RingUp(_, goes_on) if goes_on and self._comeback.is_paused:
+                # What the ends compute now belongs to what goes on.
+                self._due = event
+                self._go_on_if_due()
             case RingUp(epoch):
                 self._ring_up(epoch)
+            case RingPaused():
+                self.epoch = self._due = None
+                self._comeback.pause()
             case RingDown(problem):
                 self._ring_down(problem)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether a part of the ring is lost, and sessions wait for another."""
+        return self._comeback.is_paused
+
+    def drop_stale(self, session: Session) -> None:
+        """A guess was wrong: what is on its way behind it is computed for nothing."""
+        if session.out:
+            self.effects.append(SendCancel(session.id, session.next_seq - 1))
+        session.cancelled = session.next_seq - 1
+        session.out.clear()
+        self._departures.drop_stale(session.id, session.cancelled)
+        self._returns.drop(session.id)
+
+    def _go_on_if_due(self) -> None:
+        if self._due is None or self._turns.are_running:
+            return
+        due, self._due = self._due, None
+        self.epoch = due.epoch
+        self.effects += self._comeback.go_on(due.epoch, first_is_new=due.first_is_new)
+
     def _ring_up(self, epoch: Epoch) -> None:
-        if self.epoch is not None:
-            if epoch <= self.epoch:
-                raise ValueError(f"epoch {epoch} does not follow {self.epoch}")
+        if self.epoch is not None and epoch <= self.epoch:
+            raise ValueError(f"epoch {epoch} does not follow {self.epoch}")
+        if self.epoch is not None or self._comeback.is_paused:
             self._ring_down("the ring was replaced")
         self._departures.reset()
         self._returns.reset()
         self.epoch = epoch
 
     def _ring_down(self, problem: str) -> None:
-        self.epoch = None
+        self.epoch = self._due = None
+        self._comeback.over()
         for waiting in self._waiting:
             self._reject(waiting.session, "ring_down", problem)
         self._waiting.clear()
@@ -292,8 +344,8 @@ class Coordinator:
         self._returns.reset()
         for session in self._tenants.by_id.values():
             if session.live:
-                self._effects.append(Failed(session.client, "ring_down", problem, session.usage))
-        self._effects += self._tenants.down()
+                self.effects.append(Failed(session.client, "ring_down", problem, session.usage))
+        self.effects += self._tenants.down()
 
     # Windows come back
 
@@ -301,7 +353,7 @@ class Coordinator:
         window = event.window
         if self.epoch is None or window.epoch != self.epoch:
             problem = f"epoch {window.epoch} is not the current {self.epoch}"
-            self._effects.append(Refuse(window.session, window.seq, "epoch", problem, False))
+            self.effects.append(Refuse(window.session, window.seq, "epoch", problem, False))
             return
         session = self._tenants.by_id.get(window.session)
         uncredited = self._returns.charge()
@@ -326,74 +378,5 @@ class Coordinator:
 
     def _refuse(self, window: Window, fault: Fault) -> None:
         refusal = Refuse(window.session, window.seq, fault.code, fault.problem, report=False)
-        self._effects.append(refusal)
+        self.effects.append(refusal)
         self._fail_if_live(window.session, fault)
-
-    # The ends
-
-    def _ends_answered(self, event: EndsDone | EndsFailed) -> None:
-        turns = self._turns.end()
-        if isinstance(event, EndsFailed):
-            self._end_turns(turns, event.problem)
-            return
-        results, took_s = event.results, event.took_s
-        if decoded := sum(turn.decoded for turn in turns):
-            self.pace.note_ends(decoded, took_s)
-        if len(results) != len(turns):
-            self._end_turns(turns, f"the ends gave {len(results)} of {len(turns)} results")
-            return
-        for turn, result in zip(turns, results, strict=True):
-            if turn.session.live:
-                self._result(turn.session, turn.item, result)
-            else:
-                self._effects += self._tenants.free_if_done(turn.session)
-
-    def _end_turns(self, turns: list[Turn], problem: str) -> None:
-        for turn in turns:
-            if turn.session.live:
-                self._fail(turn.session, Fault("engine", problem))
-            else:
-                self._effects += self._tenants.free_if_done(turn.session)
-
-    def _result(self, session: Session, item: EndsItem, result: EndsResult) -> None:
-        match item, result:
-            case HeadItem(), HeadDone(payload):
-                self._departures.add(Ready(session, item.keep, len(item.tokens), payload))
-            case TailItem(), TailDone():
-                self._tail_done(session, item, result)
-            case _, ItemFailed(problem):
-                self._fail(session, Fault("engine", problem))
-            case _:
-                self._fail(session, Fault("engine", "the ends answered another question"))
-
-    def _tail_done(self, session: Session, item: TailItem, done: TailDone) -> None:
-        if session.is_prompt(item.keep):
-            session.chunk_back(item.rows)
-        if not item.sample:
-            return
-        problem, sampled = done.problem(item), done.sampled
-        if problem or sampled is None:
-            self._fail(session, Fault("engine", problem))
-            return
-        session.sampled += 1 + len(done.accepted)
-        session.tokens += [token.token for token in (*done.accepted, sampled)]
-        self._effects += [Emit(session.client, token) for token in (*done.accepted, sampled)]
-        if sampled.finish is not None:
-            self._effects.append(Finished(session.client, session.usage))
-            self._end(session, well=True)
-            return
-        if session.speculation is not None:
-            tokens = [token.token for token in (*done.accepted, sampled)]
-            if session.speculation.sampled(tokens, chained=item.chain):
-                self._drop_stale(session)
-        if done.payload is not None:
-            self._departures.add(Ready(session, item.keep + item.rows, 1, done.payload))
-
-    def _drop_stale(self, session: Session) -> None:
-        """A guess was wrong: what is on its way behind it is computed for nothing."""
-        if session.out:
-            self._effects.append(SendCancel(session.id, session.next_seq - 1))
-        session.cancelled = session.next_seq - 1
-        session.out.clear()
-        self._departures.drop_stale(session.id, session.cancelled)
-        self._returns.drop(session.id)

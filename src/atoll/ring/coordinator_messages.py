@@ -6,8 +6,16 @@ from msgspec import Struct
 
 from atoll.domain.generation import GenerateRequest, Sampled, SamplingParams
 from atoll.domain.ids import Epoch, SessionId, Slot
-from atoll.domain.wire import Park, Release, Window
-from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse, WindowUnusable
+from atoll.domain.wire import Park, Rejoin, Release, Window
+from atoll.ring.messages import (
+    GrantCredit,
+    Granted,
+    ItemFailed,
+    Payload,
+    RecordLost,
+    Refuse,
+    WindowUnusable,
+)
 from atoll.ring.parking_messages import ParkingEffect, ParkingEvent
 
 
@@ -139,9 +147,25 @@ class Forget(Struct, frozen=True):
 
 
 class RingUp(Struct, frozen=True):
-    """Every stage of `epoch` is ready and the links stand, with fresh credits."""
+    """Every stage of `epoch` is ready and the links stand, with fresh credits.
+
+    `goes_on`: after `RingPaused`, stages that were not lost hold what they held.
+    `first_is_new`: the first one was lost.
+    """
 
     epoch: Epoch
+    goes_on: bool = False
+    first_is_new: bool = False
+
+
+class RingPaused(Struct, frozen=True):
+    """A part of the ring is lost and will be replaced; what was on its way is gone."""
+
+
+class RejoinReturned(Struct, frozen=True):
+    """A rejoin has gone once round; its signature is ours."""
+
+    rejoin: Rejoin
 
 
 class RingDown(Struct, frozen=True):
@@ -263,6 +287,20 @@ class Send(Struct, frozen=True):
     payload: Payload
 
 
+class SendRecord(Struct, frozen=True):
+    """Send these rows of a session to the first stage as they were sent before."""
+
+    window: Window
+
+
+class SendRejoin(Struct, frozen=True):
+    """Sign a `Rejoin` of the current epoch and send it to the first stage."""
+
+    session: SessionId
+    slot: Slot
+    tokens: int
+
+
 class SendCancel(Struct, frozen=True):
     """Sign a `Cancel` of the current epoch and send it to the first stage."""
 
@@ -339,11 +377,14 @@ CoordinatorEvent = (
     | WindowReturned
     | WindowUnusable
     | ReleaseReturned
+    | RejoinReturned
     | ParkingEvent
     | SessionRefused
     | Granted
+    | RecordLost
     | Forget
     | RingUp
+    | RingPaused
     | RingDown
 )
 CoordinatorEffect = (
@@ -352,6 +393,8 @@ CoordinatorEffect = (
     | OpenEnds
     | CloseEnds
     | Send
+    | SendRecord
+    | SendRejoin
     | SendCancel
     | SendRelease
     | ParkingEffect

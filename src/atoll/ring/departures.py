@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from atoll.domain.ids import Epoch, SessionId
+from atoll.domain.wire import Window
 from atoll.ring.coordinator_config import CoordinatorConfig
-from atoll.ring.coordinator_messages import Send
+from atoll.ring.coordinator_messages import Send, SendRecord, SendRejoin
 from atoll.ring.messages import Payload
 from atoll.ring.pace import Pace
+from atoll.ring.recorded import Recorded, spans
 from atoll.ring.session import Session
 
 
@@ -37,6 +41,15 @@ class Ready:
         return self.rows, self.session.exact
 
 
+@dataclass(slots=True)
+class _Rejoin:
+    """A session that goes on, and the windows to be sent before stages are told so."""
+
+    session: Session
+    tokens: int
+    windows: list[Window]
+
+
 class Departures:
     """Ready windows, the first stage's credits and the lanes decode flights use.
 
@@ -47,9 +60,16 @@ class Departures:
     wait for no lane.
     """
 
-    def __init__(self, config: CoordinatorConfig, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        config: CoordinatorConfig,
+        pace: Pace | None = None,
+        recorded: Recorded | None = None,
+    ) -> None:
         self._config = config
         self._pace = pace or Pace()
+        self.recorded = recorded or Recorded()
+        self._rejoins: deque[_Rejoin] = deque()
         self._ready: list[Ready] = []
         self._lanes: list[set[tuple[SessionId, int]]] = []
         self.credits = config.credits
@@ -79,6 +99,7 @@ class Departures:
     def reset(self) -> None:
         """Forget everything: a new epoch begins."""
         self._ready, self._lanes = [], []
+        self._rejoins.clear()
         self.credits = self._config.credits
 
     def holds(self, session: SessionId) -> bool:
@@ -102,6 +123,7 @@ class Departures:
     def drop(self, session: SessionId) -> None:
         """The session is over: forget its ready windows and its places in lanes."""
         self._ready = [ready for ready in self._ready if ready.session.id != session]
+        self._rejoins = deque(r for r in self._rejoins if r.session.id != session)
         for lane in self._lanes:
             lane.difference_update([step for step in lane if step[0] == session])
         self._lanes = [lane for lane in self._lanes if lane]
@@ -113,14 +135,36 @@ class Departures:
             lane.difference_update([s for s in lane if s[0] == session and s[1] <= seq])
         self._lanes = [lane for lane in self._lanes if lane]
 
-    def leave(self, epoch: Epoch, decoding: int) -> list[Send]:
+    def rejoin(self, session: Session, epoch: Epoch, tokens: int, *, replay: bool) -> None:
+        """Have stages told where a session goes on.
+
+        Args:
+            session: The session.
+            epoch: The new epoch.
+            tokens: Positions that were everywhere.
+            replay: The first stage is new: send it these first, as they were sent before.
+        """
+        rows_max = self._config.rows_max
+        if session.exact:
+            rows_max = min(rows_max, self._config.exact_chunk_rows)
+        windows = [
+            Window(
+                *(session.id, session.slot, epoch, 0, keep, rows, session.encoding),
+                exact=session.exact,
+                replay=True,
+            )
+            for keep, rows in (spans(tokens, rows_max) if replay else ())
+        ]
+        self._rejoins.append(_Rejoin(session, tokens, windows))
+
+    def leave(self, epoch: Epoch, decoding: int) -> list[Send | SendRecord | SendRejoin]:
         """Send what may leave now, oldest first.
 
         Args:
             epoch: The ring's epoch.
             decoding: Sessions that decode; they are spread evenly over the lanes.
         """
-        sends: list[Send] = []
+        sends: list[Send | SendRecord | SendRejoin] = [*self._leave_again()]
         share = -(-decoding // self.lanes_max)
         while self.credits and (flight := self._next_flight(max(1, share))):
             self._ready = [ready for ready in self._ready if ready not in flight]
@@ -133,7 +177,21 @@ class Departures:
             if needs_lane:
                 self._lanes.append({(window.session, window.seq) for window in windows})
             sends += [Send(w, r.payload) for w, r in zip(windows, flight, strict=True)]
+            for window in windows:
+                self.recorded.sent(window.session, window.keep, window.rows)
         return sends
+
+    def _leave_again(self) -> Iterator[SendRecord | SendRejoin]:
+        """What stages need before sessions go on, as far as credits allow."""
+        while self._rejoins:
+            rejoin = self._rejoins[0]
+            while rejoin.windows:
+                if not self.credits:
+                    return
+                self.credits -= 1
+                yield SendRecord(rejoin.windows.pop(0))
+            self._rejoins.popleft()
+            yield SendRejoin(rejoin.session.id, rejoin.session.slot, rejoin.tokens)
 
     def _next_flight(self, share: int) -> list[Ready]:
         """The oldest window that may leave, with its like up to `share` and the credits."""

@@ -57,6 +57,11 @@ class EndsTurns:
         self._running: list[Turn] | None = None
         self._heads_ran = self._guesses_ran = self._chunk_ran = False
 
+    @property
+    def are_running(self) -> bool:
+        """Whether a batch is with the ends."""
+        return self._running is not None
+
     def begin(self) -> RunEnds | None:
         """The next batch, heads and tails in turns where both wait; None while one runs.
 

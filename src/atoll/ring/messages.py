@@ -50,6 +50,12 @@ class Granted(Struct, frozen=True):
     frames: int
 
 
+class RecordLost(Struct, frozen=True):
+    """The driver has let go of what was sent of a session."""
+
+    session: SessionId
+
+
 class GrantCredit(Struct, frozen=True):
     """Tell the sender of our windows that it may send `frames` more."""
 

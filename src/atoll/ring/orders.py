@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from atoll.domain.ids import Epoch
-from atoll.domain.wire import Cancel, Discard, Order, Park, Release, Resume
-from atoll.ring.coordinator_messages import SendCancel, SendRelease
+from atoll.domain.wire import Cancel, Discard, Order, Park, Rejoin, Release, Resume
+from atoll.ring.coordinator_messages import SendCancel, SendRejoin, SendRelease
 from atoll.ring.parking_messages import ParkingOrder, SendDiscard, SendPark, SendResume
 
-RingOrder = SendCancel | SendRelease | ParkingOrder
+RingOrder = SendCancel | SendRelease | SendRejoin | ParkingOrder
 
 
 def order_of(effect: RingOrder, epoch: Epoch) -> Order:
@@ -17,6 +17,8 @@ def order_of(effect: RingOrder, epoch: Epoch) -> Order:
             return Cancel(session, epoch, seq)
         case SendRelease(session, slot):
             return Release(session, slot, epoch)
+        case SendRejoin(session, slot, tokens):
+            return Rejoin(session, slot, epoch, tokens)
         case SendPark(session, slot, tokens):
             return Park(session, slot, epoch, tokens)
         case SendResume(session, slot, parcel, tokens):

@@ -64,6 +64,13 @@ class ParkedSessions:
         self.lot.add(session.id, session.request, session.computed)
         return self._discard(self.lot.crowd_out())
 
+    def given_up(self, session: Session) -> list[CoordinatorEffect]:
+        """The message is lost: some stages have a parcel and others do not."""
+        if not session.parks:
+            return []
+        session.parks = False
+        return self._discard([session.id])
+
     def resume(self, session: Session, parked: Parked, shared: int) -> list[CoordinatorEffect]:
         """A session begins with a parcel; nothing of its prompt enters until that is here."""
         session.coming, session.resumed = Coming(parked, shared), True
@@ -93,7 +100,7 @@ class ParkedSessions:
         session.coming = None
         effects: list[CoordinatorEffect] = []
         if coming.is_here:
-            session.entered = coming.shared
+            session.entered = session.passed = coming.shared
             effects.append(Reused(session.client, coming.shared))
         if coming.is_used_up and self.lot.remove(coming.parked):
             effects += self._discard([coming.parked.parcel])

@@ -78,7 +78,11 @@ class Session:
     coming: Coming | None = None
     """The parcel it begins with, until that is loaded or lost."""
     resumed: bool = False
-    """Stages know it though no window of it was sent."""
+    """Stages know it though no window of it was sent in this epoch."""
+    passed: int = 0
+    """Positions that have been everywhere, in the ring and at the ends."""
+    rejoining: bool = False
+    """Stages are told where it goes on."""
 
     @classmethod
     def begin(
@@ -108,8 +112,34 @@ class Session:
         self.tokens_max, self.entry, self.entered = fresh.tokens_max, fresh.entry, keep
         self.sampled = fresh.sampled
         self.live = self.opened = True
+        self.passed = keep
         self.chunks = self.entering = 0
         self.speculation = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether stages may hold something of it."""
+        return bool(self.next_seq or self.resumed)
+
+    @property
+    def whole(self) -> int:
+        """Positions that every part of the ring has computed."""
+        return self.position if self.decoding else self.passed
+
+    def pause(self) -> None:
+        """What was on its way is lost, and so are the numbers of windows."""
+        self.resumed = self.is_known
+        self.next_seq, self.cancelled = 0, -1
+        self.out.clear()
+        self.rejoining = False
+
+    def enter_again(self, keep: int) -> None:
+        """All its tokens enter as a prompt, but for the first `keep`, which are computed."""
+        self.entry, self.entered, self.passed = len(self.tokens), keep, keep
+        self.chunks = self.entering = 0
+        self.rejoining = False
+        if self.speculation is not None:
+            self.speculation.restart()
 
     def shared_with(self, request: GenerateRequest) -> int:
         """How many tokens of a request are computed here already.
@@ -175,7 +205,7 @@ class Session:
     def next_guesses(self) -> list[HeadItem]:
         """The next window with a sampled token or guesses, if something is to be sent."""
         speculation = self.speculation
-        if speculation is None or not self.decoding:
+        if speculation is None or self.rejoining or not self.decoding:
             return []
         span = speculation.next_tokens(self.tokens_max - self.sampled)
         if span is None:

@@ -72,6 +72,12 @@ class Speculation:
         self._hinted: list[Guess] = []
         self._since: list[int] = []
 
+    def restart(self) -> None:
+        """What was on its way is lost; guesses begin anew behind the next sampled token."""
+        self._line, self._by, self._sent = [], [], 0
+        self._dry = self._hot = False
+        self._asked, self._hinted, self._since = None, [], []
+
     @property
     def ahead(self) -> int:
         """Guesses on their way."""

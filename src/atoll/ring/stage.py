@@ -10,36 +10,35 @@ batch. An upstream's frame never makes the machine raise.
 
 from __future__ import annotations
 
-from collections import deque
-
-import msgspec
-
 from atoll.domain.ids import Epoch, SessionId, Slot
-from atoll.domain.wire import Cancel, Park, Release, Resume, Window
+from atoll.domain.wire import Cancel, Park, Rejoin, Release, Resume, Window
 from atoll.ring.messages import (
     Fault,
     GrantCredit,
     Granted,
     ItemFailed,
     Payload,
+    RecordLost,
     Refuse,
     WindowUnusable,
 )
+from atoll.ring.stage_comeback import StageComeback, lost
 from atoll.ring.stage_messages import (
     BatchDone,
     BatchFailed,
     CancelArrived,
     DiscardArrived,
     DropParcel,
+    DropRecord,
     DropSlot,
     EpochRaised,
-    Forward,
     ForwardCancel,
     ForwardDiscard,
     ForwardRelease,
     ParcelEvent,
     ParcelFetched,
     ParcelLoaded,
+    RejoinArrived,
     ReleaseArrived,
     ResumeArrived,
     RunBatch,
@@ -48,8 +47,11 @@ from atoll.ring.stage_messages import (
     StageEvent,
     WindowArrived,
 )
+from atoll.ring.stage_outbox import StageOutbox
 from atoll.ring.stage_parcels import StageParcels, leave
+from atoll.ring.stage_queue import StageQueue
 from atoll.ring.stage_session import StageSession, fault_of_first, fault_of_header, fault_of_resume
+from atoll.ring.stage_slots import StageSlots
 from atoll.ring.stage_turns import Held, StageTurns
 
 
@@ -59,18 +61,13 @@ class Stage:
     def __init__(self, config: StageConfig, epoch: Epoch) -> None:
         self.config = config
         self.epoch = epoch
-        self._sessions: dict[SessionId, StageSession] = {}
-        self._by_slot: dict[Slot, StageSession] = {}
-        # The session each slot served last: a replay of its first window must
-        # not take the slot again.
-        self._released: dict[Slot, SessionId] = {}
+        self._slots = StageSlots()
         self._parcels = StageParcels()
-        self._arriving: list[Held] = []
-        self._queue: list[Held] = []
+        self._queue = StageQueue(StageTurns(config))
         self._batch: list[Held] | None = None
-        self._turns = StageTurns(config)
-        self._outbox: deque[list[Held]] = deque()
-        self._credits = config.downstream_credits
+        self._outbox = StageOutbox(config.downstream_credits)
+        self._comeback = StageComeback(config, self._slots, self._outbox)
+        self._batch_is_stale = False
         self._given = config.credits
         self._grants = 0
         self._effects: list[StageEffect] = []
@@ -78,22 +75,22 @@ class Stage:
     @property
     def sessions(self) -> int:
         """Sessions that hold a slot."""
-        return len(self._sessions)
+        return len(self._slots)
 
     @property
     def queued(self) -> int:
         """Windows waiting for the engine, those of an unfinished flight included."""
-        return len(self._queue) + len(self._arriving)
+        return len(self._queue)
 
     @property
     def outbox(self) -> int:
         """Computed windows waiting for credits."""
-        return sum(len(flight) for flight in self._outbox)
+        return self._outbox.waiting
 
     @property
     def downstream_credits(self) -> int:
         """Windows that may be sent now."""
-        return self._credits
+        return self._outbox.credits
 
     @property
     def upstream_credits(self) -> int:
@@ -107,7 +104,7 @@ class Stage:
 
     def holders(self) -> dict[Slot, SessionId]:
         """Which session holds which slot."""
-        return {slot: session.id for slot, session in self._by_slot.items()}
+        return self._slots.holders()
 
     def handle(self, event: StageEvent) -> list[StageEffect]:
         """Take one event; return what the driver has to do, in this order."""
@@ -129,26 +126,26 @@ class Stage:
             case BatchFailed(problem):
                 self._batch_failed(problem)
             case Granted(frames):
-                # A downstream cannot grant itself more than was agreed.
-                limit = self.config.downstream_credits
-                self._credits = min(limit, self._credits + max(0, frames))
-            case EpochRaised(epoch):
-                self._raise_epoch(epoch)
-        self._flush()
+                self._outbox.granted(frames)
+            case RejoinArrived(rejoin):
+                self._rejoin(rejoin)
+            case RecordLost(session):
+                self._outbox.recorded.drop(session)
+            case EpochRaised():
+                self._raise_epoch(event)
+        self._leave()
         self._start_batch()
         if self._grants:
             self._given += self._grants
             self._effects.append(GrantCredit(self._grants))
         return self._effects
 
-    # Windows
-
     def _window(self, window: Window, payload: Payload, fault: Fault | None) -> None:
         if window.epoch != self.epoch:
             problem = f"epoch {window.epoch} is not the current {self.epoch}"
             self._refuse(window, Fault("epoch", problem), report=False)
             return
-        session = self._sessions.get(window.session)
+        session = self._slots.get(window.session)
         if self._given < 1:
             self._break(window, session, Fault("credit", "a window was sent without a credit"))
             return
@@ -156,6 +153,13 @@ class Stage:
         if session is not None and not session.broken and 0 <= window.seq <= session.cancelled:
             session.next_seq = max(session.next_seq, window.seq + 1)
             self._grants += 1
+        elif window.replay and (
+            fault is not None or not self._comeback.takes_replay(window, session)
+        ):
+            # The rejoin behind it tells that something is missing.
+            self._grants += 1
+        elif window.replay:
+            self._accept(window, payload, session)
         elif (fault := fault or self._fault_of(window, session)) is not None:
             self._grants += 1
             self._break(window, session, fault)
@@ -163,7 +167,7 @@ class Stage:
             self._accept(window, payload, session)
         # A refused or stale window may have been its flight's last.
         if window.follow == 0:
-            self._close_flight()
+            self._queue.close_flight()
 
     def _fault_of(self, window: Window, session: StageSession | None) -> Fault | None:
         if session is not None and session.broken:
@@ -175,32 +179,13 @@ class Stage:
             bound = self.config.queue_max
             return Fault("flight", f"{window.follow} more to come is beyond a queue of {bound}")
         if session is None:
-            return self._fault_of_slot(window.session, window.slot) or fault_of_first(window)
+            return self._slots.fault_of(window.session, window.slot) or fault_of_first(window)
         return session.fault_of(window)
 
-    def _fault_of_slot(self, session: SessionId, slot: Slot) -> Fault | None:
-        """Why a session cannot begin in a slot, or None if it can."""
-        if slot in self._by_slot:
-            return Fault("slot", f"slot {slot} is held by another session")
-        if self._released.get(slot) == session:
-            return Fault("released", "the session was released")
-        return None
-
     def _accept(self, window: Window, payload: Payload, session: StageSession | None) -> None:
-        session = session or self._begin(window.session, window.slot)
-        session.next_seq = window.seq + 1
-        session.end = window.keep + window.rows
-        session.pending += 1
-        self._arriving.append(Held(session, window, payload))
-
-    def _begin(self, session_id: SessionId, slot: Slot) -> StageSession:
-        session = StageSession(session_id, slot)
-        self._sessions[session.id] = self._by_slot[slot] = session
-        return session
-
-    def _close_flight(self) -> None:
-        self._queue += self._arriving
-        self._arriving = []
+        session = session or self._slots.begin(window.session, window.slot)
+        session.take(window)
+        self._queue.add(Held(session, window, payload))
 
     def _break(self, window: Window, session: StageSession | None, fault: Fault) -> None:
         """Refuse a window; its session, if known, is broken until released."""
@@ -214,14 +199,12 @@ class Stage:
         refusal = Refuse(window.session, window.seq, fault.code, fault.problem, report)
         self._effects.append(refusal)
 
-    # Cancel, release, epoch
-
     def _cancel(self, cancel: Cancel) -> None:
         if not self._is_current(cancel.epoch, cancel.session, cancel.seq):
             return
         # Flights travel unbroken, so an unfinished one ends here.
-        self._close_flight()
-        session = self._sessions.get(cancel.session)
+        self._queue.close_flight()
+        session = self._slots.get(cancel.session)
         # The cancel goes ahead of what waits here: it is to overtake stale work.
         self._effects.append(ForwardCancel(cancel))
         if session is not None and cancel.seq > session.cancelled:
@@ -237,8 +220,8 @@ class Stage:
     def _release(self, release: Release | Park) -> None:
         if not self._is_current(release.epoch, release.session):
             return
-        self._close_flight()
-        session = self._sessions.get(release.session)
+        self._queue.close_flight()
+        session = self._slots.get(release.session)
         if session is None:
             # Refused or cancelled before anything of it was taken: nothing to free here.
             self._effects.append(ForwardRelease(release))
@@ -250,54 +233,77 @@ class Stage:
             self._free_if_done(session)
 
     def _free_if_done(self, session: StageSession) -> None:
-        gone = self._sessions.get(session.id) is not session
-        if gone or session.release is None or session.pending:
+        if not self._slots.holds(session) or session.release is None or session.pending:
             return
-        del self._sessions[session.id], self._by_slot[session.slot]
-        self._released[session.slot] = session.id
+        self._slots.remove(session, released=True)
+        self._outbox.recorded.drop(session.id)
         self._effects += [leave(session, session.release), ForwardRelease(session.release)]
 
     def _parcel(self, event: ParcelEvent) -> None:
-        match event:
-            case ResumeArrived(resume):
-                self._resume(resume)
-            case DiscardArrived(discard):
-                if self._is_current(discard.epoch, discard.parcel):
-                    self._close_flight()
-                    self._effects += [DropParcel(discard.parcel), ForwardDiscard(discard)]
-            case ParcelFetched() | ParcelLoaded():
-                session, effects = self._parcels.here(event)
-                self._effects += effects
-                if session is not None:
-                    # Its release may have come meanwhile.
-                    self._free_if_done(session)
+        if isinstance(event, ResumeArrived):
+            self._resume(event.resume)
+        elif isinstance(event, DiscardArrived):
+            if self._is_current(event.discard.epoch, event.discard.parcel):
+                self._queue.close_flight()
+                self._effects += [DropParcel(event.discard.parcel), ForwardDiscard(event.discard)]
+        else:
+            session, effects = self._parcels.here(event)
+            self._effects += effects
+            if session is not None:
+                # Its release may have come meanwhile.
+                self._free_if_done(session)
 
     def _resume(self, resume: Resume) -> None:
         if not self._is_current(resume.epoch, resume.session):
             return
-        self._close_flight()
-        fault = fault_of_resume(resume, self.config, self._sessions.get(resume.session))
-        fault = fault or self._fault_of_slot(resume.session, resume.slot)
+        self._queue.close_flight()
+        fault = fault_of_resume(resume, self.config, self._slots.get(resume.session))
+        fault = fault or self._slots.fault_of(resume.session, resume.slot)
         if fault is not None:
             self._effects.append(Refuse(resume.session, -1, fault.code, fault.problem))
             return
-        session = self._begin(resume.session, resume.slot)
+        session = self._slots.begin(resume.session, resume.slot)
         self._effects += self._parcels.begin(session, resume)
 
-    def _raise_epoch(self, epoch: Epoch) -> None:
-        if epoch <= self.epoch:
+    def _rejoin(self, rejoin: Rejoin) -> None:
+        if not self._is_current(rejoin.epoch, rejoin.session):
             return
-        self.epoch = epoch
-        self._effects += [DropSlot(slot) for slot in sorted(self._by_slot)]
-        # The engine may still hold a batch of the old epoch; as its sessions
-        # are broken, what it returns is dropped.
-        for session in self._sessions.values():
-            session.broken = True
-        self._sessions, self._by_slot, self._released = {}, {}, {}
+        self._queue.close_flight()
+        session = self._slots.get(rejoin.session)
+        if session is not None and self._comeback.can_rejoin(rejoin, session):
+            self._effects += self._comeback.rejoin(rejoin, session, self.epoch)
+            return
+        if session is not None:
+            self._forget(session)
+        self._effects += [DropRecord(rejoin.session), lost(rejoin)]
+
+    def _forget(self, session: StageSession) -> None:
+        """Nothing of a session is of use here."""
+        self._slots.remove(session, released=False)
+        # The engine may still compute it; as it is broken, that is dropped.
+        session.broken = True
+        self._outbox.recorded.drop(session.id)
+        self._effects.append(DropSlot(session.slot))
+
+    def _raise_epoch(self, raised: EpochRaised) -> None:
+        if raised.epoch <= self.epoch:
+            return
+        self.epoch = raised.epoch
+        self._comeback.raised(raised)
+        self._batch_is_stale = self._batch is not None
+        # What the engine computes now has been nowhere else.
+        running = {held.session.id: held.window.keep for held in self._batch or ()}
+        for session in self._slots.all:
+            unsound = session.broken or session.release or self._parcels.is_coming(session.id)
+            if not raised.goes_on or unsound:
+                self._forget(session)
+                self._effects += [DropRecord(session.id)] if raised.goes_on else []
+            else:
+                session.go_on(min(session.held, running.get(session.id, session.held)))
         self._parcels.clear()
-        self._arriving, self._queue = [], []
-        self._outbox.clear()
-        self._credits = self.config.downstream_credits
+        self._queue.clear()
+        self._outbox.reset()
+        self._slots.new_epoch()
         self._given = self.config.credits
         self._grants = 0
 
@@ -309,31 +315,30 @@ class Stage:
             session.pending -= len(held) - len(left)
             return left
 
-        waiting = self.queued
-        self._queue, self._arriving = sift(self._queue), sift(self._arriving)
-        self._grants += waiting - self.queued
-        self._outbox = deque(left for flight in self._outbox if (left := sift(flight)))
+        self._grants += self._queue.sift(sift)
+        self._outbox.sift(sift)
         self._check_queue_of(session)
         self._free_if_done(session)
 
     def _check_queue_of(self, session: StageSession) -> None:
         """After windows were dropped: the rest must still continue what is held."""
         session.end = session.held
-        for held in [h for h in (*self._queue, *self._arriving) if h.session is session]:
+        for held in self._queue.of(session):
             if held.window.keep > session.end:
                 problem = f"position {held.window.keep} leaves a gap after {session.end}"
                 self._break(held.window, session, Fault("gap", problem))
                 return
             session.end = held.window.keep + held.window.rows
 
-    # Engine
-
     def _start_batch(self) -> None:
         """Start the next windows if the engine is free and what it made can leave."""
-        if self._batch is not None or not self._queue or self.outbox >= self.config.outbox_max:
+        if (
+            self._batch is not None
+            or not self._queue.has_whole
+            or self.outbox >= self.config.outbox_max
+        ):
             return
-        batch, self._queue = self._turns.take(self._queue)
-        self._batch = batch
+        self._batch = batch = self._queue.take()
         for held in batch:
             held.session.held = held.window.keep + held.window.rows
         self._grants += len(batch)
@@ -345,28 +350,36 @@ class Stage:
         if len(outputs) != len(batch):
             self._batch_failed(f"the engine returned {len(outputs)} of {len(batch)} outputs")
             return
-        self._end_batch(batch)
+        if self._end_batch(batch):
+            return
         flight: list[Held] = []
+        replayed: list[Held] = []
         for held, output in zip(batch, outputs, strict=True):
             if isinstance(output, ItemFailed):
                 self._lose(held, output.problem)
-            elif held.session.wants(held.window):
+            elif held.window.replay and self._comeback.next_is_new:
+                replayed.append(Held(held.session, held.window, output))
+            elif held.session.wants(held.window) and not held.window.replay:
                 flight.append(Held(held.session, held.window, output))
             else:
                 self._let_go(held)
-        if flight:
-            self._outbox.append(flight)
+        for leaving in (flight, *([held] for held in replayed)):
+            self._outbox.add(leaving)
 
     def _batch_failed(self, problem: str) -> None:
         batch = self._batch
         assert batch is not None, "BatchFailed without a batch"
-        self._end_batch(batch)
+        if self._end_batch(batch):
+            return
         for held in batch:
             self._lose(held, problem)
 
-    def _end_batch(self, batch: list[Held]) -> None:
+    def _end_batch(self, batch: list[Held]) -> bool:
+        """The engine is free; whether what it computed is of an epoch that is over."""
         self._batch = None
-        self._turns.over(batch, (*self._queue, *self._arriving))
+        self._queue.batch_over(batch)
+        stale, self._batch_is_stale = self._batch_is_stale, False
+        return stale
 
     def _lose(self, held: Held, problem: str) -> None:
         """The engine could not compute this window: its session is broken here."""
@@ -377,24 +390,10 @@ class Stage:
     def _let_go(self, held: Held) -> None:
         held.session.pending -= 1
         self._free_if_done(held.session)
+        self._effects += self._comeback.done(held.session)
 
-    # Downstream
-
-    def _flush(self) -> None:
-        """Send what credits allow. What leaves together is one flight.
-
-        A flight larger than the credits leaves in parts, each a flight of its
-        own, so that the downstream never waits for a window that cannot come.
-        """
-        while self._outbox and self._credits:
-            flight = self._outbox.popleft()
-            part, left = flight[: self._credits], flight[self._credits :]
-            if left:
-                self._outbox.appendleft(left)
-            self._credits -= len(part)
-            for follow, held in zip(range(len(part) - 1, -1, -1), part, strict=True):
-                window = msgspec.structs.replace(held.window, follow=follow)
-                self._effects.append(Forward(window, held.payload))
-            # Only behind the whole flight: a release must not cut it in two.
-            for held in part:
-                self._let_go(held)
+    def _leave(self) -> None:
+        effects, gone = self._outbox.leave()
+        self._effects += effects
+        for held in gone:  # only behind all of a flight: a release must not cut it in two
+            self._let_go(held)

@@ -5,9 +5,17 @@ from __future__ import annotations
 from msgspec import Struct
 
 from atoll.domain.ids import Epoch, SessionId, Slot
-from atoll.domain.wire import ROWS_MAX, Cancel, Discard, Park, Release, Resume, Window
+from atoll.domain.wire import ROWS_MAX, Cancel, Discard, Park, Rejoin, Release, Resume, Window
 from atoll.ring.coordinator_config import GUESS_ROWS
-from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse, WindowUnusable
+from atoll.ring.messages import (
+    GrantCredit,
+    Granted,
+    ItemFailed,
+    Payload,
+    RecordLost,
+    Refuse,
+    WindowUnusable,
+)
 
 
 class StageConfig(Struct, frozen=True):
@@ -79,6 +87,12 @@ class DiscardArrived(Struct, frozen=True):
     discard: Discard
 
 
+class RejoinArrived(Struct, frozen=True):
+    """A rejoin whose signature the driver has checked."""
+
+    rejoin: Rejoin
+
+
 class ParcelFetched(Struct, frozen=True):
     """The answer to `FetchParcel`; None: it is lost."""
 
@@ -106,9 +120,16 @@ class BatchFailed(Struct, frozen=True):
 
 
 class EpochRaised(Struct, frozen=True):
-    """A newer plan, its signature checked by the driver."""
+    """A newer plan, its signature checked by the driver.
+
+    `goes_on`: sessions keep what is computed of them; what was on its way is lost.
+    Otherwise everything is. `next_is_new`: the downstream has nothing of any session, and
+    is sent it anew.
+    """
 
     epoch: Epoch
+    goes_on: bool = False
+    next_is_new: bool = False
 
 
 class BatchItem(Struct, frozen=True):
@@ -138,6 +159,24 @@ class Forward(Struct, frozen=True):
 
     window: Window
     payload: Payload
+
+
+class ForwardRecord(Struct, frozen=True):
+    """Send these rows of a session downstream as they were sent before."""
+
+    window: Window
+
+
+class DropRecord(Struct, frozen=True):
+    """Nothing that was sent of a session will be wanted again."""
+
+    session: SessionId
+
+
+class ForwardRejoin(Struct, frozen=True):
+    """Send the rejoin on, changed in `lost` alone."""
+
+    rejoin: Rejoin
 
 
 class ForwardCancel(Struct, frozen=True):
@@ -207,6 +246,8 @@ StageEvent = (
     | WindowUnusable
     | CancelArrived
     | ReleaseArrived
+    | RejoinArrived
+    | RecordLost
     | ParcelEvent
     | BatchDone
     | BatchFailed
@@ -217,6 +258,9 @@ ParcelEffect = TakeParcel | FetchParcel | LoadParcel | DropParcel
 StageEffect = (
     RunBatch
     | Forward
+    | ForwardRecord
+    | ForwardRejoin
+    | DropRecord
     | ForwardCancel
     | ForwardRelease
     | ForwardResume

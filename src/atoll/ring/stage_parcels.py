@@ -69,6 +69,10 @@ class StageParcels:
             session.held = session.end = resume.tokens
         return session, [ForwardResume(replace(resume, lost=not is_loaded))]
 
+    def is_coming(self, session: SessionId) -> bool:
+        """Whether a session waits for its parcel."""
+        return session in self._coming
+
     def clear(self) -> None:
         """A new epoch begins: nobody waits any more."""
         self._coming.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atoll.domain.ids import SessionId, Slot
-from atoll.domain.wire import ENCODINGS, F32, Park, Release, Resume, Window
+from atoll.domain.wire import ENCODINGS, F32, Park, Rejoin, Release, Resume, Window
 from atoll.ring.messages import Fault
 from atoll.ring.stage_messages import StageConfig
 
@@ -29,10 +29,39 @@ class StageSession:
     """Windows in queue, batch or outbox, and a parcel that is to come."""
     release: Release | Park | None = None
     """Set while the release waits for the pending windows, or a parcel."""
+    rejoin: Rejoin | None = None
+    """Set while the rejoin waits for the replay that goes before it."""
+    encoding: str = F32
+    """How its rows travel."""
+    exact: bool = False
 
     def wants(self, window: Window) -> bool:
         """Whether `window` is still worth computing or sending on."""
-        return not self.broken and window.seq > self.cancelled
+        return not self.broken and (window.replay or window.seq > self.cancelled)
+
+    def take(self, window: Window) -> None:
+        """One of its windows is taken into the queue."""
+        if not window.replay:
+            self.next_seq = window.seq + 1
+        self.end = window.keep + window.rows
+        self.encoding, self.exact = window.encoding, window.exact
+        self.pending += 1
+
+    def takes_replay(self, window: Window) -> bool:
+        """Whether `window` continues what is sent anew of the session."""
+        begun = self.next_seq or self.rejoin is not None or self.release is not None
+        return not self.broken and not begun and (window.slot, window.keep) == (self.slot, self.end)
+
+    def can_rejoin(self, rejoin: Rejoin) -> bool:
+        """Whether the session may go on behind its first `rejoin.tokens` positions here."""
+        sound = not (self.broken or rejoin.lost or self.release or self.rejoin or self.next_seq)
+        return sound and self.slot == rejoin.slot and self.end >= rejoin.tokens
+
+    def go_on(self, held: int) -> None:
+        """A new epoch: what was on its way is lost, `held` positions are in the caches."""
+        self.next_seq, self.cancelled, self.pending = 0, -1, 0
+        self.held = self.end = held
+        self.rejoin = None
 
     def fault_of(self, window: Window) -> Fault | None:
         """Why `window` is not the session's next one, or None if it is.

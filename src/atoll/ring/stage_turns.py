@@ -20,16 +20,20 @@ from atoll.ring.stage_session import StageSession
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
-    """A window with its payload and the session it was accepted for."""
+    """A window with its payload and the session it was accepted for.
+
+    No payload: the driver has it, as it was sent before.
+    """
 
     session: StageSession
     window: Window
-    payload: Payload
+    payload: Payload | None
 
     def item(self) -> BatchItem:
         """Its part in an engine call."""
-        w = self.window
-        return BatchItem(w.session, w.slot, w.keep, w.rows, w.exact, w.encoding, self.payload)
+        w, payload = self.window, self.payload
+        assert payload is not None, "what was sent before is not computed again"
+        return BatchItem(w.session, w.slot, w.keep, w.rows, w.exact, w.encoding, payload)
 
 
 class StageTurns:

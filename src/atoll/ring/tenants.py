@@ -31,6 +31,7 @@ from atoll.ring.pace import Pace
 from atoll.ring.parked import ParkedSessions
 from atoll.ring.parking import Parked, ParkingRates
 from atoll.ring.parking_messages import EndsLoadedParcel, ParkingEvent, ResumeReturned, Tick
+from atoll.ring.recorded import Recorded
 from atoll.ring.session import Session
 
 
@@ -55,6 +56,9 @@ class Tenants:
         # Longest at rest first.
         self._resting: list[Session] = []
         self.parked = ParkedSessions(config)
+        self.is_paused = False
+        """No message goes round: who ends is released later."""
+        self.recorded = Recorded()
 
     @property
     def active(self) -> int:
@@ -192,6 +196,8 @@ class Tenants:
     def _tick(self, rates: ParkingRates | None) -> list[CoordinatorEffect]:
         """Time has passed: what has rested for two ticks leaves its slot, if that is worth it."""
         self.parked.lot.tick(rates)
+        if self.is_paused:
+            return []
         due = [s for s in self._resting if self.parked.has_rested(s) and self.parked.is_worth(s)]
         return [effect for session in due for effect in self._park(session)]
 
@@ -222,9 +228,10 @@ class Tenants:
         """Clear an ended session from stages and ends."""
         effects: list[CoordinatorEffect] = []
         # Where nothing was sent no stage knows the session.
-        if session.next_seq or session.resumed:
+        if session.is_known:
             session.releasing = True
-            effects.append(SendRelease(session.id, session.slot))
+            if not self.is_paused:
+                effects.append(SendRelease(session.id, session.slot))
         return effects + self.free_if_done(session)
 
     def free_if_done(self, session: Session) -> list[CoordinatorEffect]:
@@ -236,6 +243,7 @@ class Tenants:
             effects.append(CloseEnds(session.id, session.slot))
         if not session.opened and not session.releasing:
             del self.by_id[session.id]
+            self.recorded.drop(session.id)
             heapq.heappush(self._free, session.slot)
         return effects
 

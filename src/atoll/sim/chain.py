@@ -15,13 +15,14 @@ from functools import partial
 from typing import Protocol
 
 from atoll.domain.ids import Epoch, SessionId
-from atoll.domain.wire import Cancel, Discard, Resume, Window
+from atoll.domain.wire import Cancel, Discard, Rejoin, Resume, Window
 from atoll.ring import stage_messages as node
 from atoll.ring.coordinator_messages import SessionRefused
 from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse
 from atoll.ring.stage import Stage
 from atoll.sim.clock import EventHeap, FifoLink
 from atoll.sim.fake_model import FakeShard, ModelMisuse, pack, unpack
+from atoll.sim.fake_record import FakeRecord
 from atoll.sim.scenario import ChainSpec
 from atoll.sim.traffic import Message, Traffic
 from atoll.sim.waits import Waits
@@ -54,6 +55,7 @@ class Node:
     shard: FakeShard
     life: int = 0
     parcels: dict[SessionId, bytes] = field(default_factory=dict)
+    record: FakeRecord = field(default_factory=FakeRecord)
 
 
 class Chain:
@@ -116,12 +118,17 @@ class Chain:
                 case node.RunBatch(items):
                     self._run_batch(stage, items)
                 case node.Forward(window, payload):
+                    self.nodes[stage].record.keep(window, payload)
                     self.send(stage + 1, window, payload)
-                case node.ForwardCancel(cancel):
-                    self.send(stage + 1, cancel)
-                case node.ForwardRelease(order):
-                    self.send(stage + 1, order)
-                case node.ForwardResume(order) | node.ForwardDiscard(order):
+                case node.ForwardRecord(window):
+                    self.send(stage + 1, window, self.nodes[stage].record.rows(window))
+                case (
+                    node.ForwardCancel(order)
+                    | node.ForwardRelease(order)
+                    | node.ForwardResume(order)
+                    | node.ForwardDiscard(order)
+                    | node.ForwardRejoin(order)
+                ):
                     self.send(stage + 1, order)
                 case node.DropSlot(slot):
                     self.nodes[stage].shard.drop(slot)
@@ -137,19 +144,20 @@ class Chain:
         lost = self.nodes[stage]
         lost.machine, lost.shard = None, self._new_shard(stage)
         lost.parcels.clear()
+        lost.record = FakeRecord()
         lost.life += 1
         self.waits.lost(stage)
 
-    def raise_epoch(self, stage: int, epoch: Epoch) -> None:
+    def raise_epoch(self, stage: int, raised: node.EpochRaised) -> None:
         """A stage hears of a new epoch; one that died comes back with it."""
         hit = self.nodes[stage]
         self.waits.lost(stage)
-        # The keys are an epoch's, as the engine processes are.
-        hit.parcels.clear()
+        if not raised.goes_on:
+            # The keys are an engine process's.
+            hit.parcels.clear()
         if hit.machine is None:
-            hit.machine = Stage(self.spec.stages[stage], epoch)
-        else:
-            self.at_stage(stage, node.EpochRaised(epoch))
+            hit.machine = Stage(self.spec.stages[stage], Epoch(0, 0))
+        self.at_stage(stage, raised)
 
     def _new_shard(self, stage: int) -> FakeShard:
         return FakeShard(self.spec.cuts[stage], self.spec.cuts[stage + 1])
@@ -172,6 +180,8 @@ class Chain:
                 self.at_stage(hop, node.CancelArrived(message))
             case Resume():
                 self.at_stage(hop, node.ResumeArrived(message))
+            case Rejoin():
+                self.at_stage(hop, node.RejoinArrived(message))
             case Discard():
                 self.at_stage(hop, node.DiscardArrived(message))
             case _:
@@ -187,10 +197,12 @@ class Chain:
         if machine is not None and machine.epoch == epoch:
             self.at_stage(hop - 1, Granted(frames))
 
-    def _parcel(self, stage: int, effect: node.ParcelEffect) -> None:
+    def _parcel(self, stage: int, effect: node.ParcelEffect | node.DropRecord) -> None:
         """Take out and put in at once, in order with the batches; a parcel may get lost."""
         at, life = self.nodes[stage], self.nodes[stage].life
         match effect:
+            case node.DropRecord(session):
+                at.record.drop(session)
             case node.TakeParcel(slot, parcel, tokens):
                 taken = at.shard.take(slot, tokens)
                 if taken is None:

@@ -17,7 +17,7 @@ from functools import partial
 
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId
-from atoll.domain.wire import Park, Release, Resume, Window
+from atoll.domain.wire import Park, Rejoin, Release, Resume, Window
 from atoll.ring import coordinator_messages as gate
 from atoll.ring import parking_messages as parking
 from atoll.ring import stage_messages as node
@@ -28,6 +28,7 @@ from atoll.sim.chain import Chain
 from atoll.sim.fake_draft import FakeDraft
 from atoll.sim.fake_ends import FakeEnds
 from atoll.sim.fake_model import FakeShard, ModelMisuse
+from atoll.sim.fake_record import FakeRecord
 from atoll.sim.hostile import forge
 from atoll.sim.oracle import Oracle
 from atoll.sim.scenario import Outage, Scenario, make_scenario
@@ -68,6 +69,8 @@ class Report:
     epochs: int
     parked: int
     resumed: int
+    comebacks: int
+    replayed: int
 
 
 def run_seed(seed: int) -> Report:
@@ -96,6 +99,8 @@ def run_seed(seed: int) -> Report:
         epochs=sim.epoch.counter,
         parked=sim.parked,
         resumed=sim.watch.resumed,
+        comebacks=sim.comebacks,
+        replayed=traffic.replayed,
     )
 
 
@@ -132,7 +137,8 @@ class RingSim:
         self.watch = Watch(scenario, self.coordinator, self.ends)
         self.chain = Chain(scenario.chain, self, self.epoch, rng)
         self._draft_is_gone = False
-        self.parked = 0
+        self.record = FakeRecord()
+        self.parked = self.comebacks = self.replayed = 0
         self._plan()
 
     def _plan(self) -> None:
@@ -192,6 +198,8 @@ class RingSim:
             self._event(gate.WindowReturned(message, payload, lap_s))
         elif isinstance(message, Release | Park):
             self._event(gate.ReleaseReturned(message))
+        elif isinstance(message, Rejoin):
+            self._event(gate.RejoinReturned(message))
         elif isinstance(message, Resume):
             self._event(parking.ResumeReturned(message))
 
@@ -225,13 +233,17 @@ class RingSim:
             case gate.OpenEnds() | gate.CloseEnds():
                 self.ends.open_or_close(effect)
             case gate.Send(window, payload):
+                self.record.keep(window, payload)
                 self.chain.send(0, window, payload)
+            case gate.SendRecord(window):
+                self.chain.send(0, window, self.record.rows(window))
             case parking.SendPark():
                 self.parked += 1
                 self.chain.send(0, order_of(effect, self._ring()))
             case (
                 gate.SendCancel()
                 | gate.SendRelease()
+                | gate.SendRejoin()
                 | parking.SendResume()
                 | parking.SendDiscard()
             ):
@@ -289,18 +301,27 @@ class RingSim:
         self._event(gate.DraftGone())
 
     def _crash(self, outage: Outage) -> None:
-        self.chain.kill(outage.stage)
+        for stage in outage.lost:
+            self.chain.kill(stage)
         self.epoch = Epoch(self.epoch.incarnation, self.epoch.counter + 1)
         put, now_s = self.chain.heap.put, self.chain.heap.now_s
         ready_s = now_s
-        if outage.detect_s is not None:
+        if outage.goes_on:
+            self.comebacks += 1
+            ready_s += outage.detect_s or 0.0
+            put(ready_s, partial(self._event, gate.RingPaused()))
+        elif outage.detect_s is not None:
             ready_s += outage.detect_s
             put(ready_s, partial(self._event, gate.RingDown("a stage died")))
+        told_s = ready_s
         for stage in range(len(self.chain.nodes)):
-            at_s = now_s + self.rng.uniform(0, outage.repair_s)
-            put(at_s, partial(self.chain.raise_epoch, stage, self.epoch))
+            at_s = max(told_s, now_s + self.rng.uniform(0, outage.repair_s))
+            goes_on = outage.goes_on and stage not in outage.lost
+            raised = node.EpochRaised(self.epoch, goes_on, stage + 1 in outage.lost)
+            put(at_s, partial(self.chain.raise_epoch, stage, raised))
             ready_s = max(ready_s, at_s)
-        put(ready_s, partial(self._event, gate.RingUp(self.epoch)))
+        up = gate.RingUp(self.epoch, outage.goes_on, 0 in outage.lost)
+        put(ready_s, partial(self._event, up))
 
     def _hostile(self) -> None:
         """Push in a frame made from one that the receiver has just seen."""

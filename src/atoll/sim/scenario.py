@@ -29,13 +29,21 @@ class Arrival:
 class Outage:
     """`stage` dies at `at_s`; the gateway hears of it `detect_s` later, if at all.
 
-    Every stage is on the new epoch within `repair_s` of the crash.
+    Every stage is on the new epoch within `repair_s` of the crash. `also` dies with it.
+    `goes_on`: the others keep what they hold, and the gateway its sessions.
     """
 
     at_s: float
     stage: int
     detect_s: float | None
     repair_s: float
+    also: int | None = None
+    goes_on: bool = False
+
+    @property
+    def lost(self) -> set[int]:
+        """The stages that die."""
+        return {self.stage} | ({self.also} if self.also is not None else set())
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +130,11 @@ def make_scenario(rng: random.Random) -> Scenario:
             at_s=rng.uniform(0.35, 1.0) + i * 1.5,
             stage=rng.randrange(n_stages),
             detect_s=rng.choice((None, 0.0, rng.uniform(0, 0.2))),
-            repair_s=rng.uniform(0.2, 0.6),
+            repair_s=rng.uniform(0.02, 0.6),
+            also=rng.choice((None, None, rng.randrange(n_stages))),
+            goes_on=rng.random() < 0.7,
         )
-        for i in range(rng.choice((0, 0, 0, 0, 1, 2)))
+        for i in range(rng.choice((0, 0, 0, 1, 1, 2)))
     )
     hostile = rng.choice((0, 0, 3, 12))
     lose_rate = rng.choice((0.0, 0.3))

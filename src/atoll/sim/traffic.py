@@ -41,13 +41,14 @@ class Traffic:
     def __init__(self) -> None:
         self._frames: Counter[tuple[int, Epoch]] = Counter()
         self._grants: Counter[tuple[int, Epoch]] = Counter()
-        self.batches = 0
+        self.batches = self.replayed = 0
         self.largest_batch = 0
 
     def frame_sent(self, hop: int, message: Message) -> None:
         """A frame left for `hop`."""
         if isinstance(message, Window):
             self._frames[hop, message.epoch] += 1
+            self.replayed += message.replay
 
     def frame_arrived(self, hop: int, message: Message) -> None:
         """A frame arrived at `hop`, or was lost there with its receiver."""

@@ -46,7 +46,7 @@ class Watch:
         self._down = self._coordinator.epoch is None
         config = self._scenario.coordinator
         waits, runs = self._coordinator.waiting, self._coordinator.active
-        self._full = waits >= config.waiting_max and runs == config.n_slots
+        self._full = waits >= config.waiting_max and (runs == config.n_slots or self._down)
         if isinstance(event, gate.Submit):
             self._requests[event.session] = event.request
 
