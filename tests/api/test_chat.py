@@ -98,6 +98,7 @@ async def test_every_field_reaches_the_ring(door: Door) -> None:
         "top_logprobs": 4,
         "exact": True,
         "ignore_eos": True,
+        "deadline_s": 60,
     }
     reply = await door.chat(**fields)
     assert reply.status_code == 200
@@ -119,6 +120,7 @@ async def test_every_field_reaches_the_ring(door: Door) -> None:
         ),
         exact=True,
         ignore_eos=True,
+        deadline_s=request.deadline_s,
         group=door.keys.list()[0].id,
     )
 

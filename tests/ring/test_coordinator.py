@@ -331,6 +331,33 @@ def test_slots_are_given_in_order_and_the_queue_is_bounded() -> None:
     assert c.holders() == {0: 1, 1: 3}
 
 
+def test_a_slot_goes_to_the_higher_priority_and_to_keys_in_turns() -> None:
+    c = up(n_slots=1, waiting_max=4)
+    whose = [("a", 0), ("a", 0), ("b", 0), ("high", 1)]
+    submit(c, 1)
+    for number, (group, priority) in enumerate(whose, start=2):
+        submit(c, number, dataclasses.replace(request(), group=group, priority=priority))
+    order = []
+    for _ in whose:
+        [running] = c.holders().values()
+        effects = c.handle(CancelSession(running, "gone"))
+        order += [int(e.session) for e in effects if isinstance(e, Admitted)]
+    assert order == [5, 2, 4, 3]
+
+
+def test_in_a_full_line_who_has_more_of_it_gives_way() -> None:
+    c = up(n_slots=1, waiting_max=2)
+    for number in (1, 2, 3):
+        submit(c, number, dataclasses.replace(request(), group="a"))
+    (refused,) = submit(c, 4, dataclasses.replace(request(), group="a"))
+    assert isinstance(refused, Rejected)
+    assert (refused.session, refused.code) == (4, "overloaded")
+    (refused,) = submit(c, 5, dataclasses.replace(request(), group="b"))
+    assert isinstance(refused, Rejected)
+    assert (refused.session, refused.code, refused.retry_after_s) == (3, "overloaded", 2)
+    assert [w.session for w in c.line] == [2, 5]
+
+
 @pytest.mark.parametrize(
     ("ask", "code"),
     [

@@ -14,7 +14,7 @@ import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from atoll.api.backend import ChatTurn, Health, ModelCard, TemplateValue
+from atoll.api.backend import ChatTurn, Demand, Health, ModelCard, TemplateValue
 from atoll.domain.errors import BadRequest
 from atoll.domain.generation import GenerateRequest, Sampled, TopLogprob
 
@@ -106,6 +106,8 @@ class ScriptedBackend:
     sampler: Sampler = sample_hashes
     state: Health = field(default_factory=lambda: Health(ready=True))
     requests: list[GenerateRequest] = field(default_factory=list)
+    demands: list[Demand] = field(default_factory=list)
+    objection: Exception | None = None
     open: int = 0
     closed: int = 0
     yielded: int = 0
@@ -117,6 +119,11 @@ class ScriptedBackend:
 
     def health(self) -> Health:
         return self.state
+
+    def check(self, demand: Demand) -> None:
+        self.demands.append(demand)
+        if self.objection is not None:
+            raise self.objection
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Sampled, None]:
         self.requests.append(request)

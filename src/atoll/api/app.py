@@ -21,13 +21,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atoll import __version__
+from atoll.api.admission import Admission, welcome
 from atoll.api.answer import Answer
 from atoll.api.backend import Backend, TextBackend
 from atoll.api.chat import ChatForm, chat_job
 from atoll.api.client import ClientGone, bounded_send
 from atoll.api.completions import CompletionForm, completion_job
 from atoll.api.errors import ApiError, error_response, note, render_error
-from atoll.api.keys import KeyStore
+from atoll.api.keys import ApiKey, KeyStore
 from atoll.api.limits import Limits, RequestLimiter, check_headers, read_json_body
 from atoll.api.params import check_model
 from atoll.api.replies import HealthReply, Model, ModelList
@@ -100,6 +101,7 @@ class _Doors:
         self._backend = backend
         self._text = text
         self._limits = limits
+        self._admission = Admission(backend, limits)
 
     async def health(self, _request: Request) -> Response:
         health = self._backend.health()
@@ -119,16 +121,19 @@ class _Doors:
         card = self._backend.card
         job = await chat_job(body, self._text, card, self._limits)
         job = job.of_group(request.scope[KEY_ID])
-        return Answer(self._backend, job, ChatForm(job, card, FINGERPRINT), self._limits)
+        job, backend = self._admission.enter(request.scope, job)
+        return Answer(backend, job, ChatForm(job, card, FINGERPRINT), self._limits)
 
     async def completions(self, request: Request) -> ASGIApp:
         body = await self._body(request)
         card = self._backend.card
         job = await completion_job(body, self._text, card)
         job = job.of_group(request.scope[KEY_ID])
-        return Answer(self._backend, job, CompletionForm(job, card, FINGERPRINT), self._limits)
+        job, backend = self._admission.enter(request.scope, job)
+        return Answer(backend, job, CompletionForm(job, card, FINGERPRINT), self._limits)
 
     async def _body(self, request: Request) -> bytes:
+        self._admission.knock(request.scope)
         body = await read_json_body(request, self._limits)
         health = self._backend.health()
         if not (health.ready or health.holds):
@@ -161,33 +166,34 @@ class Gate:
         send = bounded_send(scope, receive, send, self._limits.write_timeout_s)
         with ExitStack() as held, suppress(ClientGone):
             try:
-                key_id = self._admit(scope)
-                if key_id is not None:
-                    scope[KEY_ID] = key_id
-                    held.enter_context(self._requests.slot(key_id))
+                key = self._admit(scope)
+                if key is not None:
+                    scope[KEY_ID] = key.id
+                    welcome(scope, key, held)
+                    held.enter_context(self._requests.slot(key.id))
             except AtollError as error:
                 await error_response(error)(scope, receive, send)
                 return
             await self._app(scope, receive, send)
 
-    def _admit(self, scope: Scope) -> str | None:
-        """The id of the key that pays for this request; None where no key is needed."""
+    def _admit(self, scope: Scope) -> ApiKey | None:
+        """The key that pays for this request; None where no key is needed."""
         check_headers(scope["headers"], self._limits)
         headers = dict(scope["headers"])
         if self._keys is None:
             _check_host(headers.get(b"host", b""))
         if scope["path"] == HEALTH_PATH:
             return None
-        return self._key_id(headers.get(b"authorization", b""))
+        return self._key(headers.get(b"authorization", b""))
 
-    def _key_id(self, authorization: bytes) -> str:
-        """The id of the key in the header.
+    def _key(self, authorization: bytes) -> ApiKey:
+        """The key in the header.
 
         Raises:
             ApiError: 401; 503 if the keys cannot be read.
         """
         if self._keys is None:
-            return NO_AUTH_KEY
+            return ApiKey(id=NO_AUTH_KEY, name="", created=0)
         scheme, _, presented = authorization.decode("latin-1").partition(" ")
         try:
             key = self._keys.verify(presented.strip()) if scheme.lower() == "bearer" else None
@@ -209,7 +215,7 @@ class Gate:
                 code="invalid_api_key",
                 headers={"www-authenticate": "Bearer"},
             )
-        return key.id
+        return key
 
 
 def _check_host(host: bytes) -> None:

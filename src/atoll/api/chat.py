@@ -94,6 +94,7 @@ async def chat_job(body: bytes, text: TextBackend, card: ModelCard, limits: Limi
         stream=bool(request.stream),
         include_usage=include_usage,
         logprobs=logprobs is not None,
+        deadline_s=request.deadline_s,
     )
 
 

@@ -61,6 +61,7 @@ async def completion_job(body: bytes, text: TextBackend, card: ModelCard) -> Job
         stream=bool(request.stream),
         include_usage=include_usage,
         logprobs=request.logprobs is not None,
+        deadline_s=request.deadline_s,
     )
 
 

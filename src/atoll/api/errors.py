@@ -15,7 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from atoll.domain.errors import AtollError, BadRequest, Overloaded, RingDown
+from atoll.domain.errors import (
+    AtollError,
+    BadRequest,
+    DeadlineExceeded,
+    Overloaded,
+    RingDown,
+)
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +94,8 @@ def describe(error: Exception) -> Failure:
         case Overloaded():
             body = ErrorBody(str(error), "server_error", code="overloaded")
             return Failure(503, body, {"retry-after": str(max(1, error.retry_after_s))})
+        case DeadlineExceeded():
+            return Failure(504, ErrorBody(str(error), "server_error", code="deadline_exceeded"), {})
         case RingDown():
             body = ErrorBody(str(error), "server_error", code="ring_down")
             return Failure(503, body, {"retry-after": str(RING_RETRY_AFTER_S)})

@@ -52,6 +52,13 @@ class ServeFlags(HomeFlags, StoreFlags):
     streams: PositiveInt = 8
     """Answers that can be computed at once."""
 
+    waiting: NonNegativeInt = 64
+    """Most requests that wait for one of these to end; more are told to try again later."""
+
+    deadline: NonNegativeInt = 600
+    """Seconds in which a request is to be done that does not say itself: one that by what is
+    foretold would not be is refused at once, and one that is not ends. 0: no matter how many."""
+
     context: PositiveInt = 2048
     """Most tokens of a prompt and its answer together."""
 
@@ -192,6 +199,7 @@ class ServeFlags(HomeFlags, StoreFlags):
                 nodes=self.nodes,
                 ends=self.ends,
                 streams=self.streams,
+                waiting=self.waiting,
                 context=self.context,
                 exact=self.exact,
                 plan=self.plan,
@@ -223,6 +231,7 @@ class ServeFlags(HomeFlags, StoreFlags):
             relay=self.relay,
             auth=self.auth,
             tls=tls,
+            deadline_s=self.deadline,
             lan=LanOptions(self.announce, self.announce_on, self.name),
         )
 

@@ -114,6 +114,8 @@ class ServeOptions:
         join_dir: Where join files are written.
         auth: Ask for API keys.
         tls: Certificate and key of the API.
+        deadline_s: How long a request may take that does not say, seconds; 0: as long as
+            it does.
         lan: Whether machines of the same network find it.
     """
 
@@ -128,4 +130,5 @@ class ServeOptions:
     relay: str = ""
     auth: bool = True
     tls: Tls | None = field(default=None)
+    deadline_s: float = 600.0
     lan: LanOptions = field(default_factory=LanOptions)

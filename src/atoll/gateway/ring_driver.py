@@ -31,6 +31,7 @@ from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFr
 from atoll.ring import coordinator_messages as ring
 from atoll.ring import parking_messages as parking
 from atoll.ring.coordinator import Coordinator
+from atoll.ring.line import Line
 from atoll.ring.messages import GrantCredit, Granted, Refuse, WindowUnusable
 from atoll.ring.orders import RingOrder
 from atoll.ring.pace import Pace
@@ -102,6 +103,11 @@ class RingDriver:
     def waiting(self) -> int:
         """Sessions that wait for one."""
         return self._machine.waiting
+
+    @property
+    def line(self) -> Line:
+        """Who waits for a slot."""
+        return self._machine.line
 
     async def wait_idle(self) -> None:
         """Wait until no session runs or waits."""

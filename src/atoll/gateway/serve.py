@@ -13,6 +13,7 @@ from typing import Any
 
 from atoll.api.app import create_app
 from atoll.api.keys import KEYS_FILE, KeyStore
+from atoll.api.limits import Limits
 from atoll.api.server import check_bind, open_server, open_socket
 from atoll.domain.address import HostPort
 from atoll.domain.ids import NodeId
@@ -120,7 +121,12 @@ async def open_gateway(
                     options.link_host, options.link_port, _takers(conductor, fleet, lender)
                 ) as listener,
                 open_server(
-                    create_app(conductor, text, keys=keys, status=status),
+                    create_app(
+                        *(conductor, text),
+                        keys=keys,
+                        limits=Limits(deadline_s=options.deadline_s),
+                        status=status,
+                    ),
                     open_socket(options.host, options.port),
                     tls=options.tls,
                 ) as url,

@@ -12,13 +12,12 @@ those behind a wrong guess are cancelled.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import Window
-from atoll.ring.admission import Prefill, objection
+from atoll.ring.admission import Prefill, line_up
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.coordinator_messages import (
     CancelSession,
@@ -51,6 +50,7 @@ from atoll.ring.departures import Departures, Ready
 from atoll.ring.draft_turns import DraftTurns
 from atoll.ring.drafting import Drafter, Lookups
 from atoll.ring.ends_turns import EndsTurns, Turn
+from atoll.ring.line import Line
 from atoll.ring.messages import Fault, GrantCredit, Granted, ItemFailed, Refuse
 from atoll.ring.messages import WindowUnusable as Unusable
 from atoll.ring.pace import Pace
@@ -76,7 +76,7 @@ class Coordinator:
         self.pace = Pace(config.parallel)
         self._tenants = Tenants(config, drafter or Lookups(), self.pace)
         self.epoch: Epoch | None = None
-        self._waiting: deque[Submit] = deque()
+        self._waiting = Line()
         self._prefill = Prefill(config)
         self._departures = Departures(config, self.pace)
         self._returns = Returns(config.return_credits)
@@ -95,6 +95,11 @@ class Coordinator:
     def waiting(self) -> int:
         """Sessions that wait for a slot."""
         return len(self._waiting)
+
+    @property
+    def line(self) -> Line:
+        """Who waits, to look at."""
+        return self._waiting
 
     @property
     def resting(self) -> int:
@@ -188,26 +193,19 @@ class Coordinator:
         known = self._tenants.client(session) is not None
         if known or any(w.session == session for w in self._waiting):
             raise ValueError(f"session {session} was submitted twice")
-        refusal = objection(
-            *(submit, self.config),
+        self._effects += line_up(
+            *(submit, self._waiting, self.config),
             up=self.epoch is not None,
             active=self.active,
-            waiting=self.waiting,
         )
-        if refusal is not None:
-            self._effects.append(refusal)
-        elif submit.again:
-            self._waiting.appendleft(submit)
-        else:
-            self._waiting.append(submit)
 
     def _reject(self, session: SessionId, code: str, problem: str) -> None:
         self._effects.append(Rejected(session, code, problem, self.config.retry_after_s))
 
     def _admit(self) -> None:
-        """Give slots to who waits longest."""
+        """Give slots to those whose turn it is."""
         while self._tenants.has_room and self._waiting:
-            session, effects = self._tenants.admit(self._waiting[0], len(self._waiting))
+            session, effects = self._tenants.admit(self._waiting.head(), len(self._waiting))
             self._effects += effects
             if session is None:
                 break
