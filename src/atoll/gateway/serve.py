@@ -90,6 +90,7 @@ async def open_gateway(
     """
     ring = options.ring
     keys = KeyStore(home / KEYS_FILE) if options.auth else None
+    limits = Limits(deadline_s=options.deadline_s)
     check_bind(options.host, options.tls, keys)
     await check_engine(ring.gpu)
     prepared = await asyncio.to_thread(prepare, model, store, ring)
@@ -121,12 +122,7 @@ async def open_gateway(
                     options.link_host, options.link_port, _takers(conductor, fleet, lender)
                 ) as listener,
                 open_server(
-                    create_app(
-                        *(conductor, text),
-                        keys=keys,
-                        limits=Limits(deadline_s=options.deadline_s),
-                        status=status,
-                    ),
+                    create_app(conductor, text, keys=keys, limits=limits, status=status),
                     open_socket(options.host, options.port),
                     tls=options.tls,
                 ) as url,
