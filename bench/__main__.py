@@ -17,6 +17,8 @@ NAMES = {
     "weather": "streams over links that lose, pause, and change their delay",
     "nats": "how soon two nodes behind two emulated routers have a link",
     "prefill": "a long prompt beside four who are answered: their longest gap, its first token",
+    "overload": "ten times as many clients as there is room for: refusals, and who pays for them",
+    "disconnects": "clients that leave at any moment, beside streams that must not notice",
     "wire": "the encodings of hidden states: bytes, time, and their effect on answers",
 }
 
@@ -33,6 +35,7 @@ def main() -> None:
     )
     parser.add_argument("--small-only", action="store_true", help="skip the large model (local)")
     parser.add_argument("--delays", help="one-way delays in ms, such as 0,50 (distance)")
+    parser.add_argument("--clients", type=int, help="how many leave (disconnects: 2000)")
     parser.add_argument("--quick", action="store_true", help="a smoke test (distance)")
     asked = parser.parse_args()
     module = importlib.import_module(f"bench.{asked.name}")
@@ -44,6 +47,8 @@ def main() -> None:
         found = module.run(asked.rounds or 2, delays_ms=chosen, quick=asked.quick)
     elif asked.name == "prefill":
         found = module.run(asked.rounds or 3)
+    elif asked.name == "disconnects":
+        found = module.run(asked.clients or module.CLIENTS)
     else:
         found = module.run()
     if asked.json:

@@ -46,11 +46,10 @@ async def test_tokens_in_time(deadline_s: float | None) -> None:
 
 async def test_silence_ends() -> None:
     source = Source(ONE, rest=True)
-    got = []
+    tokens = within(0.05, source.run())
+    assert await anext(tokens) == ONE
     with pytest.raises(DeadlineExceeded, match=r"0\.05 s"):
-        async for sampled in within(0.05, source.run()):
-            got.append(sampled)
-    assert got == [ONE]
+        await anext(tokens)
     assert source.closed
 
 

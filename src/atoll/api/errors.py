@@ -123,7 +123,10 @@ def error_json(body: ErrorBody) -> bytes:
 
 def note(error: Exception) -> None:
     """Log what an operator should know of: never a client's mistake, never a prompt."""
-    if not isinstance(error, AtollError | HTTPException):
+    if isinstance(error, Overloaded):
+        # There may be hundreds a second, and `atoll status` shows how full the rings are.
+        log.info("request.refused kind=Overloaded problem=%s", error)
+    elif not isinstance(error, AtollError | HTTPException):
         log.error("request.failed kind=%s", type(error).__name__, exc_info=error)
     elif describe(error).status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("request.refused kind=%s problem=%s", type(error).__name__, error)
