@@ -24,6 +24,7 @@ from atoll.ring.coordinator_messages import (
     Finished,
     HeadDone,
     HeadItem,
+    Hold,
     OpenEnds,
     Rejected,
     ReleaseReturned,
@@ -375,6 +376,32 @@ def test_requests_that_cannot_be_served(ask: GenerateRequest, code: str) -> None
     if code == "too_long":
         assert rejected.problem == "the prompt has 17 tokens, the context holds 16"
     assert (c.active, c.waiting) == (0, 0)
+
+
+def test_a_session_whose_client_does_not_keep_up_waits_for_it() -> None:
+    c = up()
+    window = decoding(c, 1)
+    c.handle(Hold(SessionId(1), held=True))
+    assert (c.decoding, c.marks()) == (0, {})
+    back(c, window)
+    assert sent(ends(c, TailDone(WORD, b"n"))) == []
+    [window] = sent(c.handle(Hold(SessionId(1), held=False)))
+    assert (window.session, window.keep) == (1, 4)
+    assert c.decoding == 1
+    # Nobody else is meant, and a waiting session has nothing to hold.
+    assert c.handle(Hold(SessionId(99), held=True)) == []
+
+
+def test_a_held_session_can_be_given_up() -> None:
+    c = up()
+    window = decoding(c, 1)
+    c.handle(Hold(SessionId(1), held=True))
+    back(c, window)
+    ends(c, TailDone(WORD, b"n"))
+    effects = c.handle(CancelSession(SessionId(1), "gone"))
+    assert effects[0] == Failed(SessionId(1), "cancelled", "gone", Usage(3, 2))
+    released(c, 1, 0)
+    assert c.holders() == {}
 
 
 def test_a_session_that_waits_can_be_given_up() -> None:

@@ -21,6 +21,7 @@ from atoll.domain.errors import (
     DeadlineExceeded,
     Overloaded,
     RingDown,
+    SlowReader,
 )
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ def describe(error: Exception) -> Failure:
             return Failure(503, body, {"retry-after": str(max(1, error.retry_after_s))})
         case DeadlineExceeded():
             return Failure(504, ErrorBody(str(error), "server_error", code="deadline_exceeded"), {})
+        case SlowReader():
+            return Failure(408, ErrorBody(str(error), "server_error", code="slow_reader"), {})
         case RingDown():
             body = ErrorBody(str(error), "server_error", code="ring_down")
             return Failure(503, body, {"retry-after": str(RING_RETRY_AFTER_S)})

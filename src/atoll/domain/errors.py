@@ -93,6 +93,12 @@ class DeadlineExceeded(AtollError):
     exit_code = 7
 
 
+class SlowReader(AtollError):
+    """A client that did not read its answer for too long."""
+
+    exit_code = 7
+
+
 class RingDown(AtollError):
     """The ring cannot serve: a node is missing or died."""
 

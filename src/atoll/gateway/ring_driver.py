@@ -19,6 +19,7 @@ from atoll.domain.ids import SessionId
 from atoll.domain.wire import DataMessage, Grant, Ping, Pong, Refused, Window
 from atoll.engine.ends_client import EndsProcess
 from atoll.engine.ends_messages import ItemsDone
+from atoll.gateway.brakes import Brakes
 from atoll.gateway.ends_items import answered, asked
 from atoll.gateway.laps import Laps
 from atoll.gateway.mailbox import Mailbox
@@ -92,6 +93,10 @@ class RingDriver:
         self._up = False
         self._over = False
         self._idle = asyncio.Event()
+        self.brakes = Brakes(
+            lambda session, held: self._handle(ring.Hold(session, held)),
+            lambda session: self.cancel(session, "its client did not read"),
+        )
         self.laps = Laps()
 
     @property
@@ -182,6 +187,7 @@ class RingDriver:
         for mailbox in self._mail.values():
             mailbox.fail(RingDown(problem, hint="try again shortly"))
         self._mail.clear()
+        self.brakes.close()
 
     def submit(
         self,
@@ -362,8 +368,10 @@ class RingDriver:
                 cached = self.parking.prompt_over(session, is_computed=True)
                 if (mailbox := self._mail.get(session)) is not None:
                     mailbox.put(replace(sampled, cached=cached) if cached else sampled)
+                    self.brakes.filled(session, mailbox)
             case ring.Finished(session, _):
                 self._mail.pop(session, None)
+                self.brakes.over(session)
             case ring.Rejected(session, code, problem, retry_after_s):
                 self._fail_session(session, rejection(code, problem, retry_after_s))
             case ring.Failed(session, code, problem, _):
@@ -378,6 +386,7 @@ class RingDriver:
 
     def _fail_session(self, session: SessionId, error: AtollError) -> None:
         mailbox = self._mail.pop(session, None)
+        self.brakes.over(session)
         self.parking.prompt_over(session, is_computed=False)
         if mailbox is not None:
             mailbox.fail(error)

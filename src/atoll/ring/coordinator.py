@@ -35,6 +35,7 @@ from atoll.ring.coordinator_messages import (
     Forget,
     HeadDone,
     HeadItem,
+    Hold,
     Rejected,
     ReleaseReturned,
     RingDown,
@@ -76,7 +77,7 @@ class Coordinator:
         self.pace = Pace(config.parallel)
         self._tenants = Tenants(config, drafter or Lookups(), self.pace)
         self.epoch: Epoch | None = None
-        self._waiting = Line()
+        self.line = Line()
         self._prefill = Prefill(config)
         self._departures = Departures(config, self.pace)
         self._returns = Returns(config.return_credits)
@@ -94,12 +95,7 @@ class Coordinator:
     @property
     def waiting(self) -> int:
         """Sessions that wait for a slot."""
-        return len(self._waiting)
-
-    @property
-    def line(self) -> Line:
-        """Who waits, to look at."""
-        return self._waiting
+        return len(self.line)
 
     @property
     def resting(self) -> int:
@@ -127,8 +123,8 @@ class Coordinator:
 
     @property
     def decoding(self) -> int:
-        """Sessions whose first token was sampled."""
-        return sum(session.decoding for session in self._tenants.by_id.values())
+        """Sessions whose first token was sampled and that go on."""
+        return sum(s.decoding and not s.held for s in self._tenants.by_id.values())
 
     @property
     def returns(self) -> Returns:
@@ -140,8 +136,9 @@ class Coordinator:
         return {session.slot: session.id for session in self._tenants.by_id.values()}
 
     def marks(self) -> dict[SessionId, tuple[int, int, int]]:
-        """Of each session that holds a slot, numbers of which one changes when it moves on."""
-        return {s.id: (s.next_seq, s.sampled, len(s.out)) for s in self._tenants.by_id.values()}
+        """Of each session that is to move on, numbers of which one changes when it does."""
+        moving = [s for s in self._tenants.by_id.values() if not s.held]
+        return {s.id: (s.next_seq, s.sampled, len(s.out)) for s in moving}
 
     def handle(self, event: CoordinatorEvent) -> list[CoordinatorEffect]:
         """Take one event; return what the driver has to do, in this order.
@@ -155,6 +152,8 @@ class Coordinator:
                 self._submit(event)
             case CancelSession(session, reason):
                 self._cancel(session, reason)
+            case Hold(session, held):
+                self._tenants.hold(session, held)
             case EndsDone() | EndsFailed():
                 self._ends_answered(event)
             case DraftDone(guesses, took_s):
@@ -191,10 +190,10 @@ class Coordinator:
     def _submit(self, submit: Submit) -> None:
         session = submit.session
         known = self._tenants.client(session) is not None
-        if known or any(w.session == session for w in self._waiting):
+        if known or any(w.session == session for w in self.line):
             raise ValueError(f"session {session} was submitted twice")
         self._effects += line_up(
-            *(submit, self._waiting, self.config),
+            *(submit, self.line, self.config),
             up=self.epoch is not None,
             active=self.active,
         )
@@ -204,19 +203,19 @@ class Coordinator:
 
     def _admit(self) -> None:
         """Give slots to those whose turn it is."""
-        while self._tenants.has_room and self._waiting:
-            session, effects = self._tenants.admit(self._waiting.head(), len(self._waiting))
+        while self._tenants.has_room and self.line:
+            session, effects = self._tenants.admit(self.line.head(), len(self.line))
             self._effects += effects
             if session is None:
                 break
-            self._waiting.popleft()
+            self.line.popleft()
             if session.coming is None:
                 self._prefill.add(session)
 
     def _cancel(self, session_id: SessionId, reason: str) -> None:
-        waiting = next((w for w in self._waiting if w.session == session_id), None)
+        waiting = next((w for w in self.line if w.session == session_id), None)
         if waiting is not None:
-            self._waiting.remove(waiting)
+            self.line.remove(waiting)
             self._effects.append(Rejected(session_id, "cancelled", reason))
         else:
             session = self._tenants.client(session_id)
@@ -282,9 +281,9 @@ class Coordinator:
 
     def _ring_down(self, problem: str) -> None:
         self.epoch = None
-        for waiting in self._waiting:
+        for waiting in self.line:
             self._reject(waiting.session, "ring_down", problem)
-        self._waiting.clear()
+        self.line.clear()
         self._prefill.clear()
         self._departures.reset()
         self._returns.reset()

@@ -39,6 +39,13 @@ class CancelSession(Struct, frozen=True):
     reason: str
 
 
+class Hold(Struct, frozen=True):
+    """The session is to compute no further, as its client does not keep up; or to go on."""
+
+    session: SessionId
+    held: bool
+
+
 class HeadDone(Struct, frozen=True):
     """The first layers' output for a `HeadItem`, encoded."""
 
@@ -332,6 +339,7 @@ class Failed(Struct, frozen=True):
 CoordinatorEvent = (
     Submit
     | CancelSession
+    | Hold
     | EndsDone
     | EndsFailed
     | DraftDone

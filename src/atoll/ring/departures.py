@@ -32,6 +32,11 @@ class Ready:
         return bool(self.session.out)
 
     @property
+    def is_held(self) -> bool:
+        """Whether it may not leave for now."""
+        return self.session.held and not self.prefill
+
+    @property
     def kind(self) -> tuple[int, bool]:
         """What must be equal within a flight."""
         return self.rows, self.session.exact
@@ -138,14 +143,15 @@ class Departures:
     def _next_flight(self, share: int) -> list[Ready]:
         """The oldest window that may leave, with its like up to `share` and the credits."""
         lane_free = len(self._lanes) < self.lanes_max
-        first = next((r for r in self._ready if r.prefill or r.is_ahead or lane_free), None)
+        may = [ready for ready in self._ready if not ready.is_held]
+        first = next((r for r in may if r.prefill or r.is_ahead or lane_free), None)
         if first is None:
             return []
         if first.prefill:
             return [first]
         flight: list[Ready] = []
         seen: set[SessionId] = set()
-        for ready in self._ready:
+        for ready in may:
             # Of each session the oldest alone: its windows leave in order.
             alike = not ready.prefill and ready.kind == first.kind
             alike = alike and (lane_free or ready.is_ahead)

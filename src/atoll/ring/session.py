@@ -77,6 +77,8 @@ class Session:
     """Its release leaves a parcel everywhere."""
     coming: Coming | None = None
     """The parcel it begins with, until that is loaded or lost."""
+    held: bool = False
+    """It computes no further than its prompt for now."""
     resumed: bool = False
     """Stages know it though no window of it was sent."""
 
@@ -108,6 +110,7 @@ class Session:
         self.tokens_max, self.entry, self.entered = fresh.tokens_max, fresh.entry, keep
         self.sampled = fresh.sampled
         self.live = self.opened = True
+        self.held = False
         self.chunks = self.entering = 0
         self.speculation = None
 
@@ -175,7 +178,7 @@ class Session:
     def next_guesses(self) -> list[HeadItem]:
         """The next window with a sampled token or guesses, if something is to be sent."""
         speculation = self.speculation
-        if speculation is None or not self.decoding:
+        if speculation is None or not self.decoding or self.held:
             return []
         span = speculation.next_tokens(self.tokens_max - self.sampled)
         if span is None:

@@ -146,6 +146,11 @@ class RingSim:
             if arrival.cancel_s is not None:
                 cancel = gate.CancelSession(arrival.session, "the client left")
                 put(arrival.cancel_s, partial(self._event, cancel))
+            # Every third client does not keep up for a while.
+            if arrival.session % 3 == 0:
+                held_s = arrival.at_s + 0.1 * (1 + arrival.session % 5)
+                put(held_s, partial(self._event, gate.Hold(arrival.session, True)))
+                put(held_s + 0.5, partial(self._event, gate.Hold(arrival.session, False)))
         for outage in self.scenario.outages:
             put(outage.at_s, partial(self._crash, outage))
         for at_s in self.scenario.ticks_s:
