@@ -59,6 +59,8 @@ class Admission:
     """
 
     def __init__(self, backend: Backend, limits: Limits) -> None:
+        self.backend: Backend = _Metered(backend, self._used)
+        """The backend, where tokens count for the key that asks for them."""
         self._backend = backend
         self._deadline_s = limits.deadline_s
         self._streams: Counter[str] = Counter()
@@ -77,11 +79,11 @@ class Admission:
         deadline_s = self._deadline_of(scope, None)
         self._backend.check(Demand(guest.key.id, guest.priority, deadline_s))
 
-    def enter(self, scope: Scope, job: Job) -> tuple[Job, Backend]:
+    def enter(self, scope: Scope, job: Job) -> Job:
         """Let a job in; what it takes counts for its key from now on.
 
         Returns:
-            The job with what its key and its deadline say, and what is to compute it.
+            The job with what its key and its deadline say.
 
         Raises:
             As `knock`.
@@ -98,12 +100,8 @@ class Admission:
         self._check_key(guest.key, len(requests))
         self._backend.check(Demand(guest.key.id, guest.priority, deadline_s, requests))
         guest.held.enter_context(self._hold(guest.key.id, len(requests)))
-        budget = self._budget(guest.key)
-        backend = self._backend
-        if budget is not None:
-            budget.take(job.prompt_tokens, now_s=time.monotonic())
-            backend = _Metered(backend, budget.take)
-        return replace(job, requests=requests), backend
+        self._used(guest.key.id, job.prompt_tokens)
+        return replace(job, requests=requests)
 
     def _deadline_of(self, scope: Scope, asked_s: float | None) -> float | None:
         """The shortest of what header and body ask for; else the gateway's own."""
@@ -123,6 +121,10 @@ class Admission:
                 f"try again in {wait_s} s",
                 retry_after_s=wait_s,
             )
+
+    def _used(self, key_id: str, tokens: int) -> None:
+        if (budget := self._budgets.get(key_id)) is not None:
+            budget.take(tokens, now_s=time.monotonic())
 
     @contextmanager
     def _hold(self, key_id: str, streams: int) -> Iterator[None]:
@@ -155,11 +157,11 @@ class Admission:
 
 
 class _Metered:
-    """A backend whose tokens are counted."""
+    """A backend whose tokens are counted, by whose they are."""
 
-    def __init__(self, backend: Backend, take: Callable[..., None]) -> None:
+    def __init__(self, backend: Backend, used: Callable[[str, int], None]) -> None:
         self._backend = backend
-        self._take = take
+        self._used = used
 
     @property
     def card(self) -> ModelCard:
@@ -174,7 +176,7 @@ class _Metered:
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Sampled, None]:
         async with aclosing(self._backend.generate(request)) as tokens:
             async for sampled in tokens:
-                self._take(1, now_s=time.monotonic())
+                self._used(request.group, 1)
                 yield sampled
 
 

@@ -98,10 +98,10 @@ class _Doors:
     """The endpoints."""
 
     def __init__(self, backend: Backend, text: TextBackend, limits: Limits) -> None:
-        self._backend = backend
+        self._admission = Admission(backend, limits)
+        self._backend = self._admission.backend
         self._text = text
         self._limits = limits
-        self._admission = Admission(backend, limits)
 
     async def health(self, _request: Request) -> Response:
         health = self._backend.health()
@@ -121,16 +121,16 @@ class _Doors:
         card = self._backend.card
         job = await chat_job(body, self._text, card, self._limits)
         job = job.of_group(request.scope[KEY_ID])
-        job, backend = self._admission.enter(request.scope, job)
-        return Answer(backend, job, ChatForm(job, card, FINGERPRINT), self._limits)
+        job = self._admission.enter(request.scope, job)
+        return Answer(self._backend, job, ChatForm(job, card, FINGERPRINT), self._limits)
 
     async def completions(self, request: Request) -> ASGIApp:
         body = await self._body(request)
         card = self._backend.card
         job = await completion_job(body, self._text, card)
         job = job.of_group(request.scope[KEY_ID])
-        job, backend = self._admission.enter(request.scope, job)
-        return Answer(backend, job, CompletionForm(job, card, FINGERPRINT), self._limits)
+        job = self._admission.enter(request.scope, job)
+        return Answer(self._backend, job, CompletionForm(job, card, FINGERPRINT), self._limits)
 
     async def _body(self, request: Request) -> bytes:
         self._admission.knock(request.scope)
