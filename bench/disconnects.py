@@ -56,6 +56,10 @@ MOMENTS = ("connected", "headers", "body", "prompt", "stream")
 LINGER_NONE = struct.pack("ii", 1, 0)
 
 
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 @dataclass
 class Tally:
     """What became of it."""
@@ -74,7 +78,7 @@ async def open_here(
     serve = ServeOptions(ring, folder / "join", port=0, way="tls", auth=False)
     async with contextlib.AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(
-            open_gateway(model, store, folder / "gateway", serve, tell=lambda _line: None)
+            open_gateway(model, store, folder / "gateway", serve, tell=_say)
         )
         for number, file in enumerate(gateway.join_files, start=1):
             name = f"node-{number}"
@@ -213,7 +217,7 @@ async def measure(gateway: Gateway, model: str, clients: int, seed: int) -> dict
             try:
                 same = await _steady(endpoint, model, number) == quiet[number]
             except (RuntimeError, OSError, TimeoutError) as error:
-                print(f"steady: {error!r}", file=sys.stderr, flush=True)
+                _say(f"steady: {error!r}")
                 same = False
             tally.steady += 1
             tally.touched += not same
