@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atoll.api.budget import TokenBudget
@@ -34,6 +34,7 @@ def test_another_rate_leaves_the_debt() -> None:
     assert budget.left(now_s=100) == 60
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     st.integers(1, 5000),
     st.lists(st.tuples(st.floats(0, 30), st.integers(0, 3000)), min_size=1, max_size=50),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atoll.domain.generation import GenerateRequest
@@ -76,6 +76,7 @@ def test_a_low_priority_is_passed_over_so_often_and_not_more() -> None:
     assert passed == 2 * PATIENCE
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from("abcd"), st.sampled_from((LOW, NORMAL, HIGH))),
