@@ -169,12 +169,12 @@ class Leavers:
         self._tally.left[f"{moment}-{'rst' if resets else 'fin'}"] += 1
 
     async def _read_some(self, sock: socket.socket) -> None:
-        events, wanted = 0, self._rng.randint(1, EVENTS_MAX)
-        while events < wanted:
+        answer, wanted = b"", self._rng.randint(1, EVENTS_MAX)
+        while answer.count(b"data: ") < wanted:
             part = await asyncio.get_running_loop().sock_recv(sock, 65536)
             if not part:
-                raise RuntimeError("the gateway hung up on a client")
-            events += part.count(b"data: ")
+                raise RuntimeError(f"the gateway hung up on a client, after {answer!r}")
+            answer += part
 
     def _request(self, mark: int) -> tuple[bytes, bytes]:
         body = json.dumps(
