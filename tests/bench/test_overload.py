@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 
 import pytest
-
 from bench.overload import Tally, _figures, _retry_after_s, _until
 
 
