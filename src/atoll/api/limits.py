@@ -30,7 +30,8 @@ class Limits:
 
     `write_timeout_s` is how long a client may leave a full send buffer
     untouched; `queue_events` how many events of a stream wait for it before
-    the generation itself waits.
+    the generation itself waits; `ring_wait_s` how long a stream that goes on waits
+    for a ring, and `comment_s` how often it says so.
     """
 
     body_bytes_max: int = 4 * 1024 * 1024
@@ -44,6 +45,8 @@ class Limits:
     idle_timeout_s: int = 30
     write_timeout_s: float = 30.0
     queue_events: int = 64
+    ring_wait_s: float = 120.0
+    comment_s: float = 3.0
 
 
 class RequestLimiter:

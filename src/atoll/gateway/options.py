@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from atoll.api.keeper import StreamKeeping
 from atoll.api.server import HOST_DEFAULT, Tls
 from atoll.domain.address import HostPort
 from atoll.net.transport import Way
@@ -115,6 +116,7 @@ class ServeOptions:
         auth: Ask for API keys.
         tls: Certificate and key of the API.
         lan: Whether machines of the same network find it.
+        streams: How long clients can go on with an answer, and how much is kept for that.
     """
 
     ring: RingOptions
@@ -129,3 +131,4 @@ class ServeOptions:
     auth: bool = True
     tls: Tls | None = field(default=None)
     lan: LanOptions = field(default_factory=LanOptions)
+    streams: StreamKeeping = field(default_factory=StreamKeeping)
