@@ -19,6 +19,7 @@ NAMES = {
     "prefill": "a long prompt beside four who are answered: their longest gap, its first token",
     "overload": "ten times as many clients as there is room for: refusals, and who pays for them",
     "disconnects": "clients that leave at any moment, beside streams that must not notice",
+    "gateway-deaths": "gateways killed under load: what clients lose of their answers",
     "wire": "the encodings of hidden states: bytes, time, and their effect on answers",
 }
 
@@ -37,8 +38,9 @@ def main() -> None:
     parser.add_argument("--delays", help="one-way delays in ms, such as 0,50 (distance)")
     parser.add_argument("--clients", type=int, help="how many leave (disconnects: 2000)")
     parser.add_argument("--quick", action="store_true", help="a smoke test (distance)")
+    parser.add_argument("--kills", type=int, help="how many gateways (gateway-deaths: 20)")
     asked = parser.parse_args()
-    module = importlib.import_module(f"bench.{asked.name}")
+    module = importlib.import_module(f"bench.{asked.name.replace('-', '_')}")
     found: dict[str, Any]
     if asked.name == "local":
         found = module.run(asked.rounds or 3, large=not asked.small_only)
@@ -49,6 +51,8 @@ def main() -> None:
         found = module.run(asked.rounds or 3)
     elif asked.name == "disconnects":
         found = module.run(asked.clients or module.CLIENTS)
+    elif asked.name == "gateway-deaths":
+        found = module.run(asked.kills or 20)
     else:
         found = module.run()
     if asked.json:

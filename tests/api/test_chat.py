@@ -139,8 +139,8 @@ async def test_events_on_the_wire(door: Door) -> None:
     reply = await door.chat(stream=True, stream_options={"include_usage": True})
     assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
     *events, done, rest = reply.text.split("\n\n")
-    assert (done, rest) == ("data: [DONE]", "")
-    chunks = [json.loads(event.removeprefix("data: ")) for event in events]
+    assert (done, rest) == ("id: 7\ndata: [DONE]", "")
+    chunks = [json.loads(event.partition("\ndata: ")[2]) for event in events]
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks[:-1]]
     assert deltas == [
         {"role": "assistant", "content": ""},

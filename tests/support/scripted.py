@@ -50,7 +50,7 @@ def candidates(token: int, n: int) -> tuple[float, tuple[TopLogprob, ...]]:
 
 
 async def sample_hashes(request: GenerateRequest) -> AsyncGenerator[Sampled, None]:
-    for position in range(request.max_tokens):
+    for position in range(len(request.sampled), request.max_tokens):
         await asyncio.sleep(0)
         token = draw(request, position)
         ends = token % 97 == 0 and not request.ignore_eos
@@ -72,6 +72,8 @@ def say(*pieces: str | bytes, finish: str = "stop") -> Sampler:
 
     async def sample(request: GenerateRequest) -> AsyncGenerator[Sampled, None]:
         for index, piece in enumerate(pieces):
+            if index < len(request.sampled):
+                continue
             await asyncio.sleep(0)
             data = piece.encode() if isinstance(piece, str) else piece
             yield Sampled(index + 1, data, None, -0.5, ())

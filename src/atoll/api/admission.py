@@ -25,6 +25,7 @@ from atoll.api.params import Job
 from atoll.domain.errors import BadRequest
 from atoll.domain.generation import GenerateRequest, Sampled
 
+IDEMPOTENCY_HEADER = b"idempotency-key"
 DEADLINE_HEADER = b"x-atoll-deadline-s"
 RETRY_AFTER_S = 1
 """Told where it is not known when one of a key's own answers will end."""
@@ -69,14 +70,19 @@ class Admission:
     def knock(self, scope: Scope) -> None:
         """Look at a request whose body has not been read.
 
+        One with an idempotency key may ask for an answer that was let in before, so it is
+        looked at when its body is known.
+
         Raises:
             ApiError: 429, the key uses all it may.
             Overloaded: The ring has no room, or is too slow for the deadline.
             BadRequest: The deadline is none.
         """
         guest: Guest = scope[_GUEST]
-        self._check_key(guest.key, 1)
         deadline_s = self._deadline_of(scope, None)
+        if IDEMPOTENCY_HEADER in dict(scope["headers"]):
+            return
+        self._check_key(guest.key, 1)
         self._backend.check(Demand(guest.key.id, guest.priority, deadline_s))
 
     def enter(self, scope: Scope, job: Job) -> Job:
@@ -102,6 +108,11 @@ class Admission:
         guest.held.enter_context(self._hold(guest.key.id, len(requests)))
         self._used(guest.key.id, job.prompt_tokens)
         return replace(job, requests=requests)
+
+    def go_on(self, scope: Scope) -> None:
+        """A request goes on with an answer that was let in before: it counts, whatever there is."""
+        guest: Guest = scope[_GUEST]
+        guest.held.enter_context(self._hold(guest.key.id, 1))
 
     def _deadline_of(self, scope: Scope, asked_s: float | None) -> float | None:
         """The shortest of what header and body ask for; else the gateway's own."""

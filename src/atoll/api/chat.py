@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from atoll.api.answer import Finished
 from atoll.api.backend import ChatTurn, ModelCard, Role, TemplateValue, TextBackend
 from atoll.api.choices import Delta, Entry
+from atoll.api.form import Finished
 from atoll.api.limits import Limits
 from atoll.api.params import (
     Job,

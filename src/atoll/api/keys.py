@@ -22,6 +22,9 @@ from atoll.net.records import RecordFile
 
 KEYS_FILE = "keys.json"
 """Where they lie in a gateway's home."""
+LOCAL_KEY_ID = "0" * 8
+"""Of the key that a gateway makes at each start for its own machine: who held the last
+one may go on with what it asked for."""
 KEY_PREFIX = "atoll-"
 KEY_CHARS_MAX = 256
 KEYS_MAX = 10_000
@@ -90,8 +93,14 @@ class KeyStore:
             remedy="restore it from a backup, or remove it and create new keys",
         )
 
-    def create(self, name: str, allowance: Allowance | None = None) -> NewKey:
+    def create(self, name: str, allowance: Allowance | None = None, *, key_id: str = "") -> NewKey:
         """Make a key that may use so much, and store its hash.
+
+        Args:
+            name: What to call it.
+            allowance: What it may use; None: as any key.
+            key_id: A reserved id, for a key that is made anew under the same one; empty:
+                an id of its own.
 
         Raises:
             NoSuchKey: The name is taken or unusable.
@@ -110,9 +119,8 @@ class KeyStore:
                 )
             if len(stored) >= KEYS_MAX:
                 raise NoSuchKey(f"there are {KEYS_MAX} keys already", hint="revoke some")
-            taken = {key.id for key in stored}
-            key_id = secrets.token_hex(_ID_BYTES)
-            while key_id in taken:
+            taken = {key.id for key in stored} | {LOCAL_KEY_ID}
+            while not key_id or (key_id in taken and key_id != LOCAL_KEY_ID):
                 key_id = secrets.token_hex(_ID_BYTES)
             secret = f"{KEY_PREFIX}{key_id}-{secrets.token_urlsafe(_SECRET_BYTES)}"
             key = _allowed(

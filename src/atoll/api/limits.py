@@ -32,7 +32,8 @@ class Limits:
     `deadline_s` is how long a request may take that does not say, 0: as long as it does;
     `write_timeout_s` is how long a client may leave a full send buffer
     untouched; `queue_events` how many events of a stream wait for it before
-    the generation itself waits.
+    the generation itself waits; `ring_wait_s` how long a stream that goes on waits
+    for a ring, and `comment_s` how often it says so.
     """
 
     body_bytes_max: int = 4 * 1024 * 1024
@@ -47,6 +48,8 @@ class Limits:
     write_timeout_s: float = 30.0
     deadline_s: float = 600.0
     queue_events: int = 64
+    ring_wait_s: float = 120.0
+    comment_s: float = 3.0
 
 
 class RequestLimiter:

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 from cyclopts.validators import Number
 
+from atoll.api.keeper import KEEP_S, StreamKeeping
 from atoll.api.server import HOST_DEFAULT, Tls
 from atoll.cli.keeping import keeping_of
 from atoll.cli.running import run_until_stopped
@@ -161,6 +162,10 @@ class ServeFlags(HomeFlags, StoreFlags):
     name: str = ""
     """What this gateway is called there. Default: the host's name."""
 
+    keep_streams: NonNegativeInt = KEEP_S
+    """Seconds for which a client whose connection broke can go on with its answer, also after the
+    gateway was started anew. Prompts and answers lie in the home meanwhile. 0: none are kept."""
+
     join_dir: Path | None = None
     """Where join files are written. Default: the folder `join` of the home."""
 
@@ -233,6 +238,7 @@ class ServeFlags(HomeFlags, StoreFlags):
             tls=tls,
             deadline_s=self.deadline,
             lan=LanOptions(self.announce, self.announce_on, self.name),
+            streams=StreamKeeping(self.keep_streams),
         )
 
 
