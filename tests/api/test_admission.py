@@ -12,6 +12,7 @@ from tests.api.conftest import Door, Doors
 from tests.support.scripted import MODEL, sample_hashes, say
 
 from atoll.api.allowance import Allowance
+from atoll.api.keeper import StreamKeeping
 from atoll.api.limits import Limits
 from atoll.domain.errors import DeadlineExceeded, Overloaded
 from atoll.domain.generation import GenerateRequest, Sampled
@@ -194,3 +195,18 @@ async def test_a_deadline_that_passes(door: Door) -> None:
     assert "[DONE]" not in streamed.text
     door.backend.sampler = sample_hashes
     assert (await door.complete()).status_code == 200
+
+
+async def test_an_answer_that_goes_on_is_let_in_and_counts(doors: Doors) -> None:
+    """Whoever asks again for an answer that was let in is not refused for it."""
+    door = await doors.open(keep=StreamKeeping())
+    allow(door, streams=1)
+    retry = {"idempotency-key": "one"}
+    asked = {"model": MODEL, "prompt": "x", "max_tokens": 8}
+    first = await door.http.post("/v1/completions", json=asked, headers=retry)
+    door.backend.objection = Overloaded("the ring is full", retry_after_s=7)
+    again = await door.http.post("/v1/completions", json=asked, headers=retry)
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.json()["choices"] == first.json()["choices"]
+    other = {"idempotency-key": "two"}
+    assert (await door.http.post("/v1/completions", json=asked, headers=other)).status_code == 503

@@ -91,9 +91,7 @@ async def open_gateway(
         AtollError: The model cannot be cut, or an address or process cannot be had.
     """
     ring = options.ring
-    keys = KeyStore(home / KEYS_FILE) if options.auth else None
-    limits = Limits(deadline_s=options.deadline_s)
-    check_bind(options.host, options.tls, keys)
+    keys, limits = _keys(home, options), Limits(deadline_s=options.deadline_s)
     await check_engine(ring.gpu)
     prepared = await asyncio.to_thread(prepare, model, store, ring)
     identity = Identity.load_or_create(home / IDENTITY_FILE)
@@ -123,11 +121,7 @@ async def open_gateway(
                 ) as listener,
                 open_server(
                     create_app(
-                        *(conductor, text),
-                        keys=keys,
-                        limits=limits,
-                        status=status,
-                        keeper=keeper,
+                        conductor, text, keys=keys, limits=limits, status=status, keeper=keeper
                     ),
                     open_socket(options.host, options.port),
                     tls=options.tls,
@@ -145,6 +139,17 @@ async def open_gateway(
     finally:
         await text.close()
         prepared.release()
+
+
+def _keys(home: Path, options: ServeOptions) -> KeyStore | None:
+    """Who may ask; None: anybody of this machine.
+
+    Raises:
+        AtollError: Others can reach the API, and something is missing.
+    """
+    keys = KeyStore(home / KEYS_FILE) if options.auth else None
+    check_bind(options.host, options.tls, keys)
+    return keys
 
 
 def _conductor(
