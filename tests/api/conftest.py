@@ -16,6 +16,7 @@ import uvicorn.server
 from tests.support.scripted import MODEL, ScriptedBackend, ScriptedText
 
 from atoll.api.app import create_app
+from atoll.api.keeper import Keeper, StreamKeeping, open_keeper
 from atoll.api.keys import KeyStore
 from atoll.api.limits import Limits
 from atoll.api.server import open_server, open_socket
@@ -32,6 +33,9 @@ class Door:
     secret: str
     backend: ScriptedBackend
     text: ScriptedText
+    name: str
+    keeper: Keeper | None
+    said: list[str]
 
     async def chat(self, **fields: Any) -> httpx.Response:
         asked: dict[str, Any] = {
@@ -56,13 +60,30 @@ class Doors:
     servers: dict[str, AsyncExitStack] = field(default_factory=dict)
 
     async def open(
-        self, *, limits: Limits | None = None, auth: bool = True, grace_s: int = 1
+        self,
+        *,
+        limits: Limits | None = None,
+        auth: bool = True,
+        grace_s: int = 1,
+        keep: StreamKeeping | None = None,
+        again: Door | None = None,
     ) -> Door:
+        """A server; `again`: with the keys and the streams of an earlier one."""
         backend, text = ScriptedBackend(), ScriptedText()
         self.n_opened += 1
-        keys = KeyStore(self.folder / f"keys-{self.n_opened}.json")
-        secret = keys.create("test").secret
-        app = create_app(backend, text, keys=keys if auth else None, limits=limits)
+        name = again.name if again else str(self.n_opened)
+        keys = KeyStore(self.folder / f"keys-{name}.json")
+        secret = again.secret if again else keys.create("test").secret
+        said: list[str] = []
+        keeper = await self.stack.enter_async_context(
+            open_keeper(
+                self.folder / f"streams-{name}",
+                "model",
+                keep or StreamKeeping(),
+                tell=said.append,
+            )
+        )
+        app = create_app(backend, text, keys=keys if auth else None, limits=limits, keeper=keeper)
         server = AsyncExitStack()
         url = await server.enter_async_context(
             open_server(app, open_socket("127.0.0.1", 0), limits=limits, grace_s=grace_s)
@@ -77,7 +98,7 @@ class Doors:
         client = await self.stack.enter_async_context(
             openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0, timeout=20)
         )
-        return Door(url, http, client, keys, secret, backend, text)
+        return Door(url, http, client, keys, secret, backend, text, name, keeper, said)
 
     async def close_server(self, door: Door) -> None:
         """Leave the server's block early."""

@@ -98,6 +98,7 @@ async def test_every_field_reaches_the_ring(door: Door) -> None:
         "top_logprobs": 4,
         "exact": True,
         "ignore_eos": True,
+        "deadline_s": 60,
     }
     reply = await door.chat(**fields)
     assert reply.status_code == 200
@@ -119,6 +120,7 @@ async def test_every_field_reaches_the_ring(door: Door) -> None:
         ),
         exact=True,
         ignore_eos=True,
+        deadline_s=request.deadline_s,
         group=door.keys.list()[0].id,
     )
 
@@ -137,8 +139,8 @@ async def test_events_on_the_wire(door: Door) -> None:
     reply = await door.chat(stream=True, stream_options={"include_usage": True})
     assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
     *events, done, rest = reply.text.split("\n\n")
-    assert (done, rest) == ("data: [DONE]", "")
-    chunks = [json.loads(event.removeprefix("data: ")) for event in events]
+    assert (done, rest) == ("id: 7\ndata: [DONE]", "")
+    chunks = [json.loads(event.partition("\ndata: ")[2]) for event in events]
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks[:-1]]
     assert deltas == [
         {"role": "assistant", "content": ""},

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.scripted import ScriptedBackend, fail, say
 
-from atoll.api.choices import Choice, Delta, first_cause, run_choices
+from atoll.api.choices import Choice, Deliver, Delta, first_cause, run_choices
 from atoll.api.client import ClientGone
+from atoll.api.narration import choices_of
 from atoll.api.params import Job
 from atoll.domain.errors import RingDown
 from atoll.domain.generation import FinishReason, GenerateRequest, Sampled
@@ -100,21 +101,30 @@ def job(n: int, stops: tuple[str, ...] = ()) -> Job:
     )
 
 
-async def nowhere(_choice: Choice, _delta: Delta) -> None:
-    pass
+def nowhere(job: Job) -> Deliver:
+    """Takes tokens into choices that nobody reads."""
+    choices = choices_of(job)
+
+    async def deliver(index: int, sampled: Sampled) -> bool:
+        return choices[index].take(sampled).finish is not None
+
+    return deliver
+
+
+async def run(backend: ScriptedBackend, job: Job) -> None:
+    await run_choices(backend, dict(enumerate(job.requests)), nowhere(job))
 
 
 async def test_a_stop_string_closes_the_generation_at_once() -> None:
     backend = ScriptedBackend(say("one", " two", " three", " four"))
-    [choice] = await run_choices(backend, job(1, (" two",)), nowhere)
-    assert choice.finish == "stop"
+    await run(backend, job(1, (" two",)))
     assert (backend.yielded, backend.open) == (2, 0)
 
 
 async def test_one_failure_closes_all_generations() -> None:
     backend = ScriptedBackend(fail(RingDown("gone"), "a"))
     with pytest.raises(RingDown):
-        await run_choices(backend, job(3), nowhere)
+        await run(backend, job(3))
     assert backend.open == 0
     assert backend.closed >= 1
 
@@ -123,19 +133,20 @@ async def test_cancelling_closes_all_generations() -> None:
     backend = ScriptedBackend()
     stuck = asyncio.Event()
 
-    async def deliver(_choice: Choice, _delta: Delta) -> None:
+    async def deliver(_index: int, _sampled: Sampled) -> bool:
         await stuck.wait()
+        return False
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await run_choices(backend, job(3), deliver)
+            await run_choices(backend, dict(enumerate(job(3).requests)), deliver)
     assert (backend.open, backend.closed) == (0, 3)
 
 
 async def test_a_generation_without_an_end_is_our_mistake() -> None:
     backend = ScriptedBackend(say("one", finish=None))  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="without a finish"):
-        await run_choices(backend, job(1), nowhere)
+        await run(backend, job(1))
 
 
 def test_a_client_that_left_explains_all_else() -> None:

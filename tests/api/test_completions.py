@@ -67,8 +67,8 @@ async def test_events_on_the_wire(door: Door) -> None:
     door.backend.sampler = say("The ", "tide")
     reply = await door.complete(stream=True)
     *events, done, _ = reply.text.split("\n\n")
-    assert done == "data: [DONE]"
-    chunks = [json.loads(event.removeprefix("data: ")) for event in events]
+    assert done == "id: 4\ndata: [DONE]"
+    chunks = [json.loads(event.partition("\ndata: ")[2]) for event in events]
     assert [chunk["choices"][0]["text"] for chunk in chunks] == ["The ", "tide", ""]
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, "stop"]
     assert all("usage" not in chunk for chunk in chunks)

@@ -8,13 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from atoll.api.keys import KeyStore, NoSuchKey
+from atoll.api.allowance import Allowance
+from atoll.api.keys import LOCAL_KEY_ID, KeyStore, NoSuchKey
 from atoll.net.records import RecordFault
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "keys.json"
+
+
+def test_a_reserved_id_is_nobody_elses(path: Path) -> None:
+    store = KeyStore(path)
+    first = store.create("here", key_id=LOCAL_KEY_ID)
+    assert first.key.id == LOCAL_KEY_ID
+    store.revoke("here")
+    again = store.create("here", key_id=LOCAL_KEY_ID)
+    assert again.key.id == LOCAL_KEY_ID
+    assert store.verify(first.secret) is None
+    assert store.verify(again.secret) == again.key
+    assert store.create("other").key.id != LOCAL_KEY_ID
 
 
 def test_a_new_key_is_verified(path: Path) -> None:
@@ -110,3 +123,27 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(RecordFault):
         KeyStore(tmp_path / "file" / "keys.json").create("laptop")
+
+
+def test_what_a_key_may_use_is_kept_and_changed(path: Path) -> None:
+    store, other = KeyStore(path), KeyStore(path)
+    made = store.create("laptop", Allowance(4, 1000, "high"))
+    store.create("phone")
+    assert made.key.allowance == Allowance(4, 1000, "high")
+    changed = other.allow("laptop", lambda old: old.changed(streams=2))
+    assert changed.allowance == Allowance(2, 1000, "high")
+    assert store.verify(made.secret) == changed
+    assert [key.allowance.streams for key in store.list()] == [2, 0]
+    with pytest.raises(NoSuchKey):
+        store.allow("nobody", lambda old: old)
+
+
+def test_keys_of_older_releases_have_no_limits(path: Path) -> None:
+    store = KeyStore(path)
+    made = store.create("laptop")
+    text = path.read_text()
+    assert "streams" not in text
+    assert "priority" not in text
+    found = KeyStore(path).verify(made.secret)
+    assert found is not None
+    assert found.allowance == Allowance()

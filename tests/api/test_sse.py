@@ -11,7 +11,7 @@ from atoll.api.sse import EventQueue, error_event, event, write_events
 
 
 def test_framing() -> None:
-    assert event(b"{}") == b"data: {}\n\n"
+    assert event(b"{}", 7) == b"id: 7\ndata: {}\n\n"
     assert error_event(b"{}") == b"event: error\ndata: {}\n\n"
 
 

@@ -36,9 +36,12 @@ def test_a_key_is_made_listed_and_revoked(run: Run, tmp_path: Path) -> None:
 
 def test_keys_as_json(run: Run) -> None:
     made = json.loads(run("keys", "create", "one", "--json").out)
-    assert set(made) == {"id", "name", "created", "key"}
+    key = made.pop("key")
+    assert key.startswith(f"atoll-{made['id']}-")
+    allowed = {"streams": 0, "tokens_per_minute": 0, "priority": "normal"}
+    assert made == {"id": made["id"], "name": "one", "created": made["created"]} | allowed
     listed = json.loads(run("keys", "list", "--json").out)
-    assert listed == [{name: made[name] for name in ("id", "name", "created")}]
+    assert listed == [made]
     assert json.loads(run("keys", "revoke", "one", "--json").out) == listed[0]
     assert json.loads(run("keys", "list", "--json").out) == []
 
@@ -58,3 +61,23 @@ def test_a_key_file_open_to_others_is_refused(run: Run, tmp_path: Path) -> None:
     refused = run("keys", "list")
     assert refused.code == 2
     assert "open to other users" in refused.err
+
+
+def test_what_a_key_may_use_is_shown_and_changed(run: Run) -> None:
+    made = run("keys", "create", "one", "--streams", "4", "--priority", "high")
+    assert made.code == 0
+    row = run("keys", "list").out.splitlines()[-2]
+    assert [cell.strip() for cell in row.split("│")][-4:-1] == ["4", "-", "high"]
+    changed = run("keys", "set", "one", "--tokens-per-minute", "2000")
+    assert "4 answers at once, 2000 tokens a minute, priority high" in changed.out
+    reply = json.loads(run("keys", "set", "one", "--streams", "0", "--json").out)
+    assert (reply["streams"], reply["tokens_per_minute"], reply["priority"]) == (0, 2000, "high")
+    assert json.loads(run("keys", "list", "--json").out) == [reply]
+
+
+def test_what_cannot_be_allowed(run: Run) -> None:
+    assert run("keys", "create", "one", "--streams", "-1").code == 2
+    assert run("keys", "create", "one", "--tokens-per-minute", str(2**31)).code == 2
+    assert run("keys", "create", "one", "--priority", "highest").code == 2
+    assert run("keys", "set", "nobody", "--streams", "1").code == 2
+    assert json.loads(run("keys", "list", "--json").out) == []

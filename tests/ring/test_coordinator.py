@@ -24,6 +24,7 @@ from atoll.ring.coordinator_messages import (
     Finished,
     HeadDone,
     HeadItem,
+    Hold,
     OpenEnds,
     Rejected,
     ReleaseReturned,
@@ -331,6 +332,34 @@ def test_slots_are_given_in_order_and_the_queue_is_bounded() -> None:
     assert c.holders() == {0: 1, 1: 3}
 
 
+def test_a_slot_goes_to_the_higher_priority_and_to_keys_in_turns() -> None:
+    c = up(n_slots=1, waiting_max=4)
+    whose = [("a", 0), ("a", 0), ("b", 0), ("high", 1)]
+    submit(c, 1)
+    for number, (group, priority) in enumerate(whose, start=2):
+        submit(c, number, dataclasses.replace(request(), group=group, priority=priority))
+    order = []
+    for _ in whose:
+        [running] = c.holders().values()
+        c.handle(CancelSession(running, "gone"))
+        effects = ends(c, HeadDone(b"h"))
+        order += [int(e.session) for e in effects if isinstance(e, Admitted)]
+    assert order == [5, 2, 4, 3]
+
+
+def test_in_a_full_line_who_has_more_of_it_gives_way() -> None:
+    c = up(n_slots=1, waiting_max=2)
+    for number in (1, 2, 3):
+        submit(c, number, dataclasses.replace(request(), group="a"))
+    (refused,) = submit(c, 4, dataclasses.replace(request(), group="a"))
+    assert isinstance(refused, Rejected)
+    assert (refused.session, refused.code) == (4, "overloaded")
+    (refused,) = submit(c, 5, dataclasses.replace(request(), group="b"))
+    assert isinstance(refused, Rejected)
+    assert (refused.session, refused.code, refused.retry_after_s) == (3, "overloaded", 2)
+    assert [w.session for w in c.line] == [2, 5]
+
+
 @pytest.mark.parametrize(
     ("ask", "code"),
     [
@@ -347,6 +376,32 @@ def test_requests_that_cannot_be_served(ask: GenerateRequest, code: str) -> None
     if code == "too_long":
         assert rejected.problem == "the prompt has 17 tokens, the context holds 16"
     assert (c.active, c.waiting) == (0, 0)
+
+
+def test_a_session_whose_client_does_not_keep_up_waits_for_it() -> None:
+    c = up()
+    window = decoding(c, 1)
+    c.handle(Hold(SessionId(1), held=True))
+    assert (c.decoding, c.marks()) == (0, {})
+    back(c, window)
+    assert sent(ends(c, TailDone(WORD, b"n"))) == []
+    [window] = sent(c.handle(Hold(SessionId(1), held=False)))
+    assert (window.session, window.keep) == (1, 4)
+    assert c.decoding == 1
+    # Nobody else is meant, and a waiting session has nothing to hold.
+    assert c.handle(Hold(SessionId(99), held=True)) == []
+
+
+def test_a_held_session_can_be_given_up() -> None:
+    c = up()
+    window = decoding(c, 1)
+    c.handle(Hold(SessionId(1), held=True))
+    back(c, window)
+    ends(c, TailDone(WORD, b"n"))
+    effects = c.handle(CancelSession(SessionId(1), "gone"))
+    assert effects[0] == Failed(SessionId(1), "cancelled", "gone", Usage(3, 2))
+    released(c, 1, 0)
+    assert c.holders() == {}
 
 
 def test_a_session_that_waits_can_be_given_up() -> None:

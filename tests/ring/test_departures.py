@@ -75,3 +75,25 @@ def test_a_dropped_session_leaves_no_trace() -> None:
     d.drop(SessionId(2))
     d.drop(SessionId(1))
     assert (d.waiting, d.lanes) == (0, 0)
+
+
+def test_what_is_held_stays_and_lets_others_go_before_it() -> None:
+    d, config = departures()
+    slow = step(config, 1)
+    slow.session.held = True
+    d.add(slow)
+    assert names(d, 1) == []
+    d.add(step(config, 2))
+    assert names(d, 1) == [(2, 0)]
+    d.step_done(SessionId(2), 0)
+    assert names(d, 1) == []
+    slow.session.held = False
+    assert names(d, 1) == [(1, 0)]
+
+
+def test_a_prompt_that_enters_is_not_held() -> None:
+    d, config = departures()
+    entering = step(config, 1, keep=0)
+    entering.session.held = True
+    d.add(entering)
+    assert names(d, 0) == [(1, 0)]

@@ -14,7 +14,7 @@ import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from atoll.api.backend import ChatTurn, Health, ModelCard, TemplateValue
+from atoll.api.backend import ChatTurn, Demand, Health, ModelCard, TemplateValue
 from atoll.domain.errors import BadRequest
 from atoll.domain.generation import GenerateRequest, Sampled, TopLogprob
 
@@ -50,7 +50,7 @@ def candidates(token: int, n: int) -> tuple[float, tuple[TopLogprob, ...]]:
 
 
 async def sample_hashes(request: GenerateRequest) -> AsyncGenerator[Sampled, None]:
-    for position in range(request.max_tokens):
+    for position in range(len(request.sampled), request.max_tokens):
         await asyncio.sleep(0)
         token = draw(request, position)
         ends = token % 97 == 0 and not request.ignore_eos
@@ -72,6 +72,8 @@ def say(*pieces: str | bytes, finish: str = "stop") -> Sampler:
 
     async def sample(request: GenerateRequest) -> AsyncGenerator[Sampled, None]:
         for index, piece in enumerate(pieces):
+            if index < len(request.sampled):
+                continue
             await asyncio.sleep(0)
             data = piece.encode() if isinstance(piece, str) else piece
             yield Sampled(index + 1, data, None, -0.5, ())
@@ -106,6 +108,8 @@ class ScriptedBackend:
     sampler: Sampler = sample_hashes
     state: Health = field(default_factory=lambda: Health(ready=True))
     requests: list[GenerateRequest] = field(default_factory=list)
+    demands: list[Demand] = field(default_factory=list)
+    objection: Exception | None = None
     open: int = 0
     closed: int = 0
     yielded: int = 0
@@ -117,6 +121,11 @@ class ScriptedBackend:
 
     def health(self) -> Health:
         return self.state
+
+    def check(self, demand: Demand) -> None:
+        self.demands.append(demand)
+        if self.objection is not None:
+            raise self.objection
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Sampled, None]:
         self.requests.append(request)

@@ -8,7 +8,7 @@ Starlette routes.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 
 import msgspec
@@ -20,20 +20,21 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from atoll import __version__
-from atoll.api.answer import Answer
+from atoll.api.admission import Admission, welcome
 from atoll.api.backend import Backend, TextBackend
-from atoll.api.chat import ChatForm, chat_job
+from atoll.api.chat import chat_job
 from atoll.api.client import ClientGone, bounded_send
-from atoll.api.completions import CompletionForm, completion_job
+from atoll.api.completions import completion_job
 from atoll.api.errors import ApiError, error_response, note, render_error
-from atoll.api.keys import KeyStore
+from atoll.api.journal import FormName
+from atoll.api.keeper import Keeper
+from atoll.api.keys import ApiKey, KeyStore
 from atoll.api.limits import Limits, RequestLimiter, check_headers, read_json_body
-from atoll.api.params import check_model
+from atoll.api.params import Job, check_model
 from atoll.api.replies import HealthReply, Model, ModelList
+from atoll.api.streams import Streams
 from atoll.domain.errors import AtollError, RingDown
 
-FINGERPRINT = f"atoll-{__version__}"
 NO_AUTH_KEY = "no-auth"
 HEALTH_PATH = "/health"
 
@@ -45,6 +46,7 @@ def create_app(
     keys: KeyStore | None,
     limits: Limits | None = None,
     status: Callable[[], msgspec.Struct] | None = None,
+    keeper: Keeper | None = None,
 ) -> Starlette:
     """The ASGI application of a gateway.
 
@@ -55,9 +57,11 @@ def create_app(
             that name this machine's loopback address as host.
         limits: None for the defaults.
         status: What `GET /status` answers to those with a key; None: no such path.
+        keeper: Keeps streams, so that clients can go on with them; None: none are kept.
     """
     limits = limits or Limits()
-    doors = _Doors(backend, text, limits)
+    admission = Admission(backend, limits)
+    doors = _Doors(admission, text, limits, Streams(admission.backend, keeper, limits))
 
     async def tell_status(_request: Request) -> Response:
         assert status is not None
@@ -72,6 +76,7 @@ def create_app(
             Route("/v1/models/{name:path}", doors.model, methods=["GET"]),
             Route("/v1/chat/completions", doors.chat, methods=["POST"]),
             Route("/v1/completions", doors.completions, methods=["POST"]),
+            Route("/v1/streams/{stream}", doors.resume, methods=["GET"]),
             *extra,
         ],
         middleware=[Middleware(Gate, keys=keys, limits=limits)],
@@ -96,10 +101,18 @@ KEY_ID = "atoll.key_id"
 class _Doors:
     """The endpoints."""
 
-    def __init__(self, backend: Backend, text: TextBackend, limits: Limits) -> None:
-        self._backend = backend
+    def __init__(
+        self,
+        admission: Admission,
+        text: TextBackend,
+        limits: Limits,
+        streams: Streams,
+    ) -> None:
+        self._admission = admission
+        self._backend = admission.backend
         self._text = text
         self._limits = limits
+        self._streams = streams
 
     async def health(self, _request: Request) -> Response:
         health = self._backend.health()
@@ -115,25 +128,37 @@ class _Doors:
         return _json(self._model())
 
     async def chat(self, request: Request) -> ASGIApp:
-        body = await self._body(request)
-        card = self._backend.card
-        job = await chat_job(body, self._text, card, self._limits)
-        job = job.of_group(request.scope[KEY_ID])
-        return Answer(self._backend, job, ChatForm(job, card, FINGERPRINT), self._limits)
+        card, text, limits = self._backend.card, self._text, self._limits
+        return await self._answer(request, "chat", lambda b: chat_job(b, text, card, limits))
 
     async def completions(self, request: Request) -> ASGIApp:
-        body = await self._body(request)
-        card = self._backend.card
-        job = await completion_job(body, self._text, card)
-        job = job.of_group(request.scope[KEY_ID])
-        return Answer(self._backend, job, CompletionForm(job, card, FINGERPRINT), self._limits)
+        card, text = self._backend.card, self._text
+        return await self._answer(request, "text", lambda b: completion_job(b, text, card))
 
-    async def _body(self, request: Request) -> bytes:
+    async def resume(self, request: Request) -> ASGIApp:
+        answer = await self._streams.resume(request, request.scope[KEY_ID])
+        self._admission.go_on(request.scope)
+        return answer
+
+    async def _answer(
+        self, request: Request, form: FormName, make_job: Callable[[bytes], Awaitable[Job]]
+    ) -> ASGIApp:
+        self._admission.knock(request.scope)
         body = await read_json_body(request, self._limits)
+        key, streams = request.scope[KEY_ID], self._streams
+        retry = streams.retry_of(request, key, body)
+        if (again := await streams.again(retry)) is not None:
+            self._admission.go_on(request.scope)
+            return again
         health = self._backend.health()
         if not (health.ready or health.holds):
             raise RingDown(health.reason or "the ring is not up", hint="try again in a moment")
-        return body
+        job = (await make_job(body)).of_group(key)
+        # The same request may have come a second time meanwhile.
+        if (again := await streams.again(retry)) is not None:
+            self._admission.go_on(request.scope)
+            return again
+        return streams.begin(self._admission.enter(request.scope, job), form, retry)
 
     def _model(self) -> Model:
         card = self._backend.card
@@ -161,33 +186,34 @@ class Gate:
         send = bounded_send(scope, receive, send, self._limits.write_timeout_s)
         with ExitStack() as held, suppress(ClientGone):
             try:
-                key_id = self._admit(scope)
-                if key_id is not None:
-                    scope[KEY_ID] = key_id
-                    held.enter_context(self._requests.slot(key_id))
+                key = self._admit(scope)
+                if key is not None:
+                    scope[KEY_ID] = key.id
+                    welcome(scope, key, held)
+                    held.enter_context(self._requests.slot(key.id))
             except AtollError as error:
                 await error_response(error)(scope, receive, send)
                 return
             await self._app(scope, receive, send)
 
-    def _admit(self, scope: Scope) -> str | None:
-        """The id of the key that pays for this request; None where no key is needed."""
+    def _admit(self, scope: Scope) -> ApiKey | None:
+        """The key that pays for this request; None where no key is needed."""
         check_headers(scope["headers"], self._limits)
         headers = dict(scope["headers"])
         if self._keys is None:
             _check_host(headers.get(b"host", b""))
         if scope["path"] == HEALTH_PATH:
             return None
-        return self._key_id(headers.get(b"authorization", b""))
+        return self._key(headers.get(b"authorization", b""))
 
-    def _key_id(self, authorization: bytes) -> str:
-        """The id of the key in the header.
+    def _key(self, authorization: bytes) -> ApiKey:
+        """The key in the header.
 
         Raises:
             ApiError: 401; 503 if the keys cannot be read.
         """
         if self._keys is None:
-            return NO_AUTH_KEY
+            return ApiKey(id=NO_AUTH_KEY, name="", created=0)
         scheme, _, presented = authorization.decode("latin-1").partition(" ")
         try:
             key = self._keys.verify(presented.strip()) if scheme.lower() == "bearer" else None
@@ -209,7 +235,7 @@ class Gate:
                 code="invalid_api_key",
                 headers={"www-authenticate": "Bearer"},
             )
-        return key.id
+        return key
 
 
 def _check_host(host: bytes) -> None:

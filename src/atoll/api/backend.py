@@ -51,6 +51,23 @@ class Health:
     holds: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What is known of a request that asks to be let in.
+
+    Args:
+        group: Whose it is.
+        priority: Before whom it goes where requests wait.
+        deadline_s: In how many seconds it is to be done; None: that does not matter.
+        requests: What is to be computed; empty where that is not known yet.
+    """
+
+    group: str
+    priority: int = 0
+    deadline_s: float | None = None
+    requests: tuple[GenerateRequest, ...] = ()
+
+
 class TextBackend(Protocol):
     """Text to token ids, off the event loop."""
 
@@ -84,10 +101,20 @@ class Backend(Protocol):
         """Whether a generation could start now; costs nothing."""
         ...
 
+    def check(self, demand: Demand) -> None:
+        """Whether a request may come; costs next to nothing.
+
+        Raises:
+            Overloaded: No slot is free and the waiting line is full, or by what is foretold
+                it would not be done in time.
+        """
+        ...
+
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Sampled, None]:
         """Yield sampled tokens up to one with `finish`; `aclose` cancels at once.
 
         Raises:
+            DeadlineExceeded: Its time is over.
             Overloaded: No slot is free and the waiting line is full.
             RingDown: A node is missing or died.
             BadRequest: The request cannot be served as it stands.

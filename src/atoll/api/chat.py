@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from atoll.api.answer import Finished
 from atoll.api.backend import ChatTurn, ModelCard, Role, TemplateValue, TextBackend
 from atoll.api.choices import Delta, Entry
+from atoll.api.form import Finished
 from atoll.api.limits import Limits
 from atoll.api.params import (
     Job,
@@ -94,6 +94,7 @@ async def chat_job(body: bytes, text: TextBackend, card: ModelCard, limits: Limi
         stream=bool(request.stream),
         include_usage=include_usage,
         logprobs=logprobs is not None,
+        deadline_s=request.deadline_s,
     )
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from atoll.api.backend import Backend
 from atoll.api.client import ClientGone
-from atoll.api.params import Job
 from atoll.api.text import TextAssembler
-from atoll.domain.generation import FinishReason, Sampled
+from atoll.domain.generation import FinishReason, GenerateRequest, Sampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +39,24 @@ class Choice:
 
     def __init__(self, index: int, stops: Sequence[str], *, logprobs: bool) -> None:
         self.index = index
-        self.n_tokens = self.cached = 0
+        self.cached = 0
+        self.tokens: list[int] = []
         self.finish: FinishReason | None = None
         self._text = TextAssembler(stops)
         self._logprobs = logprobs
         self._waiting: list[Entry] = []
 
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens it has."""
+        return len(self.tokens)
+
     def take(self, sampled: Sampled) -> Delta:
         """Add one token. The last `Delta` has `finish`."""
-        self.n_tokens += 1
-        self.cached += sampled.cached
+        if not self.tokens:
+            # A generation that goes on finds more computed than the prompt.
+            self.cached = sampled.cached
+        self.tokens.append(sampled.token)
         # The end-of-generation token is not shown, so it has no entry.
         if self._logprobs and (sampled.piece or sampled.finish != "stop"):
             self._waiting.append(Entry(sampled, self._text.decoded))
@@ -74,36 +81,36 @@ class Choice:
         return released
 
 
-Deliver = Callable[[Choice, Delta], Awaitable[None]]
+Deliver = Callable[[int, Sampled], Awaitable[bool]]
+"""Takes a token of a choice; says whether that was the choice's last."""
 
 
-async def run_choices(backend: Backend, job: Job, deliver: Deliver) -> list[Choice]:
-    """Run all generations of a job at once; `deliver` gets every delta in order.
+async def run_choices(
+    backend: Backend, requests: Mapping[int, GenerateRequest], deliver: Deliver
+) -> None:
+    """Run generations at once; `deliver` gets every token of each choice in order.
 
     The first failure cancels the other generations.
 
     Raises:
         AtollError: What the ring said.
     """
-    choices = [
-        Choice(index, job.stops, logprobs=job.logprobs) for index in range(len(job.requests))
-    ]
     try:
         async with asyncio.TaskGroup() as tasks:
-            for choice in choices:
+            for index, request in requests.items():
                 tasks.create_task(
-                    _run_choice(backend, job, choice, deliver), name=f"choice-{choice.index}"
+                    _run_choice(backend, index, request, deliver), name=f"choice-{index}"
                 )
     except ExceptionGroup as group:
         raise first_cause(group) from None
-    return choices
 
 
-async def _run_choice(backend: Backend, job: Job, choice: Choice, deliver: Deliver) -> None:
-    async with aclosing(backend.generate(job.requests[choice.index])) as tokens:
+async def _run_choice(
+    backend: Backend, index: int, request: GenerateRequest, deliver: Deliver
+) -> None:
+    async with aclosing(backend.generate(request)) as tokens:
         async for sampled in tokens:
-            await deliver(choice, choice.take(sampled))
-            if choice.finish is not None:
+            if await deliver(index, sampled):
                 return
     raise RuntimeError("a generation ended without a finish reason")
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from atoll.api.answer import Finished
 from atoll.api.backend import ModelCard, TextBackend
 from atoll.api.chat import finite
 from atoll.api.choices import Delta, Entry
+from atoll.api.form import Finished
 from atoll.api.limits import CHOICES_MAX
 from atoll.api.params import (
     Job,
@@ -61,6 +61,7 @@ async def completion_job(body: bytes, text: TextBackend, card: ModelCard) -> Job
         stream=bool(request.stream),
         include_usage=include_usage,
         logprobs=request.logprobs is not None,
+        deadline_s=request.deadline_s,
     )
 
 

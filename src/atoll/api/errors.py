@@ -15,7 +15,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from atoll.domain.errors import AtollError, BadRequest, Overloaded, RingDown
+from atoll.domain.errors import (
+    AtollError,
+    BadRequest,
+    DeadlineExceeded,
+    Overloaded,
+    RingDown,
+    SlowReader,
+)
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +95,10 @@ def describe(error: Exception) -> Failure:
         case Overloaded():
             body = ErrorBody(str(error), "server_error", code="overloaded")
             return Failure(503, body, {"retry-after": str(max(1, error.retry_after_s))})
+        case DeadlineExceeded():
+            return Failure(504, ErrorBody(str(error), "server_error", code="deadline_exceeded"), {})
+        case SlowReader():
+            return Failure(408, ErrorBody(str(error), "server_error", code="slow_reader"), {})
         case RingDown():
             body = ErrorBody(str(error), "server_error", code="ring_down")
             return Failure(503, body, {"retry-after": str(RING_RETRY_AFTER_S)})
@@ -115,7 +126,10 @@ def error_json(body: ErrorBody) -> bytes:
 
 def note(error: Exception) -> None:
     """Log what an operator should know of: never a client's mistake, never a prompt."""
-    if not isinstance(error, AtollError | HTTPException):
+    if isinstance(error, Overloaded):
+        # There may be hundreds a second, and `atoll status` shows how full the rings are.
+        log.info("request.refused kind=Overloaded problem=%s", error)
+    elif not isinstance(error, AtollError | HTTPException):
         log.error("request.failed kind=%s", type(error).__name__, exc_info=error)
     elif describe(error).status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("request.refused kind=%s problem=%s", type(error).__name__, error)

@@ -19,6 +19,7 @@ STOPS_MAX = 4
 STOP_CHARS_MAX = 256
 BIASES_MAX = 300
 TEMPLATE_ARGS_MAX = 16
+DEADLINE_S_MAX = 86_400
 DISCARD_BODIES = 4
 """How many times the body limit is read and dropped, so that a client that is
 still sending sees the refusal and not a reset connection."""
@@ -28,9 +29,11 @@ still sending sees the refusal and not a reset connection."""
 class Limits:
     """Limits of the HTTP side; every one is per process.
 
+    `deadline_s` is how long a request may take that does not say, 0: as long as it does;
     `write_timeout_s` is how long a client may leave a full send buffer
     untouched; `queue_events` how many events of a stream wait for it before
-    the generation itself waits.
+    the generation itself waits; `ring_wait_s` how long a stream that goes on waits
+    for a ring, and `comment_s` how often it says so.
     """
 
     body_bytes_max: int = 4 * 1024 * 1024
@@ -43,7 +46,10 @@ class Limits:
     body_timeout_s: float = 30.0
     idle_timeout_s: int = 30
     write_timeout_s: float = 30.0
+    deadline_s: float = 600.0
     queue_events: int = 64
+    ring_wait_s: float = 120.0
+    comment_s: float = 3.0
 
 
 class RequestLimiter:

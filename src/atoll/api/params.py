@@ -29,6 +29,8 @@ class Job:
     stream: bool
     include_usage: bool
     logprobs: bool
+    deadline_s: float | None = None
+    """In how many seconds its client wants it to be done, where it says so."""
 
     def of_group(self, group: str) -> Job:
         """The same job as one of `group`: it shares computed beginnings with no other."""

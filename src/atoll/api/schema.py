@@ -18,6 +18,7 @@ from msgspec import Meta, Raw
 from atoll.api.limits import (
     BIASES_MAX,
     CHOICES_MAX,
+    DEADLINE_S_MAX,
     STOP_CHARS_MAX,
     STOPS_MAX,
     TEMPLATE_ARGS_MAX,
@@ -101,8 +102,8 @@ class Message(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class CommonRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What both endpoints take. `exact`, `ignore_eos`, `top_k`, `min_p` and
-    `repeat_penalty` are extensions; see docs/reference/api.md.
+    """What both endpoints take. `exact`, `ignore_eos`, `deadline_s`, `top_k`,
+    `min_p` and `repeat_penalty` are extensions; see docs/reference/api.md.
     """
 
     model: Annotated[str, Meta(max_length=512)]
@@ -127,6 +128,7 @@ class CommonRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     stream_options: StreamOptions | None = None
     exact: bool | None = None
     ignore_eos: bool | None = None
+    deadline_s: Annotated[float, Meta(gt=0, le=DEADLINE_S_MAX)] | None = None
     user: Raw = _UNSET
     metadata: Raw = _UNSET
     store: Raw = _UNSET

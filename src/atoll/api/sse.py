@@ -12,7 +12,12 @@ from collections.abc import Callable
 
 from starlette.types import Send
 
-DONE = b"data: [DONE]\n\n"
+DONE = b"[DONE]"
+"""The data of a stream's last event."""
+
+GOES_ON = b": goes on\n\n"
+WAITING = b": waiting for the ring\n\n"
+"""Comments: clients pass over them, and see that the connection stands."""
 
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -22,9 +27,9 @@ HEADERS = [
 ]
 
 
-def event(data: bytes) -> bytes:
-    """One event; `data` is JSON on one line."""
-    return b"data: " + data + b"\n\n"
+def event(data: bytes, number: int) -> bytes:
+    """One event; `data` is JSON on one line, `number` its id, by which a client goes on."""
+    return b"id: %d\ndata: %b\n\n" % (number, data)
 
 
 def error_event(data: bytes) -> bytes:
@@ -36,12 +41,17 @@ class EventQueue:
     """Events on their way to one client.
 
     `opened` is true from the first `put` on: from then the status is 200 and
-    an error can only be told as an event.
+    an error can only be told as an event. `begun` is true once the status is sent.
     """
 
     def __init__(self, events_max: int) -> None:
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=events_max)
-        self.opened = False
+        self.opened = self.begun = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        return self._queue.empty()
 
     async def put(self, data: bytes) -> None:
         """Add an event, waiting while the queue is full."""
@@ -75,12 +85,12 @@ async def write_events(
     `ending` is called before the last part: after it the server takes the client
     for gone.
     """
-    more, started = True, False
+    more = True
     while more:
         body, more = await events.next_batch()
-        if not started:
+        if not events.begun:
+            events.begun = True
             await send({"type": "http.response.start", "status": 200, "headers": headers})
-        started = True
         if not more:
             ending()
         await send({"type": "http.response.body", "body": body, "more_body": more})

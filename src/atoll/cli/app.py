@@ -40,14 +40,14 @@ COMMANDS = {
     "probe": "Measure this machine: its memory, and how fast it computes a model's layers.",
     "pull": "Bring a model onto this machine.",
     "cache": "List what lies on this machine's disk, or make room.",
-    "keys": "Make, list and revoke API keys.",
+    "keys": "Make, list, limit and revoke API keys.",
     "nodes": "List, approve, drain and revoke the nodes that may host stages.",
     "service": "Let this machine start its node by itself.",
 }
 """Command to its help in one line; the module of the same name holds the command."""
 
 GROUPS = {
-    "keys": ("create", "list", "revoke"),
+    "keys": ("create", "list", "set", "revoke"),
     "nodes": ("list", "approve", "deny", "drain", "resume", "revoke"),
     "service": ("print",),
 }
@@ -56,8 +56,8 @@ GROUPS = {
 GROUP_HELP = {
     "keys": f"""{COMMANDS["keys"]}
 
-The gateway keeps only a key's hash, so a key is shown once, when it is made. A new or
-revoked key counts at once; the gateway need not be started again.
+The gateway keeps only a key's hash, so a key is shown once, when it is made. A new,
+changed or revoked key counts at once; the gateway need not be started again.
 """,
     "nodes": f"""{COMMANDS["nodes"]}
 

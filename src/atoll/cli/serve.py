@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 from cyclopts.validators import Number
 
+from atoll.api.keeper import KEEP_S, StreamKeeping
 from atoll.api.server import HOST_DEFAULT, Tls
 from atoll.cli.keeping import keeping_of
 from atoll.cli.running import run_until_stopped
@@ -51,6 +52,13 @@ class ServeFlags(HomeFlags, StoreFlags):
 
     streams: PositiveInt = 8
     """Answers that can be computed at once."""
+
+    waiting: NonNegativeInt = 64
+    """Most requests that wait for one of these to end; more are told to try again later."""
+
+    deadline: NonNegativeInt = 600
+    """Seconds in which a request is to be done that does not say itself: one that by what is
+    foretold would not be is refused at once, and one that is not ends. 0: no matter how many."""
 
     context: PositiveInt = 2048
     """Most tokens of a prompt and its answer together."""
@@ -154,6 +162,10 @@ class ServeFlags(HomeFlags, StoreFlags):
     name: str = ""
     """What this gateway is called there. Default: the host's name."""
 
+    keep_streams: NonNegativeInt = KEEP_S
+    """Seconds for which a client whose connection broke can go on with its answer, also after the
+    gateway was started anew. Prompts and answers lie in the home meanwhile. 0: none are kept."""
+
     join_dir: Path | None = None
     """Where join files are written. Default: the folder `join` of the home."""
 
@@ -192,6 +204,7 @@ class ServeFlags(HomeFlags, StoreFlags):
                 nodes=self.nodes,
                 ends=self.ends,
                 streams=self.streams,
+                waiting=self.waiting,
                 context=self.context,
                 exact=self.exact,
                 plan=self.plan,
@@ -223,7 +236,9 @@ class ServeFlags(HomeFlags, StoreFlags):
             relay=self.relay,
             auth=self.auth,
             tls=tls,
+            deadline_s=self.deadline,
             lan=LanOptions(self.announce, self.announce_on, self.name),
+            streams=StreamKeeping(self.keep_streams),
         )
 
 

@@ -87,6 +87,18 @@ class Overloaded(AtollError):
         self.retry_after_s = retry_after_s
 
 
+class DeadlineExceeded(AtollError):
+    """A request that was not done by its deadline."""
+
+    exit_code = 7
+
+
+class SlowReader(AtollError):
+    """A client that did not read its answer for too long."""
+
+    exit_code = 7
+
+
 class RingDown(AtollError):
     """The ring cannot serve: a node is missing or died."""
 

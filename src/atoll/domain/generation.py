@@ -47,6 +47,10 @@ class GenerateRequest:
     """Whose it is: only requests of one group share what was computed."""
     sampled: tuple[int, ...] = ()
     """The answer's tokens so far, where another ring began it; `max_tokens` counts them."""
+    priority: int = 0
+    """Where requests wait, higher ones go first."""
+    deadline_s: float | None = None
+    """How long it may take from now to its last token, seconds; None: as long as it takes."""
 
     @property
     def known(self) -> tuple[int, ...]:

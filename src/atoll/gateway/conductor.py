@@ -17,12 +17,13 @@ from contextlib import aclosing
 
 import psutil
 
-from atoll.api.backend import Health, ModelCard
+from atoll.api.backend import Demand, Health, ModelCard
 from atoll.domain.errors import AtollError, LinkFault, RingDown
 from atoll.domain.generation import GenerateRequest, Sampled
 from atoll.domain.ids import Epoch, NodeId
 from atoll.engine.ends_messages import EndsOptions
 from atoll.gateway.casting import Cast, Caster
+from atoll.gateway.dispatch import Dispatch
 from atoll.gateway.generation import Generation
 from atoll.gateway.ground import Ground, Reach, Rearranged
 from atoll.gateway.known_times import known_times
@@ -31,7 +32,6 @@ from atoll.gateway.patience import Patience, Shortage
 from atoll.gateway.replanner import Replanner
 from atoll.gateway.ring import Ring
 from atoll.gateway.ring_driver import RingDriver
-from atoll.gateway.routing import Load, first_to_finish, paces
 from atoll.gateway.standing_by import StandingBy
 from atoll.gateway.trouble import hear_of_trouble
 from atoll.gateway.turnstile import Turnstile
@@ -89,6 +89,7 @@ class Conductor:
         self._shortage = Shortage()
         self._reason = f"waiting for {ground.options.nodes} nodes to join"
         self._turnstile = Turnstile(ground.options.waiting)
+        self._dispatch = Dispatch(self.rings, ground.options)
         self._news = asyncio.Event()
         self._served = asyncio.Event()
         self._closing = False
@@ -117,14 +118,28 @@ class Conductor:
             return Health(True)
         return Health(False, self._reason, holds=self._turnstile.is_shut)
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Sampled, None]:
+    def check(self, demand: Demand) -> None:
+        """Whether a request may come.
+
+        Raises:
+            Overloaded: It may not, and when it may come again.
+        """
+        if not self._turnstile.is_shut:
+            self._dispatch.check(demand)
+
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Sampled, None]:
         """Yield a session's tokens; closing it cancels the session.
 
         Raises:
+            DeadlineExceeded: Its time is over.
             Overloaded: No slot is free and the waiting line is full.
             RingDown: A node is missing or died.
             BadRequest: The request cannot be served as it stands.
         """
+        return self._dispatch.watch(request, self._generate(request))
+
+    async def _generate(self, request: GenerateRequest) -> AsyncGenerator[Sampled, None]:
+        """The tokens, however long they take."""
         await self._turnstile.wait()
         if not (self._serving or request.sampled):
             raise RingDown(
@@ -142,7 +157,7 @@ class Conductor:
         outage_s = self._ground.options.outage_s
         try:
             async with asyncio.timeout(outage_s):
-                while (driver := self._choose(request)) is None:
+                while (driver := self._dispatch.choose(request)) is None:
                     if self._closing:
                         raise RingDown(self._reason, hint="go on with it later")
                     self._served.clear()
@@ -157,19 +172,6 @@ class Conductor:
     @property
     def _serving(self) -> list[Ring]:
         return [ring for ring in self.rings if ring.driver is not None]
-
-    def _choose(self, request: GenerateRequest) -> RingDriver | None:
-        """The ring that will finish the request first."""
-        serving = [(r.cast.report, r.driver) for r in self.rings if r.cast and r.driver]
-        if not serving:
-            return None
-        slots = self._ground.options.streams
-        known = paces([(report, driver.laps.quick_s()) for report, driver in serving])
-        loads = [
-            Load(pace, driver.active, driver.waiting, slots, driver.cached(request))
-            for pace, (_, driver) in zip(known, serving, strict=True)
-        ]
-        return serving[first_to_finish(loads, len(request.prompt), request.max_tokens)][1]
 
     # The rings' lives
 

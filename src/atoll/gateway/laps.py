@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
 LAPS_KEPT = 4096
@@ -22,6 +23,12 @@ class Laps:
         self.stages_s: deque[float] = deque(maxlen=LAPS_KEPT)
         self.sampling_s: deque[float] = deque(maxlen=LAPS_KEPT)
         self.ends_call_s: deque[float] = deque(maxlen=LAPS_KEPT)
+        self._noted_s = float("-inf")
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the last sample; infinite before the first."""
+        return time.monotonic() - self._noted_s
 
     def quick_s(self) -> float | None:
         """A step's time where little stood in its way: of the last ones, a tenth were quicker.
@@ -45,6 +52,7 @@ class Laps:
         ends_call_s: float,
     ) -> None:
         """Add a step that took `lap_s` from one window's leaving to the next one's."""
+        self._noted_s = time.monotonic()
         self.overhead_s.append(lap_s - stages_s - ends_s - sampling_s)
         self.stages_s.append(stages_s)
         self.ends_s.append(ends_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from atoll.domain.errors import AtollError
 from atoll.domain.generation import Sampled
@@ -12,13 +13,20 @@ from atoll.domain.generation import Sampled
 class Mailbox:
     """One reader waits for tokens; the driver puts them without waiting.
 
-    It holds no more than a session's tokens, which the context bounds.
+    How many may wait is the driver's to bound (`brakes`).
     """
 
     def __init__(self) -> None:
         self._items: deque[Sampled] = deque()
         self._error: AtollError | None = None
         self._filled = asyncio.Event()
+        self.on_read: Callable[[], None] | None = None
+        """Called after each token that is taken out."""
+
+    @property
+    def unread(self) -> int:
+        """Tokens that wait."""
+        return len(self._items)
 
     def put(self, sampled: Sampled) -> None:
         """Add a token."""
@@ -41,4 +49,7 @@ class Mailbox:
                 raise self._error
             self._filled.clear()
             await self._filled.wait()
-        return self._items.popleft()
+        sampled = self._items.popleft()
+        if self.on_read is not None:
+            self.on_read()
+        return sampled

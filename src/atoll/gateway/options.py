@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from atoll.api.keeper import StreamKeeping
 from atoll.api.server import HOST_DEFAULT, Tls
 from atoll.domain.address import HostPort
 from atoll.net.transport import Way
@@ -114,7 +115,10 @@ class ServeOptions:
         join_dir: Where join files are written.
         auth: Ask for API keys.
         tls: Certificate and key of the API.
+        deadline_s: How long a request may take that does not say, seconds; 0: as long as
+            it does.
         lan: Whether machines of the same network find it.
+        streams: How long clients can go on with an answer, and how much is kept for that.
     """
 
     ring: RingOptions
@@ -128,4 +132,6 @@ class ServeOptions:
     relay: str = ""
     auth: bool = True
     tls: Tls | None = field(default=None)
+    deadline_s: float = 600.0
     lan: LanOptions = field(default_factory=LanOptions)
+    streams: StreamKeeping = field(default_factory=StreamKeeping)

@@ -19,6 +19,7 @@ from atoll.domain.ids import SessionId
 from atoll.domain.wire import DataMessage, Grant, Ping, Pong, Refused, Window
 from atoll.engine.ends_client import EndsProcess
 from atoll.engine.ends_messages import ItemsDone
+from atoll.gateway.brakes import Brakes
 from atoll.gateway.ends_items import answered, asked
 from atoll.gateway.lap_watch import LapWatch
 from atoll.gateway.laps import Laps
@@ -30,9 +31,11 @@ from atoll.gateway.ring_orders import returned, signed
 from atoll.net.identity import Identity
 from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFrame
 from atoll.node.boundary_record import BoundaryRecord
+from atoll.ring import comeback_messages as comeback
 from atoll.ring import coordinator_messages as ring
 from atoll.ring import parking_messages as parking
 from atoll.ring.coordinator import Coordinator
+from atoll.ring.line import Line
 from atoll.ring.messages import GrantCredit, Granted, RecordLost, Refuse, WindowUnusable
 from atoll.ring.orders import RingOrder
 from atoll.ring.pace import Pace
@@ -92,6 +95,10 @@ class RingDriver:
         self._up = False
         self._over = False
         self._idle = asyncio.Event()
+        self.brakes = Brakes(
+            lambda session, held: self._handle(ring.Hold(session, held)),
+            lambda session: self.cancel(session, "its client did not read"),
+        )
         self.laps = Laps()
         self._watch = LapWatch(self.laps)
 
@@ -104,6 +111,11 @@ class RingDriver:
     def waiting(self) -> int:
         """Sessions that wait for one."""
         return self._machine.waiting
+
+    @property
+    def line(self) -> Line:
+        """Who waits for a slot."""
+        return self._machine.line
 
     async def wait_idle(self) -> None:
         """Wait until no session runs or waits."""
@@ -143,8 +155,7 @@ class RingDriver:
     def take_first(self, link: DataLink) -> None:
         """Send windows to the first stage over this link."""
         if self._over:
-            link.close(LinkFault("the ring is being formed anew"))
-            return
+            return link.close(LinkFault("the ring is being formed anew"))
         self._first = link
         link.start(RingLink(self, "first", self._from_first, link), self._limits)
 
@@ -174,7 +185,7 @@ class RingDriver:
 
     def pause(self) -> None:
         """A part of the ring is lost and will be replaced: sessions wait."""
-        self._handle(ring.RingPaused())
+        self._handle(comeback.RingPaused())
         self._up = False
         self._watch.clear()
         self._grants = 0
@@ -194,13 +205,13 @@ class RingDriver:
         for mailbox in self._mail.values():
             mailbox.fail(RingDown(problem, hint="try again shortly"))
         self._mail.clear()
+        self.brakes.close()
 
     def _drop_links(self) -> None:
-        links = (self._first, self._last)
+        links = [link for link in (self._first, self._last) if link is not None]
         self._first = self._last = None
         for link in links:
-            if link is not None:
-                link.close()
+            link.close()
 
     def _record_lost(self, session: SessionId) -> None:
         # Not from within the machine's own effects.
@@ -233,8 +244,6 @@ class RingDriver:
     def session_failed(self, session: SessionId, seq: int, code: str, problem: str) -> None:
         """A stage reported that it refused a window of the session."""
         self._handle(ring.SessionRefused(session, seq, code, problem))
-
-    # What links and the ends bring
 
     def _from_first(self, message: DataMessage, payload: bytes) -> None:
         del payload  # what the first stage may say carries none
@@ -286,8 +295,8 @@ class RingDriver:
 
     def tick(self) -> None:
         """Conversations at rest grow older."""
-        config = self._machine.config.parking
-        self._handle(parking.Tick(self.parking.rates(config.rates) if config else None))
+        parked = self._machine.config.parking
+        self._handle(parking.Tick(self.parking.rates(parked.rates) if parked else None))
 
     @property
     def lot(self) -> ParkingLot:
@@ -298,8 +307,6 @@ class RingDriver:
         """The draft model has guessed, or is gone."""
         self._handle(event)
 
-    # What the machine wants
-
     def _handle(self, event: ring.CoordinatorEvent) -> None:
         if self._over:
             return
@@ -307,7 +314,7 @@ class RingDriver:
         items: tuple[ring.EndsItem, ...] = ()
         for effect in self._machine.handle(event):
             match effect:
-                case ring.SendRecord(window):
+                case comeback.SendRecord(window):
                     flight += self._sent_before(window)
                 case ring.Send(window, payload):
                     self._record.keep(window, bytes(payload))
@@ -331,11 +338,9 @@ class RingDriver:
 
     def _sent_before(self, window: Window) -> list[DataFrame]:
         rows = self._record.rows(window)
-        if rows is not None:
-            return [(window, rows)]
-        # The rejoin behind it finds a gap; its credit was not used.
-        asyncio.get_running_loop().call_soon(self._handle, Granted(1))
-        return []
+        if rows is None:  # the rejoin behind it finds a gap; its credit was not used
+            asyncio.get_running_loop().call_soon(self._handle, Granted(1))
+        return [] if rows is None else [(window, rows)]
 
     def _carry_out(self, flight: list[DataFrame], items: tuple[ring.EndsItem, ...]) -> None:
         if not (self.active or self.waiting):
@@ -366,8 +371,10 @@ class RingDriver:
                 cached = self.parking.prompt_over(session, is_computed=True)
                 if (mailbox := self._mail.get(session)) is not None:
                     mailbox.put(replace(sampled, cached=cached) if cached else sampled)
+                    self.brakes.filled(session, mailbox)
             case ring.Finished(session, _):
                 self._mail.pop(session, None)
+                self.brakes.over(session)
             case ring.Rejected(session, code, problem, retry_after_s):
                 self._fail_session(session, rejection(code, problem, retry_after_s))
             case ring.Failed(session, code, problem, _):
@@ -382,6 +389,7 @@ class RingDriver:
 
     def _fail_session(self, session: SessionId, error: AtollError) -> None:
         mailbox = self._mail.pop(session, None)
+        self.brakes.over(session)
         self.parking.prompt_over(session, is_computed=False)
         if mailbox is not None:
             mailbox.fail(error)

@@ -8,7 +8,8 @@ from atoll.domain.errors import ProtocolFault
 from atoll.domain.ids import Epoch
 from atoll.domain.wire import Order, Park, Rejoin, Release, Resume, signed_part
 from atoll.net.identity import Identity
-from atoll.ring.coordinator_messages import CoordinatorEvent, RejoinReturned, ReleaseReturned
+from atoll.ring.comeback_messages import RejoinReturned
+from atoll.ring.coordinator_messages import CoordinatorEvent, ReleaseReturned
 from atoll.ring.orders import RingOrder, order_of
 from atoll.ring.parking_messages import ResumeReturned
 

@@ -71,21 +71,25 @@ def _pace(report: PlanReport | None, lap_s: float | None, quickest_s: float) -> 
     return Pace(foretold_s * slower, max(parts_ms) / 1e3 * slower, row_s * slower)
 
 
-def finish_s(load: Load, prompt: int, tokens: int) -> float:
+def step_s(load: Load) -> float:
+    """Seconds from token to token of a stream that this ring serves beside the others."""
+    together = min(load.active + load.waiting + 1, load.slots)
+    return max(load.pace.token_s, together * load.pace.busy_s)
+
+
+def finish_s(load: Load, prompt: int, tokens: float, *, theirs: float | None = None) -> float:
     """Seconds until a request's last token if it is given to this ring now.
 
     Args:
         load: The ring.
         prompt: Rows of the prompt.
         tokens: Tokens that are asked for at most.
+        theirs: Tokens of an answer of those in line; None: as many, as it is not known.
     """
-    pace = load.pace
-    together = min(load.active + load.waiting + 1, load.slots)
-    step_s = max(pace.token_s, together * pace.busy_s)
-    # Those in line are served first; what they ask for is not known, so as much as this one.
+    # Those in line are served first.
     ahead = max(0, load.active + load.waiting + 1 - load.slots)
-    turns = 1 + ahead / load.slots
-    return pace.row_s * (prompt - load.cached) + step_s * tokens * turns
+    before = ahead / load.slots * (tokens if theirs is None else theirs)
+    return load.pace.row_s * (prompt - load.cached) + step_s(load) * (tokens + before)
 
 
 def first_to_finish(loads: Sequence[Load], prompt: int, tokens: int) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from atoll.api.keys import KEYS_FILE, KeyStore, NoSuchKey
+from atoll.api.keys import KEYS_FILE, LOCAL_KEY_ID, KeyStore, NoSuchKey
 from atoll.engine.threads import shorten_slices
 from atoll.gateway.options import ServeOptions
 from atoll.gateway.run_file import RunFile, kept_run_file
@@ -107,7 +107,7 @@ def _local_key(keys: KeyStore, options: ServeOptions) -> Iterator[str]:
     if not options.auth:
         yield ""
         return
-    made = keys.create(LOCAL_KEY_NAME)
+    made = keys.create(LOCAL_KEY_NAME, key_id=LOCAL_KEY_ID)
     try:
         yield made.secret
     finally:

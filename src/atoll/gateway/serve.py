@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from atoll.api.app import create_app
+from atoll.api.keeper import FOLDER, open_keeper
 from atoll.api.keys import KEYS_FILE, KeyStore
+from atoll.api.limits import Limits
 from atoll.api.server import check_bind, open_server, open_socket
 from atoll.domain.address import HostPort
 from atoll.domain.ids import NodeId
@@ -23,6 +25,7 @@ from atoll.gateway.conductor import Conductor
 from atoll.gateway.ground import Ground
 from atoll.gateway.lan import Lan
 from atoll.gateway.lending import Lending
+from atoll.gateway.link_port import LinkPorts, choose_ports, remember_ports
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.prepare import Prepared, draft_options, ends_options, memory_needed, prepare
 from atoll.gateway.shard_book import ShardBook
@@ -88,44 +91,44 @@ async def open_gateway(
         AtollError: The model cannot be cut, or an address or process cannot be had.
     """
     ring = options.ring
-    keys = KeyStore(home / KEYS_FILE) if options.auth else None
-    check_bind(options.host, options.tls, keys)
+    keys, limits = _keys(home, options), Limits(deadline_s=options.deadline_s)
     await check_engine(ring.gpu)
     prepared = await asyncio.to_thread(prepare, model, store, ring)
     identity = Identity.load_or_create(home / IDENTITY_FILE)
     register = Register(home / REGISTER_FILE)
     lan = Lan(options, identity.node_id, register, home, tell=tell)
-    measuring = Measuring(prepared.order)
     fleet = Fleet(
         ring.nodes,
         register,
-        measuring,
+        Measuring(prepared.order),
         memory_bytes=memory_needed(prepared.manifest, ring),
         room=lan.room,
         tell=tell,
     )
     book = ShardBook(model.path, model.model, prepared.manifest.shards)
     conductor = _conductor(model, prepared, book=book, fleet=fleet, home=home, ring=ring, tell=tell)
-
-    def status() -> GatewayStatus:
-        return gateway_status(conductor, fleet, prepared.manifest, ring)
-
+    status = partial(gateway_status, conductor, fleet, prepared.manifest, ring)
+    ports = choose_ports(home, options.link_host, options.link_port)
     text = await TextProcess.start(model.path)
     try:
         with _lone_error():
             async with (
+                open_keeper(home / FOLDER, model.model, options.streams, tell=tell) as keeper,
                 open_lender(Lending(model, store, book, prepared.order).open) as lender,
-                _open_links(identity, options) as transport,
+                _open_links(identity, options, ports.udp) as transport,
                 transport.listen(
-                    options.link_host, options.link_port, _takers(conductor, fleet, lender)
+                    options.link_host, ports.tcp, _takers(conductor, fleet, lender)
                 ) as listener,
                 open_server(
-                    create_app(conductor, text, keys=keys, status=status),
+                    create_app(
+                        conductor, text, keys=keys, limits=limits, status=status, keeper=keeper
+                    ),
                     open_socket(options.host, options.port),
                     tls=options.tls,
                 ) as url,
                 _attended(conductor, fleet, partial(lan.run, transport, listener.port)),
             ):
+                remember_ports(home, LinkPorts(listener.port, transport.udp_port))
                 addresses = options.advertise or own_addresses(options.link_host, listener.port)
                 tickets = _ticket_maker(transport, addresses)
                 conductor.open(transport, listener.port)
@@ -136,6 +139,17 @@ async def open_gateway(
     finally:
         await text.close()
         prepared.release()
+
+
+def _keys(home: Path, options: ServeOptions) -> KeyStore | None:
+    """Who may ask; None: anybody of this machine.
+
+    Raises:
+        AtollError: Others can reach the API, and something is missing.
+    """
+    keys = KeyStore(home / KEYS_FILE) if options.auth else None
+    check_bind(options.host, options.tls, keys)
+    return keys
 
 
 def _conductor(
@@ -200,7 +214,7 @@ async def _attended(
 
 
 def _open_links(
-    identity: Identity, options: ServeOptions
+    identity: Identity, options: ServeOptions, udp_port: int
 ) -> AbstractAsyncContextManager[Transport]:
     """What carries links; to nodes of this machine alone that is TCP, unless told."""
     way = options.way
@@ -210,8 +224,7 @@ def _open_links(
         identity,
         way=way,
         host=options.link_host,
-        # The same number as for TCP, so that a router needs one rule.
-        port=options.link_port,
+        port=udp_port,
         relays=[options.relay] if options.relay else [],
     )
 

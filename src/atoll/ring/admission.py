@@ -7,6 +7,7 @@ from collections import deque
 
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.coordinator_messages import HeadItem, Rejected, Submit
+from atoll.ring.line import Line
 from atoll.ring.session import Session
 
 
@@ -35,6 +36,36 @@ def objection(
         problem = f"{active} sessions run and {waiting} wait"
         return Rejected(session, "overloaded", problem, config.retry_after_s)
     return None
+
+
+def line_up(
+    submit: Submit, line: Line, config: CoordinatorConfig, *, up: bool, active: int
+) -> list[Rejected]:
+    """Have a session wait, unless it may not; in a full line another may have to give way.
+
+    Args:
+        submit: The session.
+        line: Where it waits.
+        config: The ring's limits.
+        up: Whether the ring stands.
+        active: Sessions that hold a slot.
+
+    Returns:
+        Who is turned away, if anybody.
+    """
+    refusal = objection(submit, config, up=up, active=active, waiting=len(line))
+    if refusal is None and submit.again:
+        line.appendleft(submit)
+        return []
+    if refusal is not None:
+        last = line.yields(submit.request.group, submit.request.priority)
+        if refusal.code != "overloaded" or last is None:
+            return [refusal]
+        line.remove(last)
+        problem = "others that go before it came while it waited"
+        refusal = Rejected(last.session, "overloaded", problem, config.retry_after_s)
+    line.append(submit)
+    return [refusal] if refusal is not None else []
 
 
 class Prefill:

@@ -12,14 +12,14 @@ those behind a wrong guess are cancelled.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import Window
-from atoll.ring.admission import Prefill, objection
+from atoll.ring.admission import Prefill, line_up
 from atoll.ring.comeback import Comeback
+from atoll.ring.comeback_messages import RejoinReturned, RingPaused
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.coordinator_messages import (
     CancelSession,
@@ -31,11 +31,10 @@ from atoll.ring.coordinator_messages import (
     EndsFailed,
     Failed,
     Forget,
+    Hold,
     Rejected,
-    RejoinReturned,
     ReleaseReturned,
     RingDown,
-    RingPaused,
     RingUp,
     SendCancel,
     SessionRefused,
@@ -46,6 +45,7 @@ from atoll.ring.departures import Departures
 from atoll.ring.draft_turns import DraftTurns
 from atoll.ring.drafting import Drafter, Lookups
 from atoll.ring.ends_turns import EndsTurns
+from atoll.ring.line import Line
 from atoll.ring.messages import Fault, GrantCredit, Granted, RecordLost, Refuse
 from atoll.ring.messages import WindowUnusable as Unusable
 from atoll.ring.pace import Pace
@@ -74,7 +74,7 @@ class Coordinator:
         self.pace = Pace(config.parallel)
         self._tenants = Tenants(config, drafter or Lookups(), self.pace)
         self.epoch: Epoch | None = None
-        self._waiting: deque[Submit] = deque()
+        self.line = Line()
         self._prefill = Prefill(config)
         self._departures = Departures(config, self.pace, self._tenants.recorded)
         self._returns = Returns(config.return_credits)
@@ -96,7 +96,7 @@ class Coordinator:
     @property
     def waiting(self) -> int:
         """Sessions that wait for a slot."""
-        return len(self._waiting)
+        return len(self.line)
 
     @property
     def resting(self) -> int:
@@ -124,8 +124,8 @@ class Coordinator:
 
     @property
     def decoding(self) -> int:
-        """Sessions whose first token was sampled."""
-        return sum(session.decoding for session in self._tenants.by_id.values())
+        """Sessions whose first token was sampled and that go on."""
+        return sum(s.decoding and not s.held for s in self._tenants.by_id.values())
 
     @property
     def returns(self) -> Returns:
@@ -137,8 +137,9 @@ class Coordinator:
         return {session.slot: session.id for session in self._tenants.by_id.values()}
 
     def marks(self) -> dict[SessionId, tuple[int, int, int]]:
-        """Of each session that holds a slot, numbers of which one changes when it moves on."""
-        return {s.id: (s.next_seq, s.sampled, len(s.out)) for s in self._tenants.by_id.values()}
+        """Of each session that is to move on, numbers of which one changes when it does."""
+        moving = [s for s in self._tenants.by_id.values() if not s.held]
+        return {s.id: (s.next_seq, s.sampled, len(s.out)) for s in moving}
 
     def handle(self, event: CoordinatorEvent) -> list[CoordinatorEffect]:
         """Take one event; return what the driver has to do, in this order.
@@ -152,6 +153,8 @@ class Coordinator:
                 self._submit(event)
             case CancelSession(session, reason):
                 self._cancel(session, reason)
+            case Hold(session, held):
+                self._tenants.hold(session, held)
             case EndsDone() | EndsFailed():
                 self._results.take(event)
                 self._go_on_if_due()
@@ -201,39 +204,32 @@ class Coordinator:
     def _submit(self, submit: Submit) -> None:
         session = submit.session
         known = self._tenants.client(session) is not None
-        if known or any(w.session == session for w in self._waiting):
+        if known or any(w.session == session for w in self.line):
             raise ValueError(f"session {session} was submitted twice")
-        refusal = objection(
-            *(submit, self.config),
+        self.effects += line_up(
+            *(submit, self.line, self.config),
             up=self.epoch is not None or self._comeback.is_paused,
             active=self.active if self.epoch is not None else self.config.n_slots,
-            waiting=self.waiting,
         )
-        if refusal is not None:
-            self.effects.append(refusal)
-        elif submit.again:
-            self._waiting.appendleft(submit)
-        else:
-            self._waiting.append(submit)
 
     def _reject(self, session: SessionId, code: str, problem: str) -> None:
         self.effects.append(Rejected(session, code, problem, self.config.retry_after_s))
 
     def _admit(self) -> None:
-        """Give slots to who waits longest."""
-        while self._tenants.has_room and self._waiting:
-            session, effects = self._tenants.admit(self._waiting[0], len(self._waiting))
+        """Give slots to those whose turn it is."""
+        while self._tenants.has_room and self.line:
+            session, effects = self._tenants.admit(self.line.head(), len(self.line))
             self.effects += effects
             if session is None:
                 break
-            self._waiting.popleft()
+            self.line.popleft()
             if session.coming is None:
                 self._prefill.add(session)
 
     def _cancel(self, session_id: SessionId, reason: str) -> None:
-        waiting = next((w for w in self._waiting if w.session == session_id), None)
+        waiting = next((w for w in self.line if w.session == session_id), None)
         if waiting is not None:
-            self._waiting.remove(waiting)
+            self.line.remove(waiting)
             self.effects.append(Rejected(session_id, "cancelled", reason))
         else:
             session = self._tenants.client(session_id)
@@ -336,9 +332,9 @@ class Coordinator:
     def _ring_down(self, problem: str) -> None:
         self.epoch = self._due = None
         self._comeback.over()
-        for waiting in self._waiting:
+        for waiting in self.line:
             self._reject(waiting.session, "ring_down", problem)
-        self._waiting.clear()
+        self.line.clear()
         self._prefill.clear()
         self._departures.reset()
         self._returns.reset()

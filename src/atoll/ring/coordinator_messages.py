@@ -6,7 +6,8 @@ from msgspec import Struct
 
 from atoll.domain.generation import GenerateRequest, Sampled, SamplingParams
 from atoll.domain.ids import Epoch, SessionId, Slot
-from atoll.domain.wire import Park, Rejoin, Release, Window
+from atoll.domain.wire import Park, Release, Window
+from atoll.ring.comeback_messages import ComebackEffect, RejoinReturned, RingPaused
 from atoll.ring.messages import (
     GrantCredit,
     Granted,
@@ -45,6 +46,13 @@ class CancelSession(Struct, frozen=True):
 
     session: SessionId
     reason: str
+
+
+class Hold(Struct, frozen=True):
+    """The session is to compute no further, as its client does not keep up; or to go on."""
+
+    session: SessionId
+    held: bool
 
 
 class HeadDone(Struct, frozen=True):
@@ -156,16 +164,6 @@ class RingUp(Struct, frozen=True):
     epoch: Epoch
     goes_on: bool = False
     first_is_new: bool = False
-
-
-class RingPaused(Struct, frozen=True):
-    """A part of the ring is lost and will be replaced; what was on its way is gone."""
-
-
-class RejoinReturned(Struct, frozen=True):
-    """A rejoin has gone once round; its signature is ours."""
-
-    rejoin: Rejoin
 
 
 class RingDown(Struct, frozen=True):
@@ -287,20 +285,6 @@ class Send(Struct, frozen=True):
     payload: Payload
 
 
-class SendRecord(Struct, frozen=True):
-    """Send these rows of a session to the first stage as they were sent before."""
-
-    window: Window
-
-
-class SendRejoin(Struct, frozen=True):
-    """Sign a `Rejoin` of the current epoch and send it to the first stage."""
-
-    session: SessionId
-    slot: Slot
-    tokens: int
-
-
 class SendCancel(Struct, frozen=True):
     """Sign a `Cancel` of the current epoch and send it to the first stage."""
 
@@ -370,6 +354,7 @@ class Failed(Struct, frozen=True):
 CoordinatorEvent = (
     Submit
     | CancelSession
+    | Hold
     | EndsDone
     | EndsFailed
     | DraftDone
@@ -393,8 +378,7 @@ CoordinatorEffect = (
     | OpenEnds
     | CloseEnds
     | Send
-    | SendRecord
-    | SendRejoin
+    | ComebackEffect
     | SendCancel
     | SendRelease
     | ParkingEffect

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from atoll.domain.ids import Epoch, SessionId
 from atoll.domain.wire import Window
+from atoll.ring.comeback_messages import SendRecord, SendRejoin
 from atoll.ring.coordinator_config import CoordinatorConfig
-from atoll.ring.coordinator_messages import Send, SendRecord, SendRejoin
+from atoll.ring.coordinator_messages import Send
 from atoll.ring.messages import Payload
 from atoll.ring.pace import Pace
 from atoll.ring.recorded import Recorded, spans
@@ -34,6 +35,11 @@ class Ready:
     def is_ahead(self) -> bool:
         """Whether its session has a window on its way already."""
         return bool(self.session.out)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it may not leave for now."""
+        return self.session.held and not self.prefill
 
     @property
     def kind(self) -> tuple[int, bool]:
@@ -196,14 +202,15 @@ class Departures:
     def _next_flight(self, share: int) -> list[Ready]:
         """The oldest window that may leave, with its like up to `share` and the credits."""
         lane_free = len(self._lanes) < self.lanes_max
-        first = next((r for r in self._ready if r.prefill or r.is_ahead or lane_free), None)
+        may = [ready for ready in self._ready if not ready.is_held]
+        first = next((r for r in may if r.prefill or r.is_ahead or lane_free), None)
         if first is None:
             return []
         if first.prefill:
             return [first]
         flight: list[Ready] = []
         seen: set[SessionId] = set()
-        for ready in self._ready:
+        for ready in may:
             # Of each session the oldest alone: its windows leave in order.
             alike = not ready.prefill and ready.kind == first.kind
             alike = alike and (lane_free or ready.is_ahead)

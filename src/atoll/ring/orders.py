@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from atoll.domain.ids import Epoch
 from atoll.domain.wire import Cancel, Discard, Order, Park, Rejoin, Release, Resume
-from atoll.ring.coordinator_messages import SendCancel, SendRejoin, SendRelease
+from atoll.ring.comeback_messages import SendRejoin
+from atoll.ring.coordinator_messages import SendCancel, SendRelease
 from atoll.ring.parking_messages import ParkingOrder, SendDiscard, SendPark, SendResume
 
 RingOrder = SendCancel | SendRelease | SendRejoin | ParkingOrder

@@ -77,6 +77,8 @@ class Session:
     """Its release leaves a parcel everywhere."""
     coming: Coming | None = None
     """The parcel it begins with, until that is loaded or lost."""
+    held: bool = False
+    """It computes no further than its prompt for now."""
     resumed: bool = False
     """Stages know it though no window of it was sent in this epoch."""
     passed: int = 0
@@ -113,6 +115,7 @@ class Session:
         self.sampled = fresh.sampled
         self.live = self.opened = True
         self.passed = keep
+        self.held = False
         self.chunks = self.entering = 0
         self.speculation = None
 
@@ -205,7 +208,7 @@ class Session:
     def next_guesses(self) -> list[HeadItem]:
         """The next window with a sampled token or guesses, if something is to be sent."""
         speculation = self.speculation
-        if speculation is None or self.rejoining or not self.decoding:
+        if speculation is None or self.rejoining or self.held or not self.decoding:
             return []
         span = speculation.next_tokens(self.tokens_max - self.sampled)
         if span is None:

@@ -79,6 +79,11 @@ class Tenants:
         """The session that a client knows by this number."""
         return next((s for s in self.by_id.values() if s.client == session and s.live), None)
 
+    def hold(self, session: SessionId, held: bool) -> None:
+        """The client's session computes no further, or goes on."""
+        if (found := self.client(session)) is not None:
+            found.held = held
+
     def shared_with(self, request: GenerateRequest) -> int:
         """Tokens of a request's prompt that would not be computed again."""
         most = max((self._usable(old, request) for old in self._resting), default=0)

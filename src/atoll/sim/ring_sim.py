@@ -18,6 +18,7 @@ from functools import partial
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId
 from atoll.domain.wire import Park, Rejoin, Release, Resume, Window
+from atoll.ring import comeback_messages as comeback
 from atoll.ring import coordinator_messages as gate
 from atoll.ring import parking_messages as parking
 from atoll.ring import stage_messages as node
@@ -152,6 +153,11 @@ class RingSim:
             if arrival.cancel_s is not None:
                 cancel = gate.CancelSession(arrival.session, "the client left")
                 put(arrival.cancel_s, partial(self._event, cancel))
+            # Every third client does not keep up for a while.
+            if arrival.session % 3 == 0:
+                held_s = arrival.at_s + 0.1 * (1 + arrival.session % 5)
+                put(held_s, partial(self._event, gate.Hold(arrival.session, True)))
+                put(held_s + 0.5, partial(self._event, gate.Hold(arrival.session, False)))
         for outage in self.scenario.outages:
             put(outage.at_s, partial(self._crash, outage))
         for at_s in self.scenario.ticks_s:
@@ -199,7 +205,7 @@ class RingSim:
         elif isinstance(message, Release | Park):
             self._event(gate.ReleaseReturned(message))
         elif isinstance(message, Rejoin):
-            self._event(gate.RejoinReturned(message))
+            self._event(comeback.RejoinReturned(message))
         elif isinstance(message, Resume):
             self._event(parking.ResumeReturned(message))
 
@@ -235,7 +241,7 @@ class RingSim:
             case gate.Send(window, payload):
                 self.record.keep(window, payload)
                 self.chain.send(0, window, payload)
-            case gate.SendRecord(window):
+            case comeback.SendRecord(window):
                 self.chain.send(0, window, self.record.rows(window))
             case parking.SendPark():
                 self.parked += 1
@@ -243,7 +249,7 @@ class RingSim:
             case (
                 gate.SendCancel()
                 | gate.SendRelease()
-                | gate.SendRejoin()
+                | comeback.SendRejoin()
                 | parking.SendResume()
                 | parking.SendDiscard()
             ):
@@ -309,7 +315,7 @@ class RingSim:
         if outage.goes_on:
             self.comebacks += 1
             ready_s += outage.detect_s or 0.0
-            put(ready_s, partial(self._event, gate.RingPaused()))
+            put(ready_s, partial(self._event, comeback.RingPaused()))
         elif outage.detect_s is not None:
             ready_s += outage.detect_s
             put(ready_s, partial(self._event, gate.RingDown("a stage died")))

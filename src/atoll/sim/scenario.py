@@ -225,6 +225,7 @@ def _arrival(rng: random.Random, index: int, context: int, bursts_s: list[float]
     request = GenerateRequest(
         prompt=tuple(tokens),
         group=rng.choice(("", "", "others")),
+        priority=index % 3 - 1,
         max_tokens=rng.choice((1, rng.randint(2, 6), rng.randint(4, 16))),
         exact=rng.random() < 0.2,
         ignore_eos=rng.random() < 0.6,
