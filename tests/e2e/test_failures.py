@@ -270,7 +270,7 @@ async def test_a_gateway_asked_to_stop_leaves_nothing(
     assert list(join_dir.iterdir()) == []
     await wait_until(lambda: not any(is_running(c.pid) for c in children), what="the children")
     left = [p for p in (tmp_path / "home").rglob("*") if p.is_file()]
-    kept = {"gateway.pem", "incarnation", "keys.json", "register.json"}
+    kept = {"gateway.pem", "incarnation", "keys.json", "link-ports", "register.json"}
     assert {p.name for p in left if p.suffix != ".lock"} <= kept
 
 

@@ -35,7 +35,6 @@ from atoll.api.journal import (
 )
 from atoll.api.params import Job
 from atoll.api.syncing import Syncer
-from atoll.domain.errors import AtollError
 from atoll.net.private_file import PrivateFileFault
 
 log = logging.getLogger(__name__)
@@ -365,5 +364,8 @@ async def open_keeper(
             finally:
                 keeper.close()
                 running.cancel()
-    except* AtollError as group:
+    except ExceptionGroup as group:
+        # What the caller's block raised is the caller's, not a group's.
+        if len(group.exceptions) > 1:
+            raise
         raise group.exceptions[0] from None

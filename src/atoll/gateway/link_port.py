@@ -29,6 +29,12 @@ class LinkPorts:
     udp: int = 0
 
 
+def choose_ports(home: Path, host: str, asked: int) -> LinkPorts:
+    """Where to listen on `host`: at the port that is asked for, else where it was last."""
+    # One number for TCP and UDP, so that a router needs one rule.
+    return LinkPorts(asked, asked) if asked else last_ports(home, host)
+
+
 def last_ports(home: Path, host: str) -> LinkPorts:
     """Those of the last gateway with this home, as far as they are free on `host`."""
     try:

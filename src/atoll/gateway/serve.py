@@ -23,7 +23,7 @@ from atoll.gateway.casting import Caster
 from atoll.gateway.conductor import Conductor
 from atoll.gateway.lan import Lan
 from atoll.gateway.lending import Lending
-from atoll.gateway.link_port import LinkPorts, last_ports, remember_ports
+from atoll.gateway.link_port import LinkPorts, choose_ports, remember_ports
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.prepare import Prepared, draft_options, ends_options, memory_needed, prepare
 from atoll.gateway.ring import Ground
@@ -97,24 +97,18 @@ async def open_gateway(
     identity = Identity.load_or_create(home / IDENTITY_FILE)
     register = Register(home / REGISTER_FILE)
     lan = Lan(options, identity.node_id, register, home, tell=tell)
-    measuring = Measuring(prepared.order)
     fleet = Fleet(
         ring.nodes,
         register,
-        measuring,
+        Measuring(prepared.order),
         memory_bytes=memory_needed(prepared.manifest, ring),
         room=lan.room,
         tell=tell,
     )
     book = ShardBook(model.path, model.model, prepared.manifest.shards)
     conductor = _conductor(model, prepared, book=book, fleet=fleet, home=home, ring=ring, tell=tell)
-
-    def status() -> GatewayStatus:
-        return gateway_status(conductor, fleet, prepared.manifest, ring)
-
-    # One number for TCP and UDP, so that a router needs one rule.
-    told = LinkPorts(options.link_port, options.link_port)
-    ports = told if options.link_port else last_ports(home, options.link_host)
+    status = partial(gateway_status, conductor, fleet, prepared.manifest, ring)
+    ports = choose_ports(home, options.link_host, options.link_port)
     text = await TextProcess.start(model.path)
     try:
         with _lone_error():
