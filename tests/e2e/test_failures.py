@@ -165,6 +165,10 @@ async def test_a_silent_node_is_noticed(open_small: OpenSmall) -> None:
             os.kill(silent.pid, signal.SIGCONT)
         assert "silent" in reason or "gone" in reason
         assert [stage.name for stage in ring.status.rings[0].stages] == ["node-2"]
+        # It finds its links closed, and comes back by itself.
+        await wait_until(lambda: "trying to come back" in silent.said, what="its return")
+        await wait_until(lambda: ring.status.nodes_missing == 0, what="its place")
+        assert silent.process.returncode is None
 
 
 async def test_a_stopped_stage_process_stalls_no_stream_for_ever(open_small: OpenSmall) -> None:
@@ -228,8 +232,7 @@ async def test_nodes_of_a_killed_gateway_end_by_themselves(
                     path,
                     tmp_path / f"n{number}",
                     tmp_path / f"n{number}.log",
-                    "--model",
-                    str(model),
+                    *("--model", str(model), "--wait", "0"),
                     store=Store(store_home),
                 )
             )

@@ -25,6 +25,7 @@ from atoll.node.knock import Confirm, knock_at
 from atoll.node.membership import Membership, has_joined
 from atoll.node.memory_daemon import MemoryDaemon
 from atoll.node.probe_cache import PROBE_FILE, ProbeCache
+from atoll.node.returning import run_returning
 
 IDENTITY_FILE = "node.pem"
 STANDARD_INPUT = "-"
@@ -53,9 +54,9 @@ def join(
     The gateway's operator makes a ticket (`atoll invite`), or uses the files that the gateway
     writes; it is a secret. Once let in, this machine comes back without a ticket. Its part of the
     model is cut from the model if that is here, else fetched: from the model's address (`--model`),
-    or from the gateway and the nodes that have it. The node runs until the gateway says goodbye;
-    stop it with Ctrl-C. Two nodes on one machine need different homes (`--home`), as the home
-    holds the node's identity.
+    or from the gateway and the nodes that have it. The node runs until the gateway says goodbye,
+    and comes back to one that is gone (`--wait`); stop it with Ctrl-C. Two nodes on one machine
+    need different homes (`--home`), as the home holds the node's identity.
 
     Without a ticket, and if it has joined nobody before, it looks for gateways on this network.
     Then both sides show a code of six digits; you confirm here that the gateway shows the same,
@@ -93,11 +94,24 @@ def join(
             if membership is None:
                 membership = await find_and_knock(identity, options)
                 membership.save(home)
-            await _daemon(identity, options, lambda: membership.save(home)).run(membership)
+            await _stay(membership, identity, options)
 
         stopped = run_until_stopped(work())
     if stopped is not None:
         say(f"stopped by {stopped.name}")
+
+
+async def _stay(membership: Membership, identity: Identity, options: JoinFlags) -> None:
+    """Be a node of this gateway, also of its next lives."""
+
+    def make(let_in: Callable[[], None]) -> NodeDaemon | MemoryDaemon:
+        def welcomed() -> None:
+            membership.save(options.home_dir())
+            let_in()
+
+        return _daemon(identity, options, welcomed)
+
+    await run_returning(membership, make, wait_s=options.wait, tell=say)
 
 
 def _daemon(

@@ -17,6 +17,7 @@ from atoll.domain.lent_memory import LENT_BYTES_LIMIT, LENT_BYTES_MIN
 from atoll.engine.threads import SHARED_SPIN, stage_threads
 from atoll.net.transport import Way
 from atoll.node.options import NodeOptions
+from atoll.node.returning import WAIT_S
 from atoll.store.cache import size_bytes_of
 
 PARCELS_FOLDER = "parcels-node"
@@ -71,6 +72,10 @@ class JoinFlags(HomeFlags, StoreFlags):
     memory_only: str = ""
     """Compute nothing, and lend this much memory instead, such as 8GB: there nodes and gateway
     keep the encrypted caches of conversations that rest."""
+
+    wait: NonNegativeInt = WAIT_S
+    """Seconds for which a node whose gateway is gone tries to come back to it, as after a restart
+    of the gateway; 0: it ends at once."""
 
     gateway: str = ""
     """Without a ticket: which gateway of this network to ask, by its name or the beginning of its

@@ -144,7 +144,7 @@ async def _start_ring(
     for number, file in enumerate(opened.join_files, start=1):
         name = f"node-{number}"
         own = ["--name", name, "--home", str(starter.folder / name)]
-        join = ["join", file, "--model", named, *own, *common, "--share-cores"]
+        join = ["join", file, "--model", named, *own, *common, "--share-cores", "--wait", "0"]
         nodes.append(await starter.start(name, join))
         tell(f"{name}: process {nodes[-1].pid}")
     return LocalRing(await _wait_ready(home), home, (gateway, *nodes))
