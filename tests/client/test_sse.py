@@ -23,7 +23,7 @@ async def _lines(*lines: str) -> AsyncIterator[str]:
         (["data:  a", ""], [Event(" a")]),
         (["data: a", "data: b", ""], [Event("a\nb")]),
         (["event: error", "data: x", "", "data: y", ""], [Event("x", "error"), Event("y")]),
-        ([": comment", "id: 3", "retry: 5", "data: a", ""], [Event("a")]),
+        ([": comment", "id: 3", "retry: 5", "data: a", ""], [Event("a", id="3")]),
         (["", "", "event: nothing", "", "data: a", ""], [Event("a")]),
         (["data", ""], [Event("")]),
         (["data: cut off"], []),

@@ -80,7 +80,7 @@ def chat(*prompt: str, options: ChatFlags | None = None) -> None:
             raise BadRequest("there is nothing to say", hint='try: atoll chat "Hello"')
     check_utf8(text)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        client = ApiClient(endpoint)
+        client = ApiClient(endpoint, renew=None if options.url else options.endpoint, tell=_broke)
         try:
             model = runner.run(choose_model(client, options.model))
             conversation = Conversation(model, options.system, options.chat_options())
@@ -94,6 +94,10 @@ def chat(*prompt: str, options: ChatFlags | None = None) -> None:
                 write("\n")
         finally:
             runner.run(client.close())
+
+
+def _broke(line: str) -> None:
+    say(f"\n{line}")
 
 
 def _read_input() -> str:

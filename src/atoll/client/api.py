@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
@@ -14,9 +15,14 @@ import msgspec
 
 from atoll.client.endpoint import Endpoint
 from atoll.client.replies import Chunk, ErrorReply, HealthReply, ModelList, TokenEntry, Usage
-from atoll.client.sse import events, lines_of
+from atoll.client.resuming import PASSING, ApiFault, Place, events_of
+from atoll.client.sse import Event, events, lines_of
 from atoll.domain.errors import AtollError
 from atoll.gateway.status import GatewayStatus
+
+__all__ = ["ApiClient", "ApiFault", "ChatMessage", "ChatOptions", "Part"]
+
+log = logging.getLogger(__name__)
 
 CONNECT_S = 10.0
 ANSWER_S = 120.0
@@ -24,19 +30,6 @@ ANSWER_S = 120.0
 BODY_BYTES_MAX = 8 * 1024 * 1024
 
 Reply = TypeVar("Reply")
-
-
-class ApiFault(AtollError):
-    """The API cannot be reached, refused, or answered what nobody understands.
-
-    `status` is the HTTP status; 0 where none came.
-    """
-
-    exit_code = 7
-
-    def __init__(self, problem: str, *, hint: str = "", status: int = 0) -> None:
-        super().__init__(problem, hint=hint)
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +73,35 @@ class ChatOptions:
 class ApiClient:
     """Talks to one endpoint. Use it as an async context manager.
 
-    `silence_s` is how long the server may say nothing.
+    A streamed chat whose connection breaks is gone on with, where the server keeps streams.
+
+    Args:
+        endpoint: Whom to talk to.
+        silence_s: How long the server may say nothing.
+        renew: Says where the server is by now; a gateway of this machine has another key
+            after each start. None: where it was.
+        tell: Takes a line when a connection broke.
     """
 
-    def __init__(self, endpoint: Endpoint, *, silence_s: float = ANSWER_S) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        silence_s: float = ANSWER_S,
+        renew: Callable[[], Endpoint] | None = None,
+        tell: Callable[[str], None] = lambda _line: None,
+    ) -> None:
         self.endpoint = endpoint
+        self._silence_s, self._renew, self._tell = silence_s, renew, tell
+        self._http = self._open(endpoint)
+
+    def _open(self, endpoint: Endpoint) -> httpx.AsyncClient:
         headers = {"authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
         try:
-            self._http = httpx.AsyncClient(
+            return httpx.AsyncClient(
                 base_url=endpoint.url,
                 headers=headers,
-                timeout=httpx.Timeout(silence_s, connect=CONNECT_S),
+                timeout=httpx.Timeout(self._silence_s, connect=CONNECT_S),
                 # No bound: that of the default, 100, would hold back requests unnoticed.
                 limits=httpx.Limits(),
                 verify=endpoint.tls(),
@@ -101,6 +112,21 @@ class ApiClient:
                 f"the certificate {endpoint.certificate} cannot be used: {error}",
                 hint="name the gateway with --url",
             ) from error
+
+    async def _find_again(self) -> None:
+        """Talk to where the server is by now."""
+        if self._renew is None:
+            return
+        try:
+            found = self._renew()
+            if found == self.endpoint:
+                return
+            opened = self._open(found)
+        except AtollError as error:
+            log.info("client.not_found_again problem=%s", error.problem)
+            return
+        old, self._http, self.endpoint = self._http, opened, found
+        await old.aclose()
 
     async def __aenter__(self) -> ApiClient:
         return self
@@ -159,17 +185,40 @@ class ApiClient:
             "stream_options": {"include_usage": True},
             **(options or ChatOptions()).body(),
         }
-        async with self._send("POST", "/v1/chat/completions", json=body) as response:
-            if response.status_code != httpx.codes.OK:
-                raise _refusal(response, await _body(response))
-            async for event in events(lines_of(response.aiter_bytes())):
+
+        def read(place: Place) -> AsyncGenerator[Event, None]:
+            if not place.stream:
+                return self._events(place, "POST", "/v1/chat/completions", json=body)
+            return self._events(
+                place,
+                "GET",
+                f"/v1/streams/{place.stream}",
+                headers={"last-event-id": place.last} if place.last else {},
+            )
+
+        # Where the key may be another by now, a refused one is no refusal.
+        passing = PASSING if self._renew is None else PASSING | {httpx.codes.UNAUTHORIZED}
+        async with aclosing(
+            events_of(read, passing=passing, renew=self._find_again, tell=self._tell)
+        ) as told:
+            async for event in told:
                 if event.data == "[DONE]":
                     return
                 chunk = _decode(event.data.encode(), Chunk, self.endpoint.url)
                 if chunk.error is not None:
                     raise ApiFault(f"the answer broke off: {chunk.error.message}")
                 yield _part(chunk)
-        raise ApiFault("the answer broke off: the server closed the connection", hint="ask again")
+
+    async def _events(
+        self, place: Place, method: str, path: str, **request: Any
+    ) -> AsyncGenerator[Event, None]:
+        """The events of one connection."""
+        async with self._send(method, path, **request) as response:
+            if response.status_code != httpx.codes.OK:
+                raise _refusal(response, await _body(response))
+            place.stream = response.headers.get("x-stream-id", place.stream)
+            async for event in events(lines_of(response.aiter_bytes())):
+                yield event
 
     async def completion_bytes(
         self, body: Mapping[str, object], begun: Callable[[], None]

@@ -13,10 +13,11 @@ EVENT_CHARS_MAX = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event; `kind` is "message" where the server names none."""
+    """One event; `kind` is "message" and `id` empty where the server names none."""
 
     data: str
     kind: str = "message"
+    id: str = ""
 
 
 async def lines_of(parts: AsyncIterator[bytes]) -> AsyncIterator[str]:
@@ -64,12 +65,12 @@ async def events(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
     Source: WHATWG HTML, section 9.2.6, interpreting an event stream.
     """
     data: list[str] = []
-    kind, size = "", 0
+    kind, number, size = "", "", 0
     async for line in lines:
         if not line:
             if data:
-                yield Event("\n".join(data), kind or "message")
-            data, kind, size = [], "", 0
+                yield Event("\n".join(data), kind or "message", number)
+            data, kind, number, size = [], "", "", 0
             continue
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
@@ -80,3 +81,5 @@ async def events(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
             data.append(value)
         elif name == "event":
             kind = value
+        elif name == "id":
+            number = value
