@@ -17,6 +17,7 @@ NAMES = {
     "weather": "streams over links that lose, pause, and change their delay",
     "nats": "how soon two nodes behind two emulated routers have a link",
     "prefill": "a long prompt beside four who are answered: their longest gap, its first token",
+    "gateway-deaths": "gateways killed under load: what clients lose of their answers",
     "wire": "the encodings of hidden states: bytes, time, and their effect on answers",
 }
 
@@ -34,8 +35,9 @@ def main() -> None:
     parser.add_argument("--small-only", action="store_true", help="skip the large model (local)")
     parser.add_argument("--delays", help="one-way delays in ms, such as 0,50 (distance)")
     parser.add_argument("--quick", action="store_true", help="a smoke test (distance)")
+    parser.add_argument("--kills", type=int, help="how many gateways (gateway-deaths: 20)")
     asked = parser.parse_args()
-    module = importlib.import_module(f"bench.{asked.name}")
+    module = importlib.import_module(f"bench.{asked.name.replace('-', '_')}")
     found: dict[str, Any]
     if asked.name == "local":
         found = module.run(asked.rounds or 3, large=not asked.small_only)
@@ -44,6 +46,8 @@ def main() -> None:
         found = module.run(asked.rounds or 2, delays_ms=chosen, quick=asked.quick)
     elif asked.name == "prefill":
         found = module.run(asked.rounds or 3)
+    elif asked.name == "gateway-deaths":
+        found = module.run(asked.kills or 20)
     else:
         found = module.run()
     if asked.json:
