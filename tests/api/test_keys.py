@@ -8,13 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from atoll.api.keys import KeyStore, NoSuchKey
+from atoll.api.keys import LOCAL_KEY_ID, KeyStore, NoSuchKey
 from atoll.net.records import RecordFault
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "keys.json"
+
+
+def test_a_reserved_id_is_nobody_elses(path: Path) -> None:
+    store = KeyStore(path)
+    first = store.create("here", key_id=LOCAL_KEY_ID)
+    assert first.key.id == LOCAL_KEY_ID
+    store.revoke("here")
+    again = store.create("here", key_id=LOCAL_KEY_ID)
+    assert again.key.id == LOCAL_KEY_ID
+    assert store.verify(first.secret) is None
+    assert store.verify(again.secret) == again.key
+    assert store.create("other").key.id != LOCAL_KEY_ID
 
 
 def test_a_new_key_is_verified(path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.cli.conftest import (
     live_ring,
 )
 
+from atoll.api.keeper import StreamKeeping
 from atoll.api.server import Tls
 from atoll.cli.serve import ServeFlags
 from atoll.domain.errors import BadRequest
@@ -77,6 +78,11 @@ def test_chunks_that_cannot_be(run: Run, size: str) -> None:
 def test_options_for_the_network() -> None:
     flags = ServeFlags(announce=False, announce_on="192.0.2.7", name="kitchen")
     assert flags.serve_options().lan == LanOptions(announce=False, host="192.0.2.7", name="kitchen")
+
+
+def test_how_long_streams_are_kept() -> None:
+    assert ServeFlags().serve_options().streams == StreamKeeping(600)
+    assert ServeFlags(keep_streams=0).serve_options().streams.seconds == 0
 
 
 def test_a_machine_of_its_own_spins(tmp_path: Path) -> None:

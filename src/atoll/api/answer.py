@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 
 from starlette.types import Receive, Scope, Send
 
@@ -18,7 +17,7 @@ from atoll.api.form import Finished, Form
 from atoll.api.held import Held, TakenOver
 from atoll.api.journal import Token
 from atoll.api.limits import Limits
-from atoll.api.narration import Narration, catch_up, choices_of, usage_of, what_is_left
+from atoll.api.narration import BREATH, Narration, catch_up, choices_of, usage_of, what_is_left
 from atoll.api.params import Job
 from atoll.domain.errors import BadRequest, RingDown
 from atoll.domain.generation import Sampled
@@ -101,7 +100,7 @@ class Answer:
     def _drop_if(self, fruitless: bool, error: Exception | None = None) -> None:
         """Keep no stream of which nothing came, or that can never go on."""
         held = self._held
-        if held is None:
+        if held is None or held.released.is_set():
             return
         if isinstance(error, BadRequest) or (fruitless and not held.goes_on and not self._n_noted):
             held.drop()
@@ -122,8 +121,11 @@ class Answer:
             self._note(index, sampled)
             return add(index, sampled)
 
-        for token in held.tokens if held is not None else ():
+        while held is not None and held.tokens:
+            token = held.tokens.popleft()
             add(token.index, token.sampled)
+            if len(held.tokens) % BREATH == 0:
+                await asyncio.sleep(0)
         try:
             async with asyncio.TaskGroup() as tasks:
                 guards = self._guards(tasks, receive)
@@ -148,8 +150,8 @@ class Answer:
     # Streamed
 
     async def _stream(self, receive: Receive, send: Send) -> str:
-        edge, rest = await self._catch_up()
-        if self._goes_on and not edge and not rest and self._is_read:
+        edge = await self._catch_up()
+        if self._goes_on and not edge and self._is_read:
             await send({"type": "http.response.start", "status": 204, "headers": self._headers()})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return "done"
@@ -168,7 +170,7 @@ class Answer:
                 writer = tasks.create_task(
                     sse.write_events(events, send, headers, ending), name="write-events"
                 )
-                outcome = await self._fill(events, edge, rest)
+                outcome = await self._fill(events, edge)
                 await writer
         except ExceptionGroup as group:
             cause = first_cause(group)
@@ -183,38 +185,40 @@ class Answer:
         await send({"type": "http.response.body", "body": farewell, "more_body": False})
         return "taken-over"
 
-    async def _catch_up(self) -> tuple[bytes, Sequence[Token]]:
-        """What is told again, after the events that the client has.
+    async def _catch_up(self) -> bytes:
+        """Pass over the events that the client has; returns the next ones, if any.
 
         Raises:
             ApiError: 409: it has events that are not known here.
         """
         if self._held is None:
-            return b"", ()
+            return b""
         narration = self._narration
-        edge, rest = await catch_up(narration, self._held.tokens)
-        if not edge and not rest and narration.behind:
+        edge = await catch_up(narration, self._held.tokens)
+        if narration.behind:
             left = what_is_left(self._job, narration.choices)
             if not left:
                 narration.end()
             # A lone generation gives the lost ones again; of several their order is lost too.
             if narration.behind and (not left or len(self._job.requests) > 1):
                 raise stream_behind()
-        return edge, rest
+        return edge
 
     @property
     def _is_read(self) -> bool:
         """Whether the client has everything, with the end."""
         narration = self._narration
+        if self._held is not None and self._held.tokens:
+            return False
         return not what_is_left(self._job, narration.choices) and not narration.end()
 
-    async def _fill(self, events: sse.EventQueue, edge: bytes, rest: Sequence[Token]) -> str:
+    async def _fill(self, events: sse.EventQueue, edge: bytes) -> str:
         """Put the whole stream into `events`; the outcome for the log.
 
         Raises:
             Exception: What stopped the generations before the first token.
         """
-        narration = self._narration
+        narration, held = self._narration, self._held
 
         async def put(out: bytes) -> None:
             if out:
@@ -229,7 +233,8 @@ class Answer:
             if self._goes_on:
                 # The status goes out at once: a ring may be long in coming.
                 await events.put(sse.GOES_ON + edge)
-            for token in rest:
+            while held is not None and held.tokens:
+                token = held.tokens.popleft()
                 await put(narration.take(token.index, token.sampled))
             if left := what_is_left(self._job, narration.choices):
                 await self._wait_ring()
@@ -242,8 +247,8 @@ class Answer:
             await events.put(sse.error_event(error_json(describe(error).body)))
             await events.close()
             return "failed"
-        if self._held is not None:
-            self._held.end()
+        if held is not None:
+            held.end()
         await put(narration.end())
         await events.close()
         return "done"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,14 +43,14 @@ class Owner(Protocol):
 class Held:
     """A stream in the hands of one request, which lets it go in the end.
 
-    `goes_on`: earlier requests held it, whose tokens are `tokens`. `taken` is set
-    once another wants it.
+    `goes_on`: earlier requests held it; `tokens` are those of theirs that this one has yet
+    to tell. `taken` is set once another wants it.
     """
 
     def __init__(self, owner: Owner, entry: Entry) -> None:
         self._owner, self._entry = owner, entry
         self._journal: Journal | None = None
-        self.tokens: tuple[Token, ...] = ()
+        self.tokens: deque[Token] = deque()
         self.goes_on = False
         self.ended = False
         self.taken = asyncio.Event()

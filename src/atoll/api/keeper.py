@@ -248,7 +248,8 @@ class Keeper:
             raise
         self._n_bytes += read.n_bytes - entry.n_bytes
         entry.n_bytes = read.n_bytes
-        held.goes_on, held.tokens, held.ended = True, read.tokens, read.ended
+        held.goes_on, held.ended = True, read.ended
+        held.tokens.extend(read.tokens)
         return read.head, held
 
     async def _wait_free(self, entry: Entry) -> None:

@@ -7,6 +7,7 @@ and a stream that is told again from its journal has the same events.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -74,21 +75,20 @@ class Narration:
         return b"" if self.n_events <= self._after else sse.event(data, self.n_events)
 
 
-async def catch_up(narration: Narration, tokens: Sequence[Token]) -> tuple[bytes, Sequence[Token]]:
-    """Count the events that a client has; returns what is to be told next.
+async def catch_up(narration: Narration, tokens: deque[Token]) -> bytes:
+    """Take the tokens whose events a client has; those after them are left.
 
     Returns:
-        Events of the token at which the client stopped reading, and the tokens after it.
+        Further events of the token at which the client stopped reading.
     """
-    for place, token in enumerate(tokens):
-        if not narration.behind:
-            return b"", tokens[place:]
+    n_taken, out = 0, b""
+    while narration.behind and tokens and not out:
+        token = tokens.popleft()
         out = narration.take(token.index, token.sampled)
-        if out:
-            return out, tokens[place + 1 :]
-        if place % BREATH == 0:
+        n_taken += 1
+        if n_taken % BREATH == 0:
             await asyncio.sleep(0)
-    return b"", ()
+    return out
 
 
 def choices_of(job: Job) -> list[Choice]:
