@@ -232,6 +232,16 @@ def test_the_oldest_make_room(tmp_path: Path) -> None:
     }
 
 
+def test_one_keys_many_do_not_push_out_anothers_few(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, streams_max=4)
+    others = kept.create(key=OTHER)
+    others.release()
+    for _ in range(20):
+        kept.create().release()
+    assert kept.keeper.n_streams == 4
+    assert (tmp_path / f"{others.stream}.journal").exists()
+
+
 def test_bytes_are_bounded(tmp_path: Path) -> None:
     kept = Kept(tmp_path)
     kept.create().release()

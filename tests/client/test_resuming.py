@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.client.conftest import STATUS
-from tests.support.scripted import MODEL, ScriptedBackend, ScriptedText, say
+from tests.support.scripted import MODEL, ScriptedBackend, ScriptedText, fail, say
 
 from atoll.api.app import create_app
 from atoll.api.keeper import StreamKeeping, open_keeper
@@ -18,6 +18,7 @@ from atoll.api.server import open_server, open_socket
 from atoll.client import resuming
 from atoll.client.api import ApiClient, ApiFault, ChatMessage
 from atoll.client.endpoint import Endpoint
+from atoll.domain.errors import EngineFault, RingDown
 
 pytestmark = pytest.mark.network
 
@@ -114,6 +115,27 @@ async def test_a_connection_that_breaks_before_the_answer_is_no_answer(case: Cas
     async with case.serve() as url, cutting(url, 10, 10) as way:
         with pytest.raises(ApiFault, match="connection"):
             await case.ask(way)
+    assert case.said == []
+
+
+async def test_a_ring_that_breaks_and_comes_back(case: Case) -> None:
+    whole = case.backend.sampler
+    case.backend.sampler = fail(RingDown("a node is gone"), *WORDS[:3])
+    async with case.serve() as url:
+        asking = asyncio.get_running_loop().create_task(case.ask(url))
+        async with asyncio.timeout(10):
+            while not case.said:
+                await asyncio.sleep(0.01)
+        case.backend.sampler = whole
+        assert await asking == WORDS
+    assert "a node is gone" in case.said[0]
+
+
+async def test_an_error_that_stays_is_the_end(case: Case) -> None:
+    case.backend.sampler = fail(EngineFault("the engine's process died"), *WORDS[:3])
+    async with case.serve() as url:
+        with pytest.raises(ApiFault, match="engine"):
+            await case.ask(url)
     assert case.said == []
 
 

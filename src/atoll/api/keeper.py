@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -204,14 +204,24 @@ class Keeper:
         return held
 
     def _make_room(self, n_new: int) -> bool:
-        """Whether there is room for so many more; the oldest that nobody holds make it."""
+        """Whether there is room for so many more; those that nobody holds make it."""
         keeping = self._keeping
         while len(self._entries) + n_new > keeping.streams_max or self._n_bytes > keeping.bytes_max:
-            oldest = next((e for e in self._entries.values() if e.holder is None), None)
-            if oldest is None:
+            leaving = self._next_to_leave()
+            if leaving is None:
                 return False
-            self.forget(oldest)
+            self.forget(leaving)
         return True
+
+    def _next_to_leave(self) -> Entry | None:
+        """Of the key that has most streams which nobody holds, the oldest: one key's many are
+        not to push out another's few.
+        """
+        idle = [entry for entry in self._entries.values() if entry.holder is None]
+        if not idle:
+            return None
+        [(key, _)] = Counter(entry.key for entry in idle).most_common(1)
+        return next(entry for entry in idle if entry.key == key)
 
     # Going on
 

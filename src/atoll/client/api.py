@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 CONNECT_S = 10.0
 ANSWER_S = 120.0
 """Longest silence of a server, which may have a long prompt to read first."""
+PASSING_CODES = frozenset({"ring_down", "overloaded"})
+"""Errors in the middle of an answer after which it may go on a little later."""
 BODY_BYTES_MAX = 8 * 1024 * 1024
 
 Reply = TypeVar("Reply")
@@ -218,7 +220,17 @@ class ApiClient:
                 raise _refusal(response, await _body(response))
             place.stream = response.headers.get("x-stream-id", place.stream)
             async for event in events(lines_of(response.aiter_bytes())):
+                if event.kind == "error" and place.stream:
+                    self._raise_passing(event)
                 yield event
+
+    def _raise_passing(self, event: Event) -> None:
+        """Raise what a later attempt may not meet; other errors are the answer's end."""
+        error = _decode(event.data.encode(), ErrorReply, self.endpoint.url).error
+        if error.code in PASSING_CODES:
+            raise ApiFault(
+                f"the answer broke off: {error.message}", status=httpx.codes.SERVICE_UNAVAILABLE
+            )
 
     async def completion_bytes(
         self, body: Mapping[str, object], begun: Callable[[], None]
