@@ -17,6 +17,8 @@ NAMES = {
     "weather": "streams over links that lose, pause, and change their delay",
     "nats": "how soon two nodes behind two emulated routers have a link",
     "prefill": "a long prompt beside four who are answered: their longest gap, its first token",
+    "api-fuzz": "made requests to a real gateway, from the API's own document",
+    "fuzz": "made bytes to all that reads bytes of strangers",
     "wire": "the encodings of hidden states: bytes, time, and their effect on answers",
 }
 
@@ -34,8 +36,11 @@ def main() -> None:
     parser.add_argument("--small-only", action="store_true", help="skip the large model (local)")
     parser.add_argument("--delays", help="one-way delays in ms, such as 0,50 (distance)")
     parser.add_argument("--quick", action="store_true", help="a smoke test (distance)")
+    parser.add_argument("--cases", type=int, default=1_000, help="requests (api-fuzz: 1000)")
+    parser.add_argument("--inputs", type=int, default=100_000, help="inputs (fuzz: 100000)")
+    parser.add_argument("--seed", type=int, default=0, help="another one, other inputs (fuzz)")
     asked = parser.parse_args()
-    module = importlib.import_module(f"bench.{asked.name}")
+    module = importlib.import_module(f"bench.{asked.name.replace('-', '_')}")
     found: dict[str, Any]
     if asked.name == "local":
         found = module.run(asked.rounds or 3, large=not asked.small_only)
@@ -44,6 +49,10 @@ def main() -> None:
         found = module.run(asked.rounds or 2, delays_ms=chosen, quick=asked.quick)
     elif asked.name == "prefill":
         found = module.run(asked.rounds or 3)
+    elif asked.name == "api-fuzz":
+        found = module.run(asked.cases, asked.seed)
+    elif asked.name == "fuzz":
+        found = module.run(asked.inputs, asked.seed)
     else:
         found = module.run()
     if asked.json:

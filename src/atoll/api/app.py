@@ -8,7 +8,6 @@ Starlette routes.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 import msgspec
@@ -22,13 +21,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atoll import __version__
 from atoll.api.answer import Answer
-from atoll.api.backend import Backend, TextBackend
+from atoll.api.backend import Backend, StatusSource, TextBackend
 from atoll.api.chat import ChatForm, chat_job
 from atoll.api.client import ClientGone, bounded_send
 from atoll.api.completions import CompletionForm, completion_job
 from atoll.api.errors import ApiError, error_response, note, render_error
 from atoll.api.keys import KeyStore
 from atoll.api.limits import Limits, RequestLimiter, check_headers, read_json_body
+from atoll.api.openapi import PATH as DOCUMENT_PATH
+from atoll.api.openapi import document
 from atoll.api.params import check_model
 from atoll.api.replies import HealthReply, Model, ModelList
 from atoll.domain.errors import AtollError, RingDown
@@ -44,7 +45,7 @@ def create_app(
     *,
     keys: KeyStore | None,
     limits: Limits | None = None,
-    status: Callable[[], msgspec.Struct] | None = None,
+    status: StatusSource | None = None,
 ) -> Starlette:
     """The ASGI application of a gateway.
 
@@ -57,16 +58,13 @@ def create_app(
         status: What `GET /status` answers to those with a key; None: no such path.
     """
     limits = limits or Limits()
-    doors = _Doors(backend, text, limits)
+    doors = _Doors(backend, text, limits, status)
 
-    async def tell_status(_request: Request) -> Response:
-        assert status is not None
-        return _json(status())
-
-    extra = [Route("/status", tell_status, methods=["GET"])] if status else []
+    extra = [Route("/status", doors.status, methods=["GET"])] if status else []
     return Starlette(
         routes=[
             Route(HEALTH_PATH, doors.health, methods=["GET"]),
+            Route(DOCUMENT_PATH, doors.document, methods=["GET"]),
             Route("/v1/models", doors.models, methods=["GET"]),
             # Names of models may hold slashes.
             Route("/v1/models/{name:path}", doors.model, methods=["GET"]),
@@ -96,16 +94,31 @@ KEY_ID = "atoll.key_id"
 class _Doors:
     """The endpoints."""
 
-    def __init__(self, backend: Backend, text: TextBackend, limits: Limits) -> None:
+    def __init__(
+        self, backend: Backend, text: TextBackend, limits: Limits, status: StatusSource | None
+    ) -> None:
         self._backend = backend
         self._text = text
         self._limits = limits
+        self._status = status
+        self._document = b""
 
     async def health(self, _request: Request) -> Response:
         health = self._backend.health()
         if health.ready:
             return _json(HealthReply("ok"))
         return _json(HealthReply("unavailable", health.reason), status=503)
+
+    async def document(self, _request: Request) -> Response:
+        if not self._document:
+            kind = self._status.kind if self._status else None
+            found = document(self._backend.card, self._limits, status=kind)
+            self._document = msgspec.json.encode(found)
+        return Response(self._document, media_type="application/json")
+
+    async def status(self, _request: Request) -> Response:
+        assert self._status is not None
+        return _json(self._status.read())
 
     async def models(self, _request: Request) -> Response:
         return _json(ModelList([self._model()]))

@@ -7,9 +7,11 @@ request into token ids through `TextBackend` and take sampled tokens from
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+import msgspec
 
 from atoll.domain.generation import GenerateRequest, Sampled
 
@@ -49,6 +51,14 @@ class Health:
     ready: bool
     reason: str = ""
     holds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSource:
+    """What `GET /status` answers to those with a key, and of which type that is."""
+
+    kind: type[msgspec.Struct]
+    read: Callable[[], msgspec.Struct]
 
 
 class TextBackend(Protocol):

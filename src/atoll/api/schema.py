@@ -64,7 +64,8 @@ REFUSED_IN_MESSAGE: dict[str, tuple[object, ...]] = {
 }
 
 _RAW_CHARS_MAX = 64
-_UNSET = Raw()
+_UNSET: Raw = msgspec.field(default_factory=Raw)
+"""Made for each request, as a default in the type could not be told in the API's document."""
 
 StopText = Annotated[str, Meta(min_length=1, max_length=STOP_CHARS_MAX)]
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]

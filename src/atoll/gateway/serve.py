@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.api.app import create_app
+from atoll.api.backend import StatusSource
 from atoll.api.keys import KEYS_FILE, KeyStore
 from atoll.api.server import check_bind, open_server, open_socket
 from atoll.domain.address import HostPort
@@ -120,7 +121,9 @@ async def open_gateway(
                     options.link_host, options.link_port, _takers(conductor, fleet, lender)
                 ) as listener,
                 open_server(
-                    create_app(conductor, text, keys=keys, status=status),
+                    create_app(
+                        conductor, text, keys=keys, status=StatusSource(GatewayStatus, status)
+                    ),
                     open_socket(options.host, options.port),
                     tls=options.tls,
                 ) as url,
