@@ -107,10 +107,7 @@ async def open_gateway(
     )
     book = ShardBook(model.path, model.model, prepared.manifest.shards)
     conductor = _conductor(model, prepared, book=book, fleet=fleet, home=home, ring=ring, tell=tell)
-
-    def status() -> GatewayStatus:
-        return gateway_status(conductor, fleet, prepared.manifest, ring)
-
+    status = partial(gateway_status, conductor, fleet, prepared.manifest, ring)
     text = await TextProcess.start(model.path)
     try:
         with _lone_error():
