@@ -11,6 +11,7 @@ and the client of those hangs up early.
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import hypothesis
@@ -38,12 +40,15 @@ from atoll.client.endpoint import Endpoint
 from atoll.demo.local_ring import LocalRingOptions, local_ring
 from atoll.store.layout import Store, default_home
 from atoll.store.pull import pull
+from bench.fuzz_making import changed
 from bench.local import DEMO_SOURCE, talk
 
 CASES = 1_000
-BATCHES = {"POST /v1/chat/completions": 50, "POST /v1/completions": 50, "GET /v1/models/{name}": 20}
+BATCHES = {"POST /v1/chat/completions": 30, "POST /v1/completions": 30, "GET /v1/models/{name}": 20}
 BATCH_OTHER = 4
 """Cases of a path from one seed; another seed each time keeps them from resembling each other."""
+CHANGED = 4
+"""Of each made body so many changed ones are sent too."""
 TOKENS_MAX, CHOICES_MAX = 2, 2
 CONTEXT = 512
 UNCUT_EVERY = 200
@@ -68,6 +73,7 @@ class Tally:
     """What came of the cases."""
 
     cases: int = 0
+    changed: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     operations: Counter[str] = field(default_factory=Counter)
     busy: int = 0
@@ -99,7 +105,7 @@ class ApiFuzzer:
         self.tally = Tally()
         self._url = url
         self._key = {"Authorization": f"Bearer {secret}"}
-        self._seed, self._batches_of = seed, batches
+        self._seed, self._batches_of, self._cases_max = seed, batches, 0
         self._session = requests.Session()
         self._session.trust_env = False
         document = self._session.get(f"{url}/openapi.json", headers=self._key, timeout=ANSWER_S)
@@ -113,7 +119,7 @@ class ApiFuzzer:
 
     def run(self, cases: int, say: Callable[[str], None] = lambda _line: None) -> Tally:
         """Send so many cases, all kinds in turn; faults are counted, not raised."""
-        began_s, said = time.monotonic(), 0
+        began_s, said, self._cases_max = time.monotonic(), 0, cases
         for operation, mode, seed in self._batches():
             left = cases - self.tally.cases
             if left <= 0:
@@ -151,12 +157,31 @@ class ApiFuzzer:
         @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
         def each(case: Case[Any]) -> None:
             self._try(case)
+            self._try_changed(case)
 
         each()
+
+    def _try_changed(self, case: Case[Any]) -> None:
+        """Send its body a few more times, with changes: making one anew takes far longer."""
+        base = case.body
+        if not isinstance(base, dict):
+            return
+        for number in range(CHANGED):
+            body = changed(base, Random(self.tally.cases << 8 | number))
+            try:
+                json.dumps(body, allow_nan=False)
+            except (TypeError, ValueError):
+                continue  # no JSON
+            case.body = body
+            before = self.tally.cases
+            self._try(case)
+            self.tally.changed += self.tally.cases - before
 
     def _try(self, case: Case[Any]) -> None:
         """Send one case and judge the answer."""
         tally = self.tally
+        if tally.cases >= self._cases_max:
+            return
         tally.cases += 1
         tally.operations[case.operation.label] += 1
         uncut = tally.cases % UNCUT_EVERY == 0
@@ -233,6 +258,7 @@ def found_of(tally: Tally) -> dict[str, Any]:
     """The figures of a run."""
     return {
         "api_cases": tally.cases,
+        "of_them_changed": tally.changed,
         "api_5xx": tally.faults["5xx"],
         "api_faults": tally.faults.total(),
         "faults": dict(tally.faults),
