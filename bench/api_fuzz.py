@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import tempfile
 import time
 from collections import Counter
@@ -42,11 +43,15 @@ from atoll.store.layout import Store, default_home
 from atoll.store.pull import pull
 from bench.fuzz_making import changed
 from bench.local import DEMO_SOURCE, talk
+from bench.raw_http import exchange, raw_request, sound_requests
 
 CASES = 1_000
 BATCHES = {"POST /v1/chat/completions": 30, "POST /v1/completions": 30, "GET /v1/models/{name}": 20}
 BATCH_OTHER = 4
 """Cases of a path from one seed; another seed each time keeps them from resembling each other."""
+RAW = 20
+"""In each round so many cases are bytes that no HTTP client would send."""
+STATUS_LINE = re.compile(rb"(?m)^HTTP/1\.1 ([0-9]{3}) ")
 CHANGED = 4
 """Of each made body so many changed ones are sent too."""
 TOKENS_MAX, CHOICES_MAX = 2, 2
@@ -82,11 +87,12 @@ class Tally:
     faults: Counter[str] = field(default_factory=Counter)
     shown: list[str] = field(default_factory=list)
 
-    def blame(self, kind: str, case: Case[Any], what: str) -> None:
+    def blame(self, kind: str, case: Case[Any] | str, what: str) -> None:
         """Count a fault, and keep what makes it again."""
         self.faults[kind] += 1
         if len(self.shown) < SHOWN_MAX:
-            self.shown.append(f"{kind}: {what[:500]}\n  {case.as_curl_command()[:1500]}")
+            sent = case if isinstance(case, str) else case.as_curl_command()
+            self.shown.append(f"{kind}: {what[:500]}\n  {sent[:1500]}")
 
 
 class ApiFuzzer:
@@ -106,6 +112,7 @@ class ApiFuzzer:
         self._url = url
         self._key = {"Authorization": f"Bearer {secret}"}
         self._seed, self._batches_of, self._cases_max = seed, batches, 0
+        self._sound = sound_requests(secret)
         self._session = requests.Session()
         self._session.trust_env = False
         document = self._session.get(f"{url}/openapi.json", headers=self._key, timeout=ANSWER_S)
@@ -119,8 +126,10 @@ class ApiFuzzer:
 
     def run(self, cases: int, say: Callable[[str], None] = lambda _line: None) -> Tally:
         """Send so many cases, all kinds in turn; faults are counted, not raised."""
-        began_s, said, self._cases_max = time.monotonic(), 0, cases
+        began_s, said, raw_seed, self._cases_max = time.monotonic(), 0, -1, cases
         for operation, mode, seed in self._batches():
+            if seed != raw_seed:
+                self._raw_batch(raw_seed := seed)
             left = cases - self.tally.cases
             if left <= 0:
                 break
@@ -142,6 +151,24 @@ class ApiFuzzer:
                     # What takes no input of a kind has nothing that could be wrong.
                     if mode is GenerationMode.POSITIVE or operation.body:
                         yield operation, mode, seed
+
+    def _raw_batch(self, seed: int) -> None:
+        """Send bytes that are mostly no sound request; each is a case."""
+        for number in range(RAW):
+            if self.tally.cases >= self._cases_max:
+                return
+            data = raw_request(self._sound, Random(seed << 16 | number))
+            self.tally.cases += 1
+            self.tally.operations["bytes"] += 1
+            try:
+                answer = exchange(self._url, data, ANSWER_S)
+            except TimeoutError:
+                self.tally.blame("silent", repr(data), f"no answer in {ANSWER_S:.0f} s")
+                continue
+            for status in map(int, STATUS_LINE.findall(answer)):
+                self.tally.statuses[status] += 1
+                if status >= 500 and b"retry-after:" not in answer.lower():
+                    self.tally.blame("5xx", repr(data), repr(answer[:500]))
 
     def _batch(
         self, operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, seed: int, n: int
