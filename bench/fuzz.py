@@ -21,7 +21,7 @@ from bench.fuzz_target import Target
 from bench.fuzz_targets import targets
 
 INPUTS = 100_000
-INPUTS_PER_RUN = 100_000
+INPUTS_PER_RUN = 20_000
 """A new process with another seed after so many."""
 RUN_S_MAX = 3600
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,10 +78,14 @@ def run(inputs: int = INPUTS, seed: int = 0, readers: tuple[str, ...] = ()) -> d
     found = Found()
     chosen = {name: one for name, one in targets().items() if not readers or name in readers}
     has_guide = importlib.util.find_spec("atheris") is not None
-    for name, mine in shares(inputs, chosen).items():
-        for number, left in enumerate(range(mine, 0, -INPUTS_PER_RUN)):
-            _add(found, name, min(left, INPUTS_PER_RUN), seed + number, has_guide=has_guide)
-        talk(f"{name}: {found.inputs[name]} inputs, {found.crashes} crashes so far")
+    left = shares(inputs, chosen)
+    while any(left.values()):
+        for name in left:
+            now = min(left[name], INPUTS_PER_RUN)
+            left[name] -= now
+            _add(found, name, now, seed, has_guide=has_guide)
+        seed += 1
+        talk(f"{found.inputs.total()} inputs, {found.crashes} crashes: {dict(found.inputs)}")
     for crash in found.shown:
         talk(f"{crash['what']}\n  {crash['input']}")
     return {

@@ -138,7 +138,7 @@ def file_targets() -> tuple[Target, ...]:
             known,
             tuple(one.bytes() for one in drafts),
             lambda rng: changed_file(rng.choice(drafts), rng),
-            share=8,
+            share=4,
         ),
         Target(
             "outline",
