@@ -49,6 +49,9 @@ CASES = 1_000
 BATCHES = {"POST /v1/chat/completions": 30, "POST /v1/completions": 30, "GET /v1/models/{name}": 20}
 BATCH_OTHER = 4
 """Cases of a path from one seed; another seed each time keeps them from resembling each other."""
+CLIENTS = 4
+"""At once, as most of the time one waits for answers."""
+SEEDS_APART = 100_000
 RAW = 20
 """In each round so many cases are bytes that no HTTP client would send."""
 STATUS_LINE = re.compile(rb"(?m)^HTTP/1\.1 ([0-9]{3}) ")
@@ -61,7 +64,7 @@ UNCUT_EVERY = 200
 KEYLESS_EVERY = 20
 HANG_UP_S, ANSWER_S = 1.0, 60.0
 SHOWN_MAX = 20
-SAY_EVERY = 1_000
+SAY_EVERY = 500
 CHECKS: list[CheckFunction] = [
     status_code_conformance,
     content_type_conformance,
@@ -86,6 +89,18 @@ class Tally:
     generated: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     shown: list[str] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        """Take in what came of other cases."""
+        self.cases += other.cases
+        self.changed += other.changed
+        self.busy += other.busy
+        self.hung_up += other.hung_up
+        self.generated += other.generated
+        self.statuses += other.statuses
+        self.operations += other.operations
+        self.faults += other.faults
+        self.shown += other.shown
 
     def blame(self, kind: str, case: Case[Any] | str, what: str) -> None:
         """Count a fault, and keep what makes it again."""
@@ -305,9 +320,8 @@ async def fuzz_ring(cases: int, seed: int, say: Callable[[str], None]) -> dict[s
         folder = Path(name)
         options = LocalRingOptions(nodes=2, streams=8, context=CONTEXT)
         async with local_ring(model, store, folder, options, tell=say) as ring:
-            fuzzer = ApiFuzzer(ring.endpoint.url, ring.endpoint.key, seed=seed)
             began_s = time.monotonic()
-            tally = await asyncio.to_thread(fuzzer.run, cases, say)
+            tally = await _at_once(ring.endpoint, cases, seed, say)
             took_s = time.monotonic() - began_s
             await _wait_idle(ring.endpoint)
             log = (folder / "gateway.log").read_text(errors="replace")
@@ -319,6 +333,21 @@ async def fuzz_ring(cases: int, seed: int, say: Callable[[str], None]) -> dict[s
             "logged_mistakes": mistakes,
             "cases_per_minute": round(tally.cases / took_s * 60),
         }
+
+
+async def _at_once(endpoint: Endpoint, cases: int, seed: int, say: Callable[[str], None]) -> Tally:
+    """Several clients at a time, each with seeds of its own; what came of all."""
+
+    def fuzz(client: int) -> Tally:
+        fuzzer = ApiFuzzer(endpoint.url, endpoint.key, seed=seed + client * SEEDS_APART)
+        return fuzzer.run(-(-cases // CLIENTS), lambda line: say(f"client {client}: {line}"))
+
+    async with asyncio.TaskGroup() as tasks:
+        clients = [tasks.create_task(asyncio.to_thread(fuzz, i)) for i in range(CLIENTS)]
+    whole = Tally()
+    for client in clients:
+        whole.add(client.result())
+    return whole
 
 
 async def _wait_idle(endpoint: Endpoint) -> None:

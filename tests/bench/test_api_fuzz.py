@@ -43,6 +43,11 @@ async def test_a_sound_gateway_has_no_faults(tmp_path: Path) -> None:
     assert found["answers_200_post"] > 0
     assert 0 < found["of_them_changed"] < 150
     assert found["operations"]["bytes"] > 0
+    both = Tally()
+    both.add(tally)
+    both.add(tally)
+    assert found_of(both)["statuses"] == {k: 2 * n for k, n in found["statuses"].items()}
+    assert both.cases == 2 * tally.cases
 
 
 async def test_a_mistake_of_the_gateway_is_a_fault(tmp_path: Path) -> None:
