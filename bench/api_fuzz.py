@@ -49,7 +49,7 @@ CASES = 1_000
 BATCHES = {"POST /v1/chat/completions": 30, "POST /v1/completions": 30, "GET /v1/models/{name}": 20}
 BATCH_OTHER = 4
 """Cases of a path from one seed; another seed each time keeps them from resembling each other."""
-CLIENTS = 4
+CLIENTS = 6
 """At once, as most of the time one waits for answers."""
 SEEDS_APART = 100_000
 RAW = 20
@@ -318,7 +318,8 @@ async def fuzz_ring(cases: int, seed: int, say: Callable[[str], None]) -> dict[s
     model = store.resolve(pull(DEMO_SOURCE, store=store).model)
     with tempfile.TemporaryDirectory(prefix="atoll-fuzz-") as name:
         folder = Path(name)
-        options = LocalRingOptions(nodes=2, streams=8, context=CONTEXT)
+        # One thread each: more wait for each other, spinning, where cores are few.
+        options = LocalRingOptions(nodes=2, streams=8, context=CONTEXT, threads_large=1)
         async with local_ring(model, store, folder, options, tell=say) as ring:
             began_s = time.monotonic()
             tally = await _at_once(ring.endpoint, cases, seed, say)

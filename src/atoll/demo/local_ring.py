@@ -34,6 +34,7 @@ class LocalRingOptions:
         context: Positions a session may have.
         threads: Worker threads of each stage and of the ends for a single stream;
             for more rows than one they use every core.
+        threads_large: The same for more rows than one; 0: every core.
         plan: Who computes what, as for `atoll serve`. By a plan one node may do it alone;
             with equal shares all are to be seen at work.
         more: Further options of `atoll serve`.
@@ -43,6 +44,7 @@ class LocalRingOptions:
     streams: int = 4
     context: int = 2048
     threads: int = 1
+    threads_large: int = 0
     plan: Literal["auto", "equal"] = "equal"
     more: tuple[str, ...] = ()
 
@@ -125,6 +127,8 @@ async def _start_ring(
     home = starter.folder / "gateway"
     # The ring is compared with a whole model on the processor.
     common = ["--store", str(store.home), "--threads", str(options.threads), "--gpu", "none"]
+    if options.threads_large:
+        common += ["--threads-large", str(options.threads_large)]
     named = model_argument(model, store)
     gateway = await starter.start(
         "gateway",
