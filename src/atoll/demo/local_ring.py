@@ -32,8 +32,7 @@ class LocalRingOptions:
         nodes: How many nodes.
         streams: Answers that can be computed at once.
         context: Positions a session may have.
-        threads: Worker threads of each stage and of the ends for a single stream;
-            for more rows than one they use every core.
+        threads: Worker threads of each stage and of the ends for a single stream.
         threads_large: The same for more rows than one; 0: every core.
         plan: Who computes what, as for `atoll serve`. By a plan one node may do it alone;
             with equal shares all are to be seen at work.
