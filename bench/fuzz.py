@@ -36,7 +36,6 @@ class Found:
     guided: int = 0
     crashes: int = 0
     seconds: float = 0.0
-    shown: list[dict[str, str]] = field(default_factory=list)
 
 
 def talk(text: str) -> None:
@@ -86,8 +85,6 @@ def run(inputs: int = INPUTS, seed: int = 0, readers: tuple[str, ...] = ()) -> d
             _add(found, name, now, seed, has_guide=has_guide)
         seed += 1
         talk(f"{found.inputs.total()} inputs, {found.crashes} crashes: {dict(found.inputs)}")
-    for crash in found.shown:
-        talk(f"{crash['what']}\n  {crash['input']}")
     return {
         "fuzz_inputs": found.inputs.total(),
         "fuzz_crashes": found.crashes,
@@ -109,4 +106,5 @@ def _add(found: Found, name: str, inputs: int, seed: int, *, has_guide: bool) ->
             found.guided += got["inputs"] if guided else 0
             found.crashes += got["crashes"]
             found.seconds += got["seconds"]
-            found.shown += got["shown"]
+            for crash in got["shown"]:
+                talk(f"{name}: {crash['what']}\n  {crash['input']}")
