@@ -235,7 +235,7 @@ def _check_refused(struct: msgspec.Struct, table: dict[str, tuple[object, ...]],
         if raw is None or not memoryview(raw):
             continue
         if len(memoryview(raw)) <= _RAW_CHARS_MAX:
-            value: Any = msgspec.json.decode(raw)
+            value = _decode_raw(raw, f"{path}{name}")
             # 1 == True in Python, but not in JSON.
             if value is None or any(value == h and type(value) is type(h) for h in harmless):
                 continue
@@ -244,3 +244,17 @@ def _check_refused(struct: msgspec.Struct, table: dict[str, tuple[object, ...]],
             hint="this gateway generates plain text; leave the field out",
             param=f"{path}{name}",
         )
+
+
+def _decode_raw(raw: Raw, param: str) -> Any:
+    """What a field holds that was passed over: only its extent was checked then, not its text.
+
+    Raises:
+        BadRequest: It is no JSON.
+    """
+    try:
+        return msgspec.json.decode(raw)
+    except UnicodeDecodeError:
+        raise BadRequest(f"{param} is not UTF-8", param=param) from None
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"{param} is not valid JSON: {error}", param=param) from None
