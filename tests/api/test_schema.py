@@ -146,7 +146,7 @@ def test_fields_that_are_passed_over_at_first_are_refused_if_they_are_no_json(
     name: str, held: bytes
 ) -> None:
     body = json.dumps(CHAT).encode()[:-1] + b', "%b": %b}' % (name.encode(), held)
-    with pytest.raises(BadRequest, match="is not UTF-8|is not valid JSON") as caught:
+    with pytest.raises(BadRequest, match=r"is not UTF-8|is not valid JSON") as caught:
         decode_chat(body)
     assert caught.value.param == name
 

@@ -33,19 +33,19 @@ class LocalRingOptions:
         streams: Answers that can be computed at once.
         context: Positions a session may have.
         threads: Worker threads of each stage and of the ends for a single stream.
-        threads_large: The same for more rows than one; 0: every core.
         plan: Who computes what, as for `atoll serve`. By a plan one node may do it alone;
             with equal shares all are to be seen at work.
         more: Further options of `atoll serve`.
+        threads_large: Worker threads for more rows than one; 0: every core.
     """
 
     nodes: int = 3
     streams: int = 4
     context: int = 2048
     threads: int = 1
-    threads_large: int = 0
     plan: Literal["auto", "equal"] = "equal"
     more: tuple[str, ...] = ()
+    threads_large: int = 0
 
 
 @dataclass(frozen=True, slots=True)
