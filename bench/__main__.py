@@ -20,6 +20,8 @@ NAMES = {
     "overload": "ten times as many clients as there is room for: refusals, and who pays for them",
     "disconnects": "clients that leave at any moment, beside streams that must not notice",
     "gateway-deaths": "gateways killed under load: what clients lose of their answers",
+    "api-fuzz": "made requests to a real gateway, from the API's own document",
+    "fuzz": "made bytes to all that reads bytes of strangers",
     "wire": "the encodings of hidden states: bytes, time, and their effect on answers",
 }
 
@@ -39,6 +41,9 @@ def main() -> None:
     parser.add_argument("--clients", type=int, help="how many leave (disconnects: 2000)")
     parser.add_argument("--quick", action="store_true", help="a smoke test (distance)")
     parser.add_argument("--kills", type=int, help="how many gateways (gateway-deaths: 20)")
+    parser.add_argument("--cases", type=int, default=1_000, help="requests (api-fuzz: 1000)")
+    parser.add_argument("--inputs", type=int, default=100_000, help="inputs (fuzz: 100000)")
+    parser.add_argument("--seed", type=int, default=0, help="another one, other inputs (fuzz)")
     asked = parser.parse_args()
     module = importlib.import_module(f"bench.{asked.name.replace('-', '_')}")
     found: dict[str, Any]
@@ -53,6 +58,10 @@ def main() -> None:
         found = module.run(asked.clients or module.CLIENTS)
     elif asked.name == "gateway-deaths":
         found = module.run(asked.kills or 20)
+    elif asked.name == "api-fuzz":
+        found = module.run(asked.cases, asked.seed)
+    elif asked.name == "fuzz":
+        found = module.run(asked.inputs, asked.seed)
     else:
         found = module.run()
     if asked.json:

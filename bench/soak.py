@@ -1,9 +1,11 @@
-"""Soak: the ring's machines under many more simulated fates than the tests try.
+"""Soak: many more simulated fates, requests and bytes than the tests try.
 
-    python -m bench.soak [--first SEED] [--seeds COUNT]
+    python -m bench.soak [--first SEED] [--seeds COUNT] [--inputs COUNT] [--cases COUNT]
 
 Every seed is one run of each simulation. A run that breaks an invariant is
-printed with the seed that replays it, and the rest goes on.
+printed with the seed that replays it, and the rest goes on. Then come made bytes
+for all that reads bytes of strangers (`fuzz`), and made requests to a real gateway
+(`api_fuzz`). A count of 0 leaves a part out.
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ from collections.abc import Callable
 
 from atoll.sim.draft_sim import run_draft_seed
 from atoll.sim.ring_sim import SimFailure, run_seed
+from bench import api_fuzz, fuzz
 
 SEEDS = 20_000
+INPUTS = 2_000_000
+CASES = 20_000
 SAY_EVERY = 1_000
 SIMULATIONS: tuple[Callable[[int], object], ...] = (run_seed, run_draft_seed)
 
@@ -39,13 +44,35 @@ def soak(first: int, count: int, say: Callable[[str], None]) -> list[SimFailure]
     return failures
 
 
+def soak_readers(inputs: int, seed: int, say: Callable[[str], None]) -> int:
+    """Give readers so many inputs; the number of those that broke one."""
+    found = fuzz.run(inputs, seed)
+    say(f"{found['fuzz_inputs']} inputs, {found['fuzz_crashes']} crashes")
+    return int(found["fuzz_crashes"])
+
+
+def soak_api(cases: int, seed: int, say: Callable[[str], None]) -> int:
+    """Send a gateway so many requests; the number of its faults."""
+    found = api_fuzz.run(cases, seed)
+    faults = int(found["api_faults"]) + int(found["logged_mistakes"])
+    say(f"{found['api_cases']} requests, {faults} faults")
+    return faults
+
+
 def main() -> int:
     """Parse the command line and soak; the exit code says whether all held."""
-    parser = argparse.ArgumentParser(description="Simulate the ring under many seeds.")
+    parser = argparse.ArgumentParser(description="Try many fates, bytes and requests.")
     parser.add_argument("--first", type=int, default=1_000_000, help="first seed")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many seeds")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many simulated runs")
+    parser.add_argument("--inputs", type=int, default=INPUTS, help="how many inputs for readers")
+    parser.add_argument("--cases", type=int, default=CASES, help="how many requests to a gateway")
     asked = parser.parse_args()
-    return 1 if soak(asked.first, asked.seeds, print) else 0
+    broken = len(soak(asked.first, asked.seeds, print)) if asked.seeds else 0
+    if asked.inputs:
+        broken += soak_readers(asked.inputs, asked.first, print)
+    if asked.cases:
+        broken += soak_api(asked.cases, asked.first, print)
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":

@@ -140,6 +140,24 @@ def test_what_is_not_a_json_object_is_refused(body: bytes) -> None:
             decode(body)
 
 
+@pytest.mark.parametrize("held", [b'"\xff"', b'{"type\xff": "text"}', b"1e999", b"[-1e999]"])
+@pytest.mark.parametrize("name", ["response_format", "tools"])
+def test_fields_that_are_passed_over_at_first_are_refused_if_they_are_no_json(
+    name: str, held: bytes
+) -> None:
+    body = json.dumps(CHAT).encode()[:-1] + b', "%b": %b}' % (name.encode(), held)
+    with pytest.raises(BadRequest, match=r"is not UTF-8|is not valid JSON") as caught:
+        decode_chat(body)
+    assert caught.value.param == name
+
+
+@pytest.mark.parametrize("held", [b'"\xff"', b"1e999"])
+def test_so_are_those_of_messages(held: bytes) -> None:
+    message = b'{"role": "user", "content": "hi", "audio": %b}' % held
+    with pytest.raises(BadRequest, match=r"messages\[0\]\.audio is not"):
+        decode_chat(b'{"model": "m", "messages": [%b]}' % message)
+
+
 def test_ignored_fields_may_hold_anything() -> None:
     anything = {name: {"any": ["thing", 1]} for name in IGNORED}
     decode_chat(json.dumps(CHAT | anything).encode())

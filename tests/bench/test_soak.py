@@ -30,3 +30,27 @@ def test_a_failure_is_told_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch)
         "simulate: seed 8, event 3: a slot leaked",
         "3 of 3 seeds, 1 failures",
     ]
+
+
+@pytest.mark.parametrize(
+    ("crashes", "faults", "mistakes", "code"),
+    [(0, 0, 0, 0), (1, 0, 0, 1), (0, 2, 0, 1), (0, 0, 3, 1)],
+)
+def test_any_part_that_breaks_is_told_by_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, crashes: int, faults: int, mistakes: int, code: int
+) -> None:
+    tried: list[int] = []
+
+    def readers(inputs: int, _seed: int) -> dict[str, int]:
+        tried.append(inputs)
+        return {"fuzz_inputs": inputs, "fuzz_crashes": crashes}
+
+    def api(cases: int, _seed: int) -> dict[str, int]:
+        tried.append(cases)
+        return {"api_cases": cases, "api_faults": faults, "logged_mistakes": mistakes}
+
+    monkeypatch.setattr("bench.fuzz.run", readers)
+    monkeypatch.setattr("bench.api_fuzz.run", api)
+    monkeypatch.setattr("sys.argv", ["soak", "--seeds", "0", "--inputs", "7", "--cases", "9"])
+    assert soak.main() == code
+    assert tried == [7, 9]

@@ -10,6 +10,7 @@ import pytest
 from tests.support.scripted import ScriptedBackend, ScriptedText
 
 from atoll.api.app import create_app
+from atoll.api.backend import StatusSource
 from atoll.api.keys import KeyStore
 from atoll.api.server import open_server, open_socket
 from atoll.client.api import ApiClient
@@ -92,7 +93,8 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     keys = KeyStore(tmp_path / "keys.json")
     secret = keys.create("test").secret
     backend = ScriptedBackend()
-    app = create_app(backend, ScriptedText(), keys=keys, status=lambda: STATUS)
+    status = StatusSource(GatewayStatus, lambda: STATUS)
+    app = create_app(backend, ScriptedText(), keys=keys, status=status)
     async with open_server(app, open_socket("127.0.0.1", 0), grace_s=1) as url:
         endpoint = Endpoint.at(url, secret)
         async with ApiClient(endpoint) as client:

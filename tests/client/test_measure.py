@@ -18,7 +18,7 @@ from tests.support.hand_completions import HandCompletions, hand_completions
 from tests.support.scripted import ScriptedBackend, ScriptedText, fail, flood, sample_hashes
 
 from atoll.api.app import create_app
-from atoll.api.backend import ModelCard
+from atoll.api.backend import ModelCard, StatusSource
 from atoll.api.keys import KeyStore
 from atoll.api.server import open_server, open_socket
 from atoll.client import measure
@@ -69,7 +69,8 @@ async def ring(tmp_path: Path) -> AsyncIterator[_Ring]:
     keys = KeyStore(tmp_path / "keys.json")
     secret = keys.create("test").secret
     backend = _WideBackend(sampler=_paced)
-    app = create_app(backend, ScriptedText(), keys=keys, status=lambda: found.status)
+    status = StatusSource(GatewayStatus, lambda: found.status)
+    app = create_app(backend, ScriptedText(), keys=keys, status=status)
     listener = open_socket("127.0.0.1", 0)
     # As uvloop has it, on which the gateway runs; else tokens come in lumps of 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

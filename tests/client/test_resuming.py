@@ -12,6 +12,7 @@ from tests.client.conftest import STATUS
 from tests.support.scripted import MODEL, ScriptedBackend, ScriptedText, fail, say
 
 from atoll.api.app import create_app
+from atoll.api.backend import StatusSource
 from atoll.api.keeper import StreamKeeping, open_keeper
 from atoll.api.keys import KeyStore
 from atoll.api.server import open_server, open_socket
@@ -43,7 +44,11 @@ class Case:
         keeping = StreamKeeping(seconds)
         async with open_keeper(self.folder / "s", "m", keeping, tell=print) as keeper:
             app = create_app(
-                self.backend, ScriptedText(), keys=self.keys, keeper=keeper, status=lambda: STATUS
+                self.backend,
+                ScriptedText(),
+                keys=self.keys,
+                keeper=keeper,
+                status=StatusSource(type(STATUS), lambda: STATUS),
             )
             async with open_server(app, open_socket("127.0.0.1", 0), grace_s=0) as url:
                 yield url

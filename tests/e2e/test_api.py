@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+from bench.api_fuzz import BATCHES, ApiFuzzer, Tally
 from tests.support.openai_checks import CHECKS, Check
 from tests.support.rings import GREEDY, Ring
 
@@ -166,6 +167,20 @@ async def test_a_prompt_beyond_the_context_is_a_bad_request(demo_ring: Ring) -> 
     assert caught.value.code == "context_length_exceeded"
     assert "1025" in caught.value.message
     assert demo_ring.status.active == 0
+
+
+async def test_made_requests_are_answered_as_the_document_says(demo_ring: Ring) -> None:
+    """A small part of `python -m bench api-fuzz`."""
+
+    def fuzz() -> Tally:
+        few = dict.fromkeys(BATCHES, 3)
+        return ApiFuzzer(demo_ring.gateway.url, demo_ring.secret, seed=7, batches=few).run(120)
+
+    tally = await asyncio.to_thread(fuzz)
+    assert tally.cases == 120
+    assert not tally.faults, "\n".join(tally.shown)
+    assert {200, 400, 401, 404} <= tally.statuses.keys()
+    await demo_ring.wait_idle()
 
 
 async def test_the_last_position_of_the_context_can_be_used(demo_ring: Ring) -> None:

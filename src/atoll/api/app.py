@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from atoll.api.admission import Admission, welcome
-from atoll.api.backend import Backend, TextBackend
+from atoll.api.backend import Backend, StatusSource, TextBackend
 from atoll.api.chat import chat_job
 from atoll.api.client import ClientGone, bounded_send
 from atoll.api.completions import completion_job
@@ -30,6 +30,8 @@ from atoll.api.journal import FormName
 from atoll.api.keeper import Keeper
 from atoll.api.keys import ApiKey, KeyStore
 from atoll.api.limits import Limits, RequestLimiter, check_headers, read_json_body
+from atoll.api.openapi import PATH as DOCUMENT_PATH
+from atoll.api.openapi import document
 from atoll.api.params import Job, check_model
 from atoll.api.replies import HealthReply, Model, ModelList
 from atoll.api.streams import Streams
@@ -45,7 +47,7 @@ def create_app(
     *,
     keys: KeyStore | None,
     limits: Limits | None = None,
-    status: Callable[[], msgspec.Struct] | None = None,
+    status: StatusSource | None = None,
     keeper: Keeper | None = None,
 ) -> Starlette:
     """The ASGI application of a gateway.
@@ -61,16 +63,14 @@ def create_app(
     """
     limits = limits or Limits()
     admission = Admission(backend, limits)
-    doors = _Doors(admission, text, limits, Streams(admission.backend, keeper, limits))
+    streams = Streams(admission.backend, keeper, limits)
+    doors = _Doors(admission, text, limits, streams, status)
 
-    async def tell_status(_request: Request) -> Response:
-        assert status is not None
-        return _json(status())
-
-    extra = [Route("/status", tell_status, methods=["GET"])] if status else []
+    extra = [Route("/status", doors.status, methods=["GET"])] if status else []
     return Starlette(
         routes=[
             Route(HEALTH_PATH, doors.health, methods=["GET"]),
+            Route(DOCUMENT_PATH, doors.document, methods=["GET"]),
             Route("/v1/models", doors.models, methods=["GET"]),
             # Names of models may hold slashes.
             Route("/v1/models/{name:path}", doors.model, methods=["GET"]),
@@ -107,18 +107,32 @@ class _Doors:
         text: TextBackend,
         limits: Limits,
         streams: Streams,
+        status: StatusSource | None,
     ) -> None:
         self._admission = admission
         self._backend = admission.backend
         self._text = text
         self._limits = limits
         self._streams = streams
+        self._status = status
+        self._document = b""
 
     async def health(self, _request: Request) -> Response:
         health = self._backend.health()
         if health.ready:
             return _json(HealthReply("ok"))
         return _json(HealthReply("unavailable", health.reason), status=503)
+
+    async def document(self, _request: Request) -> Response:
+        if not self._document:
+            kind = self._status.kind if self._status else None
+            found = document(self._backend.card, self._limits, status=kind)
+            self._document = msgspec.json.encode(found)
+        return Response(self._document, media_type="application/json")
+
+    async def status(self, _request: Request) -> Response:
+        assert self._status is not None
+        return _json(self._status.read())
 
     async def models(self, _request: Request) -> Response:
         return _json(ModelList([self._model()]))

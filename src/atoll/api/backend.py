@@ -7,9 +7,11 @@ request into token ids through `TextBackend` and take sampled tokens from
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+import msgspec
 
 from atoll.domain.generation import GenerateRequest, Sampled
 
@@ -66,6 +68,14 @@ class Demand:
     priority: int = 0
     deadline_s: float | None = None
     requests: tuple[GenerateRequest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSource:
+    """What `GET /status` answers to those with a key, and of which type that is."""
+
+    kind: type[msgspec.Struct]
+    read: Callable[[], msgspec.Struct]
 
 
 class TextBackend(Protocol):

@@ -65,7 +65,8 @@ REFUSED_IN_MESSAGE: dict[str, tuple[object, ...]] = {
 }
 
 _RAW_CHARS_MAX = 64
-_UNSET = Raw()
+_UNSET: Raw = msgspec.field(default_factory=Raw)
+"""Made for each request, as a default in the type could not be told in the API's document."""
 
 StopText = Annotated[str, Meta(min_length=1, max_length=STOP_CHARS_MAX)]
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -236,7 +237,7 @@ def _check_refused(struct: msgspec.Struct, table: dict[str, tuple[object, ...]],
         if raw is None or not memoryview(raw):
             continue
         if len(memoryview(raw)) <= _RAW_CHARS_MAX:
-            value: Any = msgspec.json.decode(raw)
+            value = _decode_raw(raw, f"{path}{name}")
             # 1 == True in Python, but not in JSON.
             if value is None or any(value == h and type(value) is type(h) for h in harmless):
                 continue
@@ -245,3 +246,17 @@ def _check_refused(struct: msgspec.Struct, table: dict[str, tuple[object, ...]],
             hint="this gateway generates plain text; leave the field out",
             param=f"{path}{name}",
         )
+
+
+def _decode_raw(raw: Raw, param: str) -> Any:
+    """What a field holds that was passed over: only its extent was checked then, not its text.
+
+    Raises:
+        BadRequest: It is no JSON.
+    """
+    try:
+        return msgspec.json.decode(raw)
+    except UnicodeDecodeError:
+        raise BadRequest(f"{param} is not UTF-8", param=param) from None
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"{param} is not valid JSON: {error}", param=param) from None

@@ -32,11 +32,11 @@ class LocalRingOptions:
         nodes: How many nodes.
         streams: Answers that can be computed at once.
         context: Positions a session may have.
-        threads: Worker threads of each stage and of the ends for a single stream;
-            for more rows than one they use every core.
+        threads: Worker threads of each stage and of the ends for a single stream.
         plan: Who computes what, as for `atoll serve`. By a plan one node may do it alone;
             with equal shares all are to be seen at work.
         more: Further options of `atoll serve`.
+        threads_large: Worker threads for more rows than one; 0: every core.
     """
 
     nodes: int = 3
@@ -45,6 +45,7 @@ class LocalRingOptions:
     threads: int = 1
     plan: Literal["auto", "equal"] = "equal"
     more: tuple[str, ...] = ()
+    threads_large: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,8 @@ async def _start_ring(
     home = starter.folder / "gateway"
     # The ring is compared with a whole model on the processor.
     common = ["--store", str(store.home), "--threads", str(options.threads), "--gpu", "none"]
+    if options.threads_large:
+        common += ["--threads-large", str(options.threads_large)]
     named = model_argument(model, store)
     gateway = await starter.start(
         "gateway",

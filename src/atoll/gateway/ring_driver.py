@@ -155,7 +155,8 @@ class RingDriver:
     def take_first(self, link: DataLink) -> None:
         """Send windows to the first stage over this link."""
         if self._over:
-            return link.close(LinkFault("the ring is being formed anew"))
+            link.close(LinkFault("the ring is being formed anew"))
+            return
         self._first = link
         link.start(RingLink(self, "first", self._from_first, link), self._limits)
 
@@ -213,8 +214,7 @@ class RingDriver:
         for link in links:
             link.close()
 
-    def _record_lost(self, session: SessionId) -> None:
-        # Not from within the machine's own effects.
+    def _record_lost(self, session: SessionId) -> None:  # not within the machine's effects
         asyncio.get_running_loop().call_soon(self._handle, RecordLost(session))
 
     def submit(
@@ -337,10 +337,11 @@ class RingDriver:
         self._carry_out(flight, items)
 
     def _sent_before(self, window: Window) -> list[DataFrame]:
-        rows = self._record.rows(window)
-        if rows is None:  # the rejoin behind it finds a gap; its credit was not used
-            asyncio.get_running_loop().call_soon(self._handle, Granted(1))
-        return [] if rows is None else [(window, rows)]
+        if (rows := self._record.rows(window)) is not None:
+            return [(window, rows)]
+        # The rejoin behind it finds a gap; its credit was not used.
+        asyncio.get_running_loop().call_soon(self._handle, Granted(1))
+        return []
 
     def _carry_out(self, flight: list[DataFrame], items: tuple[ring.EndsItem, ...]) -> None:
         if not (self.active or self.waiting):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.api.app import create_app
+from atoll.api.backend import StatusSource
 from atoll.api.keeper import FOLDER, open_keeper
 from atoll.api.keys import KEYS_FILE, KeyStore
 from atoll.api.limits import Limits
@@ -108,6 +109,7 @@ async def open_gateway(
     book = ShardBook(model.path, model.model, prepared.manifest.shards)
     conductor = _conductor(model, prepared, book=book, fleet=fleet, home=home, ring=ring, tell=tell)
     status = partial(gateway_status, conductor, fleet, prepared.manifest, ring)
+    source = StatusSource(GatewayStatus, status)
     ports = choose_ports(home, options.link_host, options.link_port)
     text = await TextProcess.start(model.path)
     try:
@@ -121,7 +123,7 @@ async def open_gateway(
                 ) as listener,
                 open_server(
                     create_app(
-                        conductor, text, keys=keys, limits=limits, status=status, keeper=keeper
+                        conductor, text, keys=keys, limits=limits, status=source, keeper=keeper
                     ),
                     open_socket(options.host, options.port),
                     tls=options.tls,

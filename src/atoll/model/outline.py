@@ -53,7 +53,8 @@ def read_outline(source: ByteSource, data_offset: int) -> GgufFile:
     if magic != MAGIC:
         raise _unusual("no GGUF file")
     at, n_front = _START.size, 0
-    while n_front < n_keys and (end := _key_end(front, at)) is not None:
+    front_keys = _Keys(len(front))
+    while n_front < n_keys and (end := front_keys.end_of(front, at)) is not None:
         at, n_front = end, n_front + 1
     if not front.startswith(b"tokenizer.", at + 8):
         raise _unusual("something large in front of its vocabulary")
@@ -100,7 +101,7 @@ def _find_tail(source: ByteSource, data_offset: int, n_tensors: int) -> tuple[by
         ends = set(range(len(tail) - PADDING_BYTES_MAX, len(tail) + 1))
         table = _longest_chain(tail, ends, _record_end, n_tensors)
         if len(table) == n_tensors + 1 > 1:
-            keys = _longest_chain(tail, {table[0]}, _key_end)
+            keys = _longest_chain(tail, {table[0]}, _Keys(len(tail)).end_of)
             return tail, [*keys[:-1], *table]
     raise _unusual("no table of tensors at its end")
 
@@ -150,30 +151,42 @@ def _record_end(data: bytes, at: int) -> int | None:
     return end if end <= len(data) else None
 
 
-def _key_end(data: bytes, at: int) -> int | None:
-    """Where the key with its value that begins at `at` ends, if one begins there and is whole."""
-    size = _u64(data, at)
-    if not 1 <= size <= _KEY_BYTES_MAX or not _KEY.fullmatch(data, at + 8, at + 8 + size):
-        return None
-    at += 8 + size
-    kind, at = _u32(data, at), at + 4
-    if kind == ValueType.ARRAY:
-        element, count = _u32(data, at), _u64(data, at + 4)
-        if element == ValueType.STRING:
-            return _strings_end(data, at + 12, count)
-        at += 12 + count * _BYTES_OF.get(element, 2**62)
-    elif kind == ValueType.STRING:
-        at += 8 + _u64(data, at)
-    else:
-        at += _BYTES_OF.get(kind, 2**62)
-    return at if at <= len(data) else None
+class _Keys:
+    """Finds keys with their values in some data, and walks over no more strings than fit in it.
 
+    Arrays of strings have to be walked over, and data can be made so that each of
+    thousands of places seems to begin one over the same strings.
+    """
 
-def _strings_end(data: bytes, at: int, count: int) -> int | None:
-    if count > len(data) // 8:
-        return None
-    for _ in range(count):
-        at += 8 + _u64(data, at)
-        if at > len(data):
+    def __init__(self, data_bytes: int) -> None:
+        self._strings_left = data_bytes // 2  # four times as many as there can be
+
+    def end_of(self, data: bytes, at: int) -> int | None:
+        """Where the key that begins at `at` ends with its value, if one does and is whole."""
+        size = _u64(data, at)
+        if not 1 <= size <= _KEY_BYTES_MAX or not _KEY.fullmatch(data, at + 8, at + 8 + size):
             return None
-    return at
+        at += 8 + size
+        kind, at = _u32(data, at), at + 4
+        if kind == ValueType.ARRAY:
+            element, count = _u32(data, at), _u64(data, at + 4)
+            if element == ValueType.STRING:
+                return self._strings_end(data, at + 12, count)
+            at += 12 + count * _BYTES_OF.get(element, 2**62)
+        elif kind == ValueType.STRING:
+            at += 8 + _u64(data, at)
+        else:
+            at += _BYTES_OF.get(kind, 2**62)
+        return at if at <= len(data) else None
+
+    def _strings_end(self, data: bytes, at: int, count: int) -> int | None:
+        if count > len(data) // 8:
+            return None
+        for _ in range(count):
+            if not self._strings_left:
+                raise _unusual("the same strings in many places")
+            self._strings_left -= 1
+            at += 8 + _u64(data, at)
+            if at > len(data):
+                return None
+        return at

@@ -25,7 +25,7 @@ def checked_plan(notice: PlanNotice, gateway: NodeId, newest: Epoch | None) -> P
         raise ProtocolFault("a plan came without the gateway's signature")
     try:
         plan = msgspec.msgpack.decode(notice.plan, type=Plan)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolFault(f"a plan cannot be read: {error}") from error
     if newest is not None and plan.epoch <= newest:
         raise ProtocolFault(f"the plan's epoch {plan.epoch} is not above {newest}")
