@@ -67,6 +67,8 @@ class Chain:
         self.waits = Waits([config.light_rows for config in spec.stages])
         self.refusals: Counter[str] = Counter()
         self.seen: list[list[Window]] = [[] for _ in range(len(spec.stages) + 1)]
+        self.touched: set[int] = set(range(len(spec.stages)))
+        """Stages that may have changed since this was last cleared."""
         self.nodes = [
             Node(Stage(config, epoch), self._new_shard(i)) for i, config in enumerate(spec.stages)
         ]
@@ -111,6 +113,7 @@ class Chain:
         machine = self.nodes[stage].machine
         if machine is None:
             return
+        self.touched.add(stage)
         for effect in machine.handle(event):
             match effect:
                 case node.RunBatch(items):
@@ -135,6 +138,7 @@ class Chain:
     def kill(self, stage: int) -> None:
         """A stage dies, and its caches with it."""
         lost = self.nodes[stage]
+        self.touched.add(stage)
         lost.machine, lost.shard = None, self._new_shard(stage)
         lost.parcels.clear()
         lost.life += 1
@@ -143,6 +147,7 @@ class Chain:
     def raise_epoch(self, stage: int, epoch: Epoch) -> None:
         """A stage hears of a new epoch; one that died comes back with it."""
         hit = self.nodes[stage]
+        self.touched.add(stage)
         self.waits.lost(stage)
         # The keys are an epoch's, as the engine processes are.
         hit.parcels.clear()

@@ -132,6 +132,7 @@ class RingSim:
         self.watch = Watch(scenario, self.coordinator, self.ends)
         self.chain = Chain(scenario.chain, self, self.epoch, rng)
         self._draft_is_gone = False
+        self._touched = True
         self.parked = 0
         self._plan()
 
@@ -163,15 +164,26 @@ class RingSim:
 
     def check(self) -> None:
         """Check what must hold after every event."""
-        machines = self.chain.machines
-        self.watch.check(machines)
-        self.chain.traffic.check_stages(machines)
+        # Machines change by events alone: what no event touched holds as it did.
+        machines, touched = self.chain.machines, self.chain.touched
+        self.chain.traffic.check_stages(machines, touched)
+        moved = self.chain.traffic.moved
+        moved.update(touched)
+        moved.update([stage + 1 for stage in touched])
+        changed = False
+        if self._touched:
+            changed = self.watch.check_gateway()
+            moved.update((0, len(machines)))
+            self._touched = False
+        self.watch.check_holders(machines, range(len(machines)) if changed else touched)
+        touched.clear()
         current = [m for m in machines if m is not None and m.epoch == self.epoch]
         if self.coordinator.epoch == self.epoch and len(current) == len(machines):
             departures, returns = self.coordinator.departures, self.coordinator.returns
             agreed = self.scenario.coordinator.return_credits
             gateway = GatewayCredits(departures.credits, returns.given, returns.waiting, agreed)
-            self.chain.traffic.check_credits(current, gateway, self.epoch)
+            self.chain.traffic.check_credits(current, gateway, self.epoch, moved)
+            moved.clear()
 
     def check_settled(self) -> None:
         """Check what must hold when nothing is left to happen."""
@@ -212,6 +224,7 @@ class RingSim:
     # What the coordinator wants done
 
     def _event(self, event: gate.CoordinatorEvent, swallowed: int = 0) -> None:
+        self._touched = True
         self.watch.event(event)
         for effect in self.coordinator.handle(event):
             self._perform(effect, swallowed)
