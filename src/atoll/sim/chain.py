@@ -66,6 +66,7 @@ class Chain:
         self.traffic = Traffic()
         self.waits = Waits([config.light_rows for config in spec.stages])
         self.refusals: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
         self.seen: list[list[Window]] = [[] for _ in range(len(spec.stages) + 1)]
         self.touched: set[int] = set(range(len(spec.stages)))
         """Stages that may have changed since this was last cleared."""
@@ -88,7 +89,10 @@ class Chain:
 
     def fails(self) -> bool:
         """Draw whether an engine item fails."""
-        return self.rng.random() < self.spec.fail_rate
+        fails = self.rng.random() < self.spec.fail_rate
+        if fails:
+            self.faults["engine failure"] += 1
+        return fails
 
     def send(self, hop: int, message: Message, payload: Payload = b"") -> None:
         """Put a frame on the link of `hop`."""
@@ -217,7 +221,10 @@ class Chain:
 
     def loses(self) -> bool:
         """Draw whether a parcel gets lost."""
-        return self.rng.random() < self.spec.lose_rate
+        loses = self.rng.random() < self.spec.lose_rate
+        if loses:
+            self.faults["lost parcel"] += 1
+        return loses
 
     def _refused(self, stage: int, refuse: Refuse, epoch: Epoch) -> None:
         self.refusals[refuse.code] += 1

@@ -38,15 +38,21 @@ END_S = 1000.0
 """When nothing is left to happen but to forget what rests."""
 EVENTS_MAX = 20_000
 """A run that takes more does not settle."""
+WORD_CHARS_MAX = 120
+"""Of each argument in a trace."""
 
 
 class SimFailure(Exception):
-    """An invariant was broken; `seed` replays it."""
+    """An invariant was broken; `seed` replays it. `trace` has the last events, a line each."""
 
-    def __init__(self, seed: int, event: int, problem: str) -> None:
+    def __init__(
+        self, seed: int, event: int, problem: str, trace: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(f"seed {seed}, event {event}: {problem}")
         self.seed = seed
         self.event = event
+        self.problem = problem
+        self.trace = trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ class Report:
     """What happened in a run that broke nothing.
 
     `ends` counts sessions by how they ended ("finished" or a code),
-    `refusals` refused frames by code.
+    `refusals` refused frames by code, `faults` what befell the ring.
     """
 
     seed: int
@@ -68,6 +74,7 @@ class Report:
     epochs: int
     parked: int
     resumed: int
+    faults: dict[str, int]
 
 
 def run_seed(seed: int) -> Report:
@@ -82,7 +89,7 @@ def run_seed(seed: int) -> Report:
     try:
         sim.check_settled()
     except BrokenInvariant as fault:
-        raise SimFailure(seed, sim.chain.heap.taken, str(fault)) from fault
+        raise failure_of(seed, sim.chain, str(fault)) from fault
     traffic = sim.chain.traffic
     return Report(
         seed=seed,
@@ -96,6 +103,7 @@ def run_seed(seed: int) -> Report:
         epochs=sim.epoch.counter,
         parked=sim.parked,
         resumed=sim.watch.resumed,
+        faults=dict(sim.chain.faults),
     )
 
 
@@ -113,7 +121,20 @@ def settle(seed: int, chain: Chain, check: Callable[[], None]) -> None:
             if heap.taken > EVENTS_MAX:
                 raise BrokenInvariant("the run does not settle")
     except (BrokenInvariant, ModelMisuse, AssertionError, LookupError, ValueError) as fault:
-        raise SimFailure(seed, heap.taken, f"{type(fault).__name__}: {fault}") from fault
+        raise failure_of(seed, chain, f"{type(fault).__name__}: {fault}") from fault
+
+
+def failure_of(seed: int, chain: Chain, problem: str) -> SimFailure:
+    """What went wrong, with the events that led to it."""
+    lines = tuple(f"{at_s:.4f} s  {_told(event)}" for at_s, event in chain.heap.last)
+    return SimFailure(seed, chain.heap.taken, problem, lines)
+
+
+def _told(happening: Callable[[], None]) -> str:
+    if not isinstance(happening, partial):
+        return happening.__qualname__
+    words = ", ".join(repr(word)[:WORD_CHARS_MAX] for word in happening.args)
+    return f"{happening.func.__qualname__}({words})"
 
 
 class RingSim:
@@ -298,11 +319,13 @@ class RingSim:
     # What befalls the ring
 
     def _lose_draft(self) -> None:
+        self.chain.faults["draft gone"] += 1
         self._draft_is_gone = True
         self._event(gate.DraftGone())
 
     def _crash(self, outage: Outage) -> None:
         self.chain.kill(outage.stage)
+        self.chain.faults["crash"] += 1
         self.epoch = Epoch(self.epoch.incarnation, self.epoch.counter + 1)
         put, now_s = self.chain.heap.put, self.chain.heap.now_s
         ready_s = now_s
@@ -322,6 +345,7 @@ class RingSim:
         seen = [w for w in self.chain.seen[hop][-20:] if w.session in live]
         if not seen:
             return
+        self.chain.faults["hostile frame"] += 1
         origin = self.rng.choice(seen)
         if hop < len(self.chain.nodes):
             self._forge_at_stage(hop, origin)
