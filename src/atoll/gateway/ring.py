@@ -18,11 +18,12 @@ from atoll.domain.errors import AtollError, EngineFault, RingDown
 from atoll.domain.ids import NO_SESSION, Epoch, NodeId
 from atoll.domain.wire import I8_BLOCKS
 from atoll.engine.draft_messages import DraftOptions
+from atoll.engine.ends_client import EndsProcess
 from atoll.engine.ends_messages import EndsOptions, ItemsDone
 from atoll.engine.parcel_messages import ParcelAnswer
 from atoll.gateway.casting import Cast
 from atoll.gateway.draft_keeper import DraftKeeper
-from atoll.gateway.ends_keeper import EndsKeeper
+from atoll.gateway.ends_keeper import EndsKeeper, MakeEnds
 from atoll.gateway.formation import Formation
 from atoll.gateway.options import RingOptions
 from atoll.gateway.parking import EndsParking, parking_of
@@ -67,6 +68,7 @@ class Ground:
         tell: Takes one line at a time for the operator to read.
         draft: The draft model that each ring guesses with; None: there is none.
         lookups: Make guesses from what was said; they outlast a ring.
+        ends_process: Makes the ends' process.
     """
 
     manifest: Manifest
@@ -76,6 +78,7 @@ class Ground:
     tell: Callable[[str], None]
     draft: DraftOptions | None = None
     lookups: Lookups = field(default_factory=Lookups)
+    ends_process: MakeEnds = EndsProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class Ring:
             done=self._ends_done,
             gone=self._ends_gone,
             parcel=self._parcel_answered,
+            process=ground.ends_process,
         )
         self.drafts = DraftKeeper(
             ground.draft, ground.options, done=self._drafted, gone=self._draft_gone

@@ -27,18 +27,16 @@ from atoll.domain.errors import (
 from atoll.domain.ids import ModelId, NodeId
 from atoll.engine.parcel_messages import ParcelAnswer
 from atoll.engine.place import place
-from atoll.engine.stage_client import StageProcess
 from atoll.engine.stage_messages import Computed, Loaded, StageOptions
-from atoll.model.manifest import describe, kv_bytes
-from atoll.model.parts import open_model
 from atoll.net.link import BulkLink, DataLink
 from atoll.net.transport import Transport
 from atoll.node.keeping import Keeper, open_tiers
 from atoll.node.options import NodeOptions
 from atoll.node.parcels import Parcels, parcel_label
 from atoll.node.probe_drift import Work
-from atoll.node.shard_seeker import ShardSeeker, holders_of, wanted_of
+from atoll.node.shard_seeker import holders_of, wanted_of
 from atoll.node.stage_driver import StageDriver
+from atoll.node.workshop import Workshop
 from atoll.store.layout import Store
 from atoll.store.shards import ShardFile
 
@@ -64,6 +62,7 @@ class StageHost:
         died: Told at once if the stage process ends by itself, before the links
             close: they are a symptom, and the cause is to be heard first.
         further: What keeps parcels beyond this machine's memory and disk.
+        workshop: What the stage is made with.
 
     Raises:
         ProtocolFault: The plan is not one that this node can have a part in.
@@ -80,7 +79,9 @@ class StageHost:
         report: Callable[[SessionFailed], None],
         died: Callable[[AtollError], None],
         further: Sequence[Keeper] = (),
+        workshop: Workshop | None = None,
     ) -> None:
+        self._workshop = workshop = workshop or Workshop()
         self._plan = plan
         self._transport = transport
         self._options = options
@@ -90,7 +91,9 @@ class StageHost:
             raise ProtocolFault(f"the plan gives this node {len(places)} stages, not one")
         self._place = places[0]
         self._trouble: asyncio.Future[AtollError] = asyncio.get_running_loop().create_future()
-        self._process = StageProcess(self._computed, self._process_gone, self._parcel_answered)
+        self._process = workshop.process(
+            self._computed, self._process_gone, self._parcel_answered
+        )
         name = f"{plan.epoch.incarnation}-{plan.epoch.counter}"
         self._kept = open_tiers(options.keeping, name, *further)
         label = parcel_label(plan, f"{self.mine.first}-{self.mine.last}")
@@ -103,7 +106,7 @@ class StageHost:
             raise ProtocolFault(f"the plan's limits do not fit: {error}") from error
         self._loaded: Loaded | None = None
         self._fetching: Fetching | None = None
-        self._seeker = ShardSeeker(
+        self._seeker = workshop.seeker(
             *(wanted_of(plan, self.mine), store, options),
             holders=holders_of(self.mine.sources, transport, dial_lender),
             progress=self._fetched,
@@ -176,8 +179,7 @@ class StageHost:
     async def _load(self) -> tuple[ShardFile, int, Loaded]:
         plan, mine = self._plan, self.mine
         shard = await self._seeker.find()
-        manifest = await asyncio.to_thread(lambda: describe(open_model(shard.path), plan.model))
-        kv = kv_bytes(manifest, 0, mine.last - mine.first, plan.n_slots * plan.context)
+        kv = await asyncio.to_thread(self._workshop.kv_bytes, shard, plan, mine)
         options = StageOptions(
             path=str(shard.path),
             n_slots=plan.n_slots,
