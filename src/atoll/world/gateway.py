@@ -1,0 +1,172 @@
+"""The gateway of a simulated world: the product's conductor and fleet, life after life."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from atoll.domain.address import HostPort
+from atoll.domain.errors import EngineFault
+from atoll.engine.ends_client import EndsProcess
+from atoll.engine.ends_messages import ItemsDone
+from atoll.engine.parcel_messages import ParcelAnswer
+from atoll.gateway.casting import Caster
+from atoll.gateway.conductor import Conductor
+from atoll.gateway.options import RingOptions
+from atoll.gateway.ring import Ground
+from atoll.gateway.shard_book import ShardBook
+from atoll.members.fleet import Fleet
+from atoll.members.measuring import Measuring
+from atoll.net.identity import Identity
+from atoll.net.link import LinkSettings
+from atoll.net.listener import Takers
+from atoll.node.keeping import Keeping
+from atoll.world.engines import Process, SimEnds
+from atoll.world.machine import Machine
+from atoll.world.model import ENDS, MODEL, N_EMBD, NoStore, ends_options, make_manifest
+from atoll.world.network import Network
+from atoll.world.register import SimRegister, join_files
+from atoll.world.scenario import Scenario
+from atoll.world.transport import SimTransport
+
+PORT = 8643
+ROWS_MAX = 16
+STALL_S = 4.0
+REST_S = 6.0
+
+
+def ring_options(scenario: Scenario) -> RingOptions:
+    """What the operator chose."""
+    return RingOptions(
+        nodes=scenario.places,
+        ends=ENDS,
+        streams=scenario.streams,
+        context=scenario.context,
+        rows_max=ROWS_MAX,
+        chunk_rows=8,
+        waiting=scenario.waiting,
+        stall_s=STALL_S,
+        exact=scenario.exact,
+        gpu="none",
+        rings=scenario.rings,
+        speculate="lookup" if scenario.guesses else "none",
+        reuse=scenario.reuse,
+        keeping=Keeping(ram_bytes=scenario.keeps_bytes),
+        rest_s=REST_S,
+    )
+
+
+class SimGateway:
+    """One gateway; `conductor` and `fleet` are those of its present life.
+
+    Args:
+        scenario: The run's.
+        net: All ways.
+        machine: Where it runs.
+        identity: Its key.
+        rng: Draws how long its engine takes.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        net: Network,
+        machine: Machine,
+        identity: Identity,
+        rng: random.Random,
+    ) -> None:
+        self._scenario, self._net, self.machine = scenario, net, machine
+        self.identity, self._rng = identity, rng
+        self.register = SimRegister(machine)
+        self.options = ring_options(scenario)
+        self.manifest = make_manifest(scenario.n_layers)
+        self.conductor: Conductor | None = None
+        self.fleet: Fleet | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._incarnation = 0
+
+    @property
+    def place(self) -> HostPort:
+        """Where nodes find it."""
+        return HostPort(self.machine.host, PORT)
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | None:
+        """Run something as long as this life lasts; None: it does not live."""
+        if self._tasks is None:
+            work.close()
+            return None
+        return self._tasks.create_task(work, name=name)
+
+    async def live(self) -> None:
+        """Serve until cancelled."""
+        fleet = Fleet(
+            self.options.nodes, self.register, Measuring(None), tell=self._tell
+        )
+        conductor = self._make_conductor(fleet)
+        takers = Takers(
+            conductor.authorise, on_control=fleet.on_control, on_data=conductor.on_data
+        )
+        transport = SimTransport(self._net, self.machine, self.identity, LinkSettings())
+        async with transport.listen(self.machine.host, PORT, takers):
+            conductor.open(transport, PORT)
+            fleet.memory.own.open(transport)
+            fleet.open(join_files(self.register, self.identity.node_id, self.place))
+            async with asyncio.TaskGroup() as tasks:
+                running = [
+                    tasks.create_task(conductor.run(), name="conductor"),
+                    tasks.create_task(fleet.watch(), name="watch-register"),
+                ]
+                self.conductor, self.fleet, self._tasks = conductor, fleet, tasks
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self.conductor = self.fleet = self._tasks = None
+                    for task in running:
+                        task.cancel()
+                    fleet.close()
+
+    def _make_conductor(self, fleet: Fleet) -> Conductor:
+        self._incarnation += 1
+        manifest, options = self.manifest, self.options
+        book = ShardBook(NoStore().home, MODEL, manifest.shards)
+        ground = Ground(
+            *(manifest, fleet, self.identity, options, self._tell),
+            ends_process=partial(_ends, self, self._scenario),
+        )
+        return Conductor(
+            *("hashes", ground),
+            caster=Caster(
+                *(manifest, range(manifest.n_layers + 1), options, book),
+                host=self.machine.host,
+                tell=self._tell,
+            ),
+            ends=ends_options(options.context, options.streams, options.rows_max),
+            incarnation=self._incarnation,
+        )
+
+    def process(self, on_exit: Callable[[EngineFault], None]) -> Process:
+        """A process on the gateway's machine."""
+        return Process(self.machine, self._rng, self._scenario.pace, on_exit)
+
+    def _tell(self, line: str) -> None:
+        self._net.trace.note(f"gateway: {line}")
+
+
+def _ends(
+    gateway: SimGateway,
+    scenario: Scenario,
+    on_done: Callable[[ItemsDone, bytes], None],
+    on_exit: Callable[[EngineFault], None],
+    on_parcel: Callable[[ParcelAnswer, bytes], None] | None,
+) -> EndsProcess:
+    layers, manifest = scenario.n_layers, gateway.manifest
+    return SimEnds(
+        gateway.process(on_exit),
+        (ENDS, layers - ENDS, layers),
+        (N_EMBD, manifest.n_vocab),
+        on_done=on_done,
+        on_parcel=on_parcel,
+    )
