@@ -78,7 +78,7 @@ class SimGateway:
         identity: Identity,
         rng: random.Random,
     ) -> None:
-        self._scenario, self._net, self.machine = scenario, net, machine
+        self.scenario, self._net, self.machine = scenario, net, machine
         self.identity, self._rng = identity, rng
         self.register = SimRegister(machine)
         self.options = ring_options(scenario)
@@ -134,7 +134,7 @@ class SimGateway:
         book = ShardBook(NoStore().home, MODEL, manifest.shards)
         ground = Ground(
             *(manifest, fleet, self.identity, options, self._tell),
-            ends_process=partial(_ends, self, self._scenario),
+            ends_process=partial(_ends, self, self.scenario),
         )
         return Conductor(
             *("hashes", ground),
@@ -149,7 +149,7 @@ class SimGateway:
 
     def process(self, on_exit: Callable[[EngineFault], None]) -> Process:
         """A process on the gateway's machine."""
-        return Process(self.machine, self._rng, self._scenario.pace, on_exit)
+        return Process(self.machine, self._rng, self.scenario.pace, on_exit)
 
     def _tell(self, line: str) -> None:
         self._net.trace.note(f"gateway: {line}")

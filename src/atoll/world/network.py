@@ -61,6 +61,7 @@ class End(asyncio.Transport):
         self._life = machine.life
         self._protocol: asyncio.BaseProtocol | None = None
         self._early: list[_Item] = []
+        self._coming: deque[_Item] = deque()
         self._held: deque[_Item] = deque()
         self._held_bytes = 0
         self._arrives_s = 0.0
@@ -156,7 +157,12 @@ class End(asyncio.Transport):
         if isinstance(item, _Data):
             at_s += len(item.data) / net.bytes_per_s
         self._arrives_s = max(self._arrives_s, at_s)
-        net.loop.call_at(self._arrives_s, peer._take, item, context=peer.machine.context)
+        # Timers of one moment fire in any order; what arrives keeps its own.
+        peer._coming.append(item)
+        net.loop.call_at(self._arrives_s, peer._arrived, context=peer.machine.context)
+
+    def _arrived(self) -> None:
+        self._take(self._coming.popleft())
 
     def _take(self, item: _Item) -> None:
         if self.is_dead or self._lost or self._closing:
