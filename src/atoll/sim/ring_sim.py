@@ -154,6 +154,7 @@ class RingSim:
         self.chain = Chain(scenario.chain, self, self.epoch, rng)
         self._draft_is_gone = False
         self._touched = True
+        self._credits = GatewayCredits(0, 0, 0, 0)
         self.parked = 0
         self._plan()
 
@@ -186,25 +187,30 @@ class RingSim:
     def check(self) -> None:
         """Check what must hold after every event."""
         # Machines change by events alone: what no event touched holds as it did.
-        machines, touched = self.chain.machines, self.chain.touched
-        self.chain.traffic.check_stages(machines, touched)
-        moved = self.chain.traffic.moved
-        moved.update(touched)
-        moved.update([stage + 1 for stage in touched])
+        machines, touched, traffic = self.chain.machines, self.chain.touched, self.chain.traffic
+        moved = traffic.moved
         changed = False
         if self._touched:
-            changed = self.watch.check_gateway()
-            moved.update((0, len(machines)))
             self._touched = False
-        self.watch.check_holders(machines, range(len(machines)) if changed else touched)
-        touched.clear()
-        current = [m for m in machines if m is not None and m.epoch == self.epoch]
-        if self.coordinator.epoch == self.epoch and len(current) == len(machines):
+            changed = self.watch.check_gateway()
             departures, returns = self.coordinator.departures, self.coordinator.returns
             agreed = self.scenario.coordinator.return_credits
-            gateway = GatewayCredits(departures.credits, returns.given, returns.waiting, agreed)
-            self.chain.traffic.check_credits(current, gateway, self.epoch, moved)
-            moved.clear()
+            self._credits = GatewayCredits(
+                departures.credits, returns.given, returns.waiting, agreed
+            )
+            moved.update((0, len(machines)))
+        if touched:
+            traffic.check_stages(machines, touched)
+            moved.update(touched)
+            moved.update([stage + 1 for stage in touched])
+        if touched or changed:
+            self.watch.check_holders(machines, range(len(machines)) if changed else touched)
+            touched.clear()
+        if moved and self.coordinator.epoch == self.epoch:
+            current = [m for m in machines if m is not None and m.epoch == self.epoch]
+            if len(current) == len(machines):
+                traffic.check_credits(current, self._credits, self.epoch, moved)
+                moved.clear()
 
     def check_settled(self) -> None:
         """Check what must hold when nothing is left to happen."""

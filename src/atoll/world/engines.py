@@ -65,8 +65,11 @@ class Process:
         self._machine.engines.append(self.kill)
         self._title = title
         self._starting = loop.create_future()
-        loop.call_later(self._lasts_s(self._pace.load_s), self._loaded)
-        await self._starting
+        loading = loop.call_later(self._lasts_s(self._pace.load_s), self._loaded)
+        try:
+            await self._starting
+        finally:
+            loading.cancel()
 
     def later(self, rows: int, answer: Callable[[], None]) -> None:
         """Answer once all that was asked before is done, and this."""
@@ -242,6 +245,7 @@ class SimEnds(EndsProcess):
         self._ends = FakeEnds(*self._shards)
         self._done, self._parcel = on_done, on_parcel
         self._number = 0
+        self._open: set[int] = set()
 
     @property
     def pid(self) -> int | None:
@@ -261,11 +265,15 @@ class SimEnds(EndsProcess):
         return EndsLoaded("sim", self._n_embd, self._n_vocab, 0.1, (), "sim")
 
     def open(self, slot: int, request: GenerateRequest) -> None:
-        """Set up the sampler of a session."""
+        """Set up the sampler of a session, in place of one that a ring left when it broke."""
+        if slot in self._open:
+            self.close_slot(slot)
+        self._open.add(slot)
         self._ends.open(ring.OpenEnds(SessionId(slot), Slot(slot), request))
 
     def close_slot(self, slot: int, *, keep: bool = False) -> None:
         """Forget the sampler of a session."""
+        self._open.discard(slot)
         self._ends.close(ring.CloseEnds(SessionId(slot), Slot(slot), keep))
 
     def run(self, items: tuple[Head | Tail, ...], payloads: Sequence[bytes]) -> int:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from atoll.domain.address import HostPort
-from atoll.domain.errors import EngineFault
+from atoll.domain.errors import AtollError, EngineFault
 from atoll.engine.ends_client import EndsProcess
 from atoll.engine.ends_messages import ItemsDone
 from atoll.engine.parcel_messages import ParcelAnswer
@@ -34,6 +34,8 @@ from atoll.world.transport import SimTransport
 
 PORT = 8643
 ROWS_MAX = 16
+RESTART_S = 1.0
+"""How long the service waits before it starts the gateway again."""
 STALL_S = 4.0
 REST_S = 6.0
 
@@ -101,7 +103,15 @@ class SimGateway:
         return self._tasks.create_task(work, name=name)
 
     async def live(self) -> None:
-        """Serve until cancelled."""
+        """Serve until cancelled; where it cannot, its service starts it again."""
+        while True:
+            try:
+                await self._serve()
+            except AtollError as error:
+                self._tell(f"ended: {error.problem}")
+            await asyncio.sleep(RESTART_S)
+
+    async def _serve(self) -> None:
         fleet = Fleet(
             self.options.nodes, self.register, Measuring(None), tell=self._tell
         )
