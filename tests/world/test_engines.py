@@ -117,7 +117,10 @@ def test_a_parcel_goes_back_where_it_came_from_and_nowhere_else(bench: Bench) ->
         stage.order_parcel(PutIn(2, 9, 2, b"label"), parcel)
         stage.compute(2, (Item(2, 2, 1, False, F32),), [widened([embed(3)], F32, N_EMBD)])
         await asyncio.sleep(1)
-        assert [a.problem != "" for a, _ in bench.parcels if isinstance(a, GivenIn)] == [True, False]
+        assert [a.problem != "" for a, _ in bench.parcels if isinstance(a, GivenIn)] == [
+            True,
+            False,
+        ]
         due = alone.run(Slot(0), 2, [embed(3)])
         assert narrowed(bench.computed[1][1], 1, F32, N_EMBD) == due
 

@@ -91,9 +91,7 @@ class StageHost:
             raise ProtocolFault(f"the plan gives this node {len(places)} stages, not one")
         self._place = places[0]
         self._trouble: asyncio.Future[AtollError] = asyncio.get_running_loop().create_future()
-        self._process = workshop.process(
-            self._computed, self._process_gone, self._parcel_answered
-        )
+        self._process = workshop.process(self._computed, self._process_gone, self._parcel_answered)
         name = f"{plan.epoch.incarnation}-{plan.epoch.counter}"
         self._kept = open_tiers(options.keeping, name, *further)
         label = parcel_label(plan, f"{self.mine.first}-{self.mine.last}")

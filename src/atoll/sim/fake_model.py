@@ -120,9 +120,7 @@ def sample(row: int, request: GenerateRequest, *, last: bool) -> Sampled:
 
 
 @lru_cache(maxsize=1024)
-def expected_output(
-    request: GenerateRequest, n_layers: int, context: int
-) -> tuple[Sampled, ...]:
+def expected_output(request: GenerateRequest, n_layers: int, context: int) -> tuple[Sampled, ...]:
     """What the whole model says, computed alone and in one piece."""
     model = FakeShard(0, n_layers)
     slot = Slot(0)

@@ -45,9 +45,7 @@ WORD_CHARS_MAX = 120
 class SimFailure(Exception):
     """An invariant was broken; `seed` replays it. `trace` has the last events, a line each."""
 
-    def __init__(
-        self, seed: int, event: int, problem: str, trace: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, seed: int, event: int, problem: str, trace: tuple[str, ...] = ()) -> None:
         super().__init__(f"seed {seed}, event {event}: {problem}")
         self.seed = seed
         self.event = event

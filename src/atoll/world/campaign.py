@@ -103,6 +103,6 @@ async def _run_worker(
             await process.wait()
     if code or done < count:
         raise AtollError(
-            f"a process of the simulation ended with exit code {code} after {done} of {count} seeds",
+            f"a process of the simulation ended with exit code {code}, {done} of {count} seeds on",
             hint="what it wrote on standard error says why",
         )

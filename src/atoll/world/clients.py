@@ -18,7 +18,7 @@ GATEWAY_GONE = "gateway gone"
 LEFT = "left"
 FINISHED = "finished"
 
-SURVIVES = False
+SURVIVES = True
 """Whether a session goes on in the next ring where its own breaks."""
 
 

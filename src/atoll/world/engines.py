@@ -15,7 +15,6 @@ from atoll.domain.errors import EngineFault
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import SessionId, Slot
 from atoll.domain.wire import row_bytes
-from atoll.engine.devices import Device
 from atoll.engine.ends_client import EndsProcess
 from atoll.engine.ends_messages import EndsLoaded, EndsOptions, Head, ItemResult, ItemsDone, Tail
 from atoll.engine.parcel_messages import GivenIn, ParcelAnswer, ParcelOrder, TakenOut, TakeOut
@@ -151,14 +150,7 @@ class SimStage(StageProcess):
         """It has none."""
         return None
 
-    async def start(
-        self,
-        options: StageOptions,
-        *,
-        memory_bytes: int | None,
-        spin: int | None,
-        gpu: Device | None = None,
-    ) -> Loaded:
+    async def start(self, options: StageOptions, **_how: object) -> Loaded:
         """Load the shard, whose layers its file's name says."""
         first, last = map(int, options.path.split("-"))
         self._shard = FakeShard(first, last)
@@ -198,7 +190,9 @@ class SimStage(StageProcess):
         self._process.close()
 
 
-def parcel_answer(order: ParcelOrder, parcel: bytes, *shards: FakeShard) -> tuple[ParcelAnswer, bytes]:
+def parcel_answer(
+    order: ParcelOrder, parcel: bytes, *shards: FakeShard
+) -> tuple[ParcelAnswer, bytes]:
     """Carry an order about a parcel out on the layers of one process."""
     slot, head = Slot(order.slot), order.label + b"|"
     if isinstance(order, TakeOut):
@@ -245,6 +239,7 @@ class SimEnds(EndsProcess):
         self._ends = FakeEnds(*self._shards)
         self._done, self._parcel = on_done, on_parcel
         self._number = 0
+        self._n_slots = 0
         self._open: set[int] = set()
 
     @property
@@ -252,20 +247,15 @@ class SimEnds(EndsProcess):
         """It has none."""
         return None
 
-    async def start(
-        self,
-        options: EndsOptions,
-        *,
-        memory_bytes: int | None,
-        spin: int | None,
-        gpu: Device | None = None,
-    ) -> EndsLoaded:
+    async def start(self, options: EndsOptions, **_how: object) -> EndsLoaded:
         """Load both ends."""
+        self._n_slots = options.n_slots
         await self._process.load("ends process")
         return EndsLoaded("sim", self._n_embd, self._n_vocab, 0.1, (), "sim")
 
     def open(self, slot: int, request: GenerateRequest) -> None:
         """Set up the sampler of a session, in place of one that a ring left when it broke."""
+        assert slot < self._n_slots, f"slot {slot} of {self._n_slots}"
         if slot in self._open:
             self.close_slot(slot)
         self._open.add(slot)

@@ -84,7 +84,9 @@ class Faults:
 def _changes(fault: Fault, machine: Machine) -> tuple[Callable[[], None], Callable[[], None]]:
     """What begins such a fault, and what ends it."""
 
-    def set_to(name: str, bad: object, good: object) -> tuple[Callable[[], None], Callable[[], None]]:
+    def set_to(
+        name: str, bad: object, good: object
+    ) -> tuple[Callable[[], None], Callable[[], None]]:
         return (lambda: setattr(machine, name, bad)), (lambda: setattr(machine, name, good))
 
     match fault.kind:

@@ -38,6 +38,7 @@ RESTART_S = 1.0
 """How long the service waits before it starts the gateway again."""
 STALL_S = 4.0
 REST_S = 6.0
+OUTAGE_S = 90.0
 
 
 def ring_options(scenario: Scenario) -> RingOptions:
@@ -58,6 +59,7 @@ def ring_options(scenario: Scenario) -> RingOptions:
         reuse=scenario.reuse,
         keeping=Keeping(ram_bytes=scenario.keeps_bytes),
         rest_s=REST_S,
+        outage_s=OUTAGE_S,
     )
 
 
@@ -112,13 +114,9 @@ class SimGateway:
             await asyncio.sleep(RESTART_S)
 
     async def _serve(self) -> None:
-        fleet = Fleet(
-            self.options.nodes, self.register, Measuring(None), tell=self._tell
-        )
+        fleet = Fleet(self.options.nodes, self.register, Measuring(None), tell=self._tell)
         conductor = self._make_conductor(fleet)
-        takers = Takers(
-            conductor.authorise, on_control=fleet.on_control, on_data=conductor.on_data
-        )
+        takers = Takers(conductor.authorise, on_control=fleet.on_control, on_data=conductor.on_data)
         transport = SimTransport(self._net, self.machine, self.identity, LinkSettings())
         async with transport.listen(self.machine.host, PORT, takers):
             conductor.open(transport, PORT)

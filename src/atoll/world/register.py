@@ -51,7 +51,7 @@ class SimRegister(Register):
         self._file = _Records(self._file.load(), machine)
 
 
-class _UnwrittenTicket(Ticket):
+class _UnwrittenTicket(Ticket, frozen=True):
     """A ticket that nobody has to find."""
 
     def write(self, path: Path) -> None:

@@ -33,7 +33,9 @@ class Trace:
     def bytes_arrived(self, where: str, data: bytes) -> None:
         """Bytes of a link arrived."""
         self.events += 1
-        self._hash = zlib.crc32(data, zlib.crc32(f"{self._loop.time():.6f} {where}".encode(), self._hash))
+        self._hash = zlib.crc32(
+            data, zlib.crc32(f"{self._loop.time():.6f} {where}".encode(), self._hash)
+        )
 
     def note(self, line: str) -> None:
         """Something worth a line happened."""

@@ -78,9 +78,7 @@ class SimTransport(Transport):
     async def listen(self, host: str, port: int, takers: Takers) -> AsyncIterator[Listener]:
         """Take links at a port of the machine."""
         assert host == self._machine.host, f"{self._machine.name} is not at {host}"
-        opened = self._net.listen(
-            self._machine, port, self.identity.node_id, takers, self.settings
-        )
+        opened = self._net.listen(self._machine, port, self.identity.node_id, takers, self.settings)
         try:
             yield cast(Listener, opened)
         finally:
