@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import msgspec
 from cyclopts.types import NonNegativeInt, PositiveInt
@@ -50,7 +49,7 @@ class SimulateReply(msgspec.Struct, frozen=True):
     broken_seeds: list[Outcome]
 
 
-def faults_simulate(*, options: SimulateFlags | None = None) -> None:
+def faults_simulate(*, options: SimulateFlags | None = None) -> int:
     """Run the system's own code under many seeds, each with other faults, and check it.
 
     Exits with 1 where an invariant was broken; each such seed is shown with the command that
@@ -78,8 +77,7 @@ def faults_simulate(*, options: SimulateFlags | None = None) -> None:
         show_json(_reply(tally))
     else:
         _show(tally)
-    if tally.broken:
-        sys.exit(BROKEN_EXIT)
+    return BROKEN_EXIT if tally.broken else 0
 
 
 def _say_broken(outcome: Outcome, *, alone: bool) -> None:
