@@ -162,6 +162,7 @@ class NodeDaemon:
                 dial_lender=self._dial_lender,
                 send=self._send,
                 serving=lambda: self._stage is not None,
+                workshop=self._workshop,
             )
             self._prefetcher = Prefetcher(
                 *(self._store, self._options),

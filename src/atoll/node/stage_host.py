@@ -27,6 +27,7 @@ from atoll.domain.errors import (
 from atoll.domain.ids import ModelId, NodeId
 from atoll.engine.parcel_messages import ParcelAnswer
 from atoll.engine.place import place
+from atoll.engine.stage_client import ENGINE_SPARE_BYTES
 from atoll.engine.stage_messages import Computed, Loaded, StageOptions
 from atoll.net.link import BulkLink, DataLink
 from atoll.net.transport import Transport
@@ -48,8 +49,6 @@ REDIAL_S = 0.1
 PUNCH_AGAIN_S = 5.0
 """Routers remember for longer whom a port sent to: Linux for 30 s where no answer came
 (`nf_conntrack_udp_timeout`), and RFC 4787 asks for two minutes (REQ-5)."""
-ENGINE_SPARE_BYTES = 2 * 1024**3
-"""Address space beside weights and caches: libraries, thread stacks, compute buffers."""
 
 
 class StageHost:

@@ -26,14 +26,22 @@ from atoll.net.listener import Takers
 from atoll.node.keeping import Keeping
 from atoll.world.engines import Process, SimEnds
 from atoll.world.machine import Machine
-from atoll.world.model import ENDS, MODEL, N_EMBD, NoStore, ends_options, make_manifest
+from atoll.world.model import (
+    ENDS,
+    MODEL,
+    N_EMBD,
+    ROWS_MAX,
+    NoStore,
+    ends_options,
+    make_manifest,
+    measure_order,
+)
 from atoll.world.network import Network
 from atoll.world.register import SimRegister, join_files
 from atoll.world.scenario import Scenario
 from atoll.world.transport import SimTransport
 
 PORT = 8643
-ROWS_MAX = 16
 RESTART_S = 1.0
 """How long the service waits before it starts the gateway again."""
 STALL_S = 4.0
@@ -45,6 +53,7 @@ def ring_options(scenario: Scenario) -> RingOptions:
     """What the operator chose."""
     return RingOptions(
         nodes=scenario.places,
+        plan="auto" if scenario.planned else "equal",
         ends=ENDS,
         streams=scenario.streams,
         context=scenario.context,
@@ -114,7 +123,8 @@ class SimGateway:
             await asyncio.sleep(RESTART_S)
 
     async def _serve(self) -> None:
-        fleet = Fleet(self.options.nodes, self.register, Measuring(None), tell=self._tell)
+        measuring = Measuring(measure_order(self.manifest) if self.scenario.planned else None)
+        fleet = Fleet(self.options.nodes, self.register, measuring, tell=self._tell)
         conductor = self._make_conductor(fleet)
         takers = Takers(conductor.authorise, on_control=fleet.on_control, on_data=conductor.on_data)
         transport = SimTransport(self._net, self.machine, self.identity, LinkSettings())

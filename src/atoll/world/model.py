@@ -10,8 +10,10 @@ from typing import Any
 from atoll.domain.control import Plan, StagePlan
 from atoll.domain.errors import AtollError
 from atoll.domain.ids import ModelId, ShardId
+from atoll.domain.measure import Measure, ProbeRange
 from atoll.engine.ends_messages import EndsOptions
 from atoll.model.manifest import Manifest, ShardEntry
+from atoll.model.probe_ranges import probe_ranges
 from atoll.node.shard_seeker import ShardSeeker, Wanted
 from atoll.sim.fake_model import VOCABULARY
 from atoll.store.layout import Store
@@ -25,6 +27,7 @@ KV_BYTES = 8
 """Of a position and layer; of the model of hashes it is the truth."""
 ENDS = 1
 CONTEXT_TRAIN = 4096
+ROWS_MAX = 16
 
 
 def make_manifest(n_layers: int) -> Manifest:
@@ -56,6 +59,19 @@ def shard_id(first: int, last: int) -> ShardId:
 def ends_options(context: int, streams: int, rows_max: int) -> EndsOptions:
     """What the ends are started with."""
     return EndsOptions("model", "head", "tail", streams, context, rows_max, 1, 1, checked_max=4)
+
+
+def measure_order(manifest: Manifest) -> Measure:
+    """What nodes are asked to time."""
+    short, long = probe_ranges(manifest, range(manifest.n_layers + 1))
+    return Measure(
+        model=MODEL,
+        n_layers=manifest.n_layers,
+        data_offset=manifest.data_offset,
+        rows_max=ROWS_MAX,
+        short=ProbeRange(*short, shard_id(*short)),
+        long=ProbeRange(*long, shard_id(*long)) if long is not None else None,
+    )
 
 
 def stage_kv_bytes(_shard: ShardFile, plan: Plan, mine: StagePlan) -> int:

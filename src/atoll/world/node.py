@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from functools import partial
 
 from atoll.domain.address import HostPort
 from atoll.domain.errors import AtollError, EngineFault
 from atoll.domain.ids import NodeId
+from atoll.domain.measure import RAM, Measured, TierMemory, WindowTime, rows_for
 from atoll.engine.parcel_messages import ParcelAnswer
 from atoll.engine.stage_client import StageProcess
 from atoll.engine.stage_messages import Computed
@@ -18,6 +20,8 @@ from atoll.node.daemon import NodeDaemon
 from atoll.node.keeping import Keeping
 from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions
+from atoll.node.probe import Outcome, ProbeJob
+from atoll.node.probe_cache import ProbeCache, ProbeKey
 from atoll.node.workshop import Workshop
 from atoll.sim.fake_model import FakeShard
 from atoll.world.engines import Pace, Process, SimStage
@@ -29,6 +33,9 @@ from atoll.world.transport import transports_of
 RESTART_S = 1.0
 """How long the service waits before it starts a node again."""
 FIND_S = 0.05
+LAYERS = 3
+"""Of a stage whose call takes what an engine's does."""
+FREE_BYTES = 32 * 1024**3
 
 
 class SimNode:
@@ -93,6 +100,7 @@ class SimNode:
             seeker=partial(SimSeeker, self.machine, FIND_S),
             kv_bytes=stage_kv_bytes,
             process=self._process,
+            measure=self._measure,
             host_id=lambda: self.machine.host,
         )
 
@@ -106,8 +114,33 @@ class SimNode:
         shard = FakeShard(0, 0)
         return SimStage(process, shard, N_EMBD, on_computed=on_computed, on_parcel=on_parcel)
 
+    async def _measure(
+        self, job: ProbeJob, options: NodeOptions, _cache: ProbeCache | None, *, keep: bool
+    ) -> Outcome:
+        """Say what layers take here, about."""
+        pace, slow = self._pace, self.machine.slow * self._rng.uniform(0.8, 1.3)
+        await asyncio.sleep(pace.load_s * slow)
+        layer_s = tuple(
+            WindowTime(rows, slow * (pace.call_s + rows * pace.row_s) / LAYERS)
+            for rows in rows_for(job.rows_max)
+        )
+        threads = (options.threads, options.threads_large)
+        measured = Measured(
+            *(job.model, "sim", "sim", *threads, layer_s, slow * pace.call_s / LAYERS),
+            memory=(TierMemory("RAM", RAM, FREE_BYTES, FREE_BYTES),),
+            measured_at_s=time.time(),
+        )
+        return Outcome(measured, _key(job, threads), recalled=not keep)
+
     def _tell(self, line: str) -> None:
         self._net.trace.note(f"{self.machine.name}: {line}")
+
+
+def _key(job: ProbeJob, threads: tuple[int, int]) -> ProbeKey:
+    long = (job.long.first, job.long.last) if job.long is not None else None
+    short = (job.short.first, job.short.last)
+    rows = rows_for(job.rows_max)
+    return ProbeKey(job.model, "sim", "sim", "sim", *threads, None, rows, short, long)
 
 
 async def _no_check(_gpu: str) -> None:
