@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 from atoll.domain.control import Plan, StagePlan
 from atoll.domain.errors import EngineFault
@@ -16,9 +15,8 @@ from atoll.engine.stage_messages import Computed
 from atoll.model.manifest import describe, kv_bytes
 from atoll.model.parts import open_model
 from atoll.net.transport import Transport, open_transport
-from atoll.node.options import NodeOptions, host_id
-from atoll.node.probe import Outcome, ProbeJob, measure
-from atoll.node.probe_cache import ProbeCache
+from atoll.node.options import host_id
+from atoll.node.probe import Outcome, measure
 from atoll.node.shard_seeker import ShardSeeker
 from atoll.store.shards import ShardFile
 
@@ -30,15 +28,6 @@ MakeProcess = Callable[
     ],
     StageProcess,
 ]
-
-
-class MeasureLayers(Protocol):
-    """As `node.probe.measure`."""
-
-    def __call__(
-        self, job: ProbeJob, options: NodeOptions, cache: ProbeCache | None, *, keep: bool
-    ) -> Awaitable[Outcome]:
-        """Time layers."""
 
 
 def stage_kv_bytes(shard: ShardFile, plan: Plan, mine: StagePlan) -> int:
@@ -61,7 +50,7 @@ class Workshop:
         seeker: As `ShardSeeker`.
         kv_bytes: What a stage's caches take.
         process: As `StageProcess`.
-        measure: Times layers of a model.
+        measure: As `node.probe.measure`.
         host_id: Names this machine.
     """
 
@@ -70,5 +59,5 @@ class Workshop:
     seeker: Callable[..., ShardSeeker] = ShardSeeker
     kv_bytes: Callable[[ShardFile, Plan, StagePlan], int] = stage_kv_bytes
     process: MakeProcess = StageProcess
-    measure: MeasureLayers = measure
+    measure: Callable[..., Awaitable[Outcome]] = measure
     host_id: Callable[[], str] = host_id

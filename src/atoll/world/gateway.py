@@ -146,6 +146,27 @@ class SimGateway:
                         task.cancel()
                     fleet.close()
 
+    def lack(self) -> str:
+        """What is still missing of a gateway that has all its nodes; empty if nothing is."""
+        if self.conductor is None or self.fleet is None:
+            return "the gateway does not live"
+        here = len(self.fleet.everybody)
+        if here < self.scenario.nodes:
+            return f"{here} of {self.scenario.nodes} nodes are in"
+        serving = [ring for ring in self.conductor.rings if ring.driver is not None]
+        if not serving:
+            return f"no ring serves: {self.conductor.health().reason}"
+        shares = [len(ring.players) for ring in serving]
+        if not self.scenario.planned and max(shares) < self.scenario.places:
+            return f"rings have {shares} nodes, not {self.scenario.places}"
+        return ""
+
+    def held(self) -> str:
+        """What sessions still hold of the gateway's rings; empty if nothing."""
+        rings = self.conductor.rings if self.conductor is not None else ()
+        kept = [(r.driver.active, r.driver.waiting) for r in rings if r.driver is not None]
+        return f"sessions run and wait: {kept}" if any(map(any, kept)) else ""
+
     def _make_conductor(self, fleet: Fleet) -> Conductor:
         self._incarnation += 1
         manifest, options = self.manifest, self.options

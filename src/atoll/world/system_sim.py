@@ -32,6 +32,8 @@ from atoll.world.trace import Trace
 
 LIVENESS_S = 240.0
 """When all faults are over somebody has to be served within so long."""
+WHOLE_S = 60.0
+"""And within so long more everybody has to be back."""
 AGAIN_S = 1.0
 QUIET_S = 6.0
 """What was shut down may take so long to be gone: links that wait for their other ends."""
@@ -172,6 +174,7 @@ class World:
             began_s = self._loop.time()
             await asyncio.sleep(CALM_S)
             await self._served_again(began_s)
+            await self._whole_again()
             for one in (*self._machines, machine):
                 await lives.stop(one)
         await self._check_nothing_left()
@@ -213,6 +216,19 @@ class World:
         conductor = self._gateway.conductor
         why = conductor.health().reason if conductor is not None else "the gateway does not live"
         raise BrokenInvariant(f"nobody is served {LIVENESS_S:g} s after the last fault: {why}")
+
+    async def _whole_again(self) -> None:
+        """Every node comes in again, equal shares are dealt to all places, nothing is held.
+
+        Raises:
+            BrokenInvariant: Not within `WHOLE_S`.
+        """
+        for _ in range(round(WHOLE_S / AGAIN_S)):
+            lack = self._gateway.lack() or self._gateway.held()
+            if not lack:
+                return
+            await asyncio.sleep(AGAIN_S)
+        raise BrokenInvariant(f"{WHOLE_S:g} s after the ring served again {lack}")
 
     async def _check_nothing_left(self) -> None:
         """Nothing goes on once all is shut down.
