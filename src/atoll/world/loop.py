@@ -8,6 +8,8 @@ Work for threads is done at once, in the loop.
 from __future__ import annotations
 
 import asyncio
+import heapq
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, TypeVar
@@ -18,6 +20,10 @@ T = TypeVar("T")
 
 TURNS_MAX = 200_000
 """A run with more turns of the loop does not settle."""
+
+
+CANCELLED_MAX = 32
+"""Timers that were cancelled may wait for their time, up to so many or half of all."""
 
 
 class SimTask(asyncio.Task[Any]):
@@ -43,11 +49,16 @@ def _make_task(
 class SimLoop(asyncio.BaseEventLoop):
     """One loop for all machines of a run."""
 
+    # What asyncio's own loop keeps, in all versions there are.
+    _ready: deque[Any]
+    _scheduled: list[Any]
+    _stopping: bool
+
     def __init__(self) -> None:
         super().__init__()
         self._now_s = 0.0
         self._numbers = 0
-        self._selector = self
+        self._cancelled = 0
         self.turns = 0
         self.problems: list[str] = []
         """What nobody caught: mistakes in callbacks and tasks."""
@@ -63,19 +74,40 @@ class SimLoop(asyncio.BaseEventLoop):
         """Virtual seconds since the run began."""
         return self._now_s
 
-    def select(self, timeout: float | None) -> list[Any]:
-        """Nothing comes from outside: the clock jumps to the next timer.
+    def _run_once(self) -> None:
+        """One turn of the loop: nothing comes from outside, the clock jumps to the next timer.
+
+        As in asyncio's own, callbacks that are added in a turn run in the next one.
 
         Raises:
-            BrokenInvariant: There is none, or the run does not settle.
+            BrokenInvariant: There is no timer, or the run does not settle.
         """
+        ready, scheduled = self._ready, self._scheduled
+        while scheduled and scheduled[0]._cancelled:
+            heapq.heappop(scheduled)._scheduled = False
         self.turns += 1
-        if timeout is None:
-            raise BrokenInvariant("somebody waits for what never happens")
         if self.turns > TURNS_MAX:
             raise BrokenInvariant("the run does not settle")
-        self._now_s += timeout
-        return []
+        if not ready and not self._stopping:
+            if not scheduled:
+                raise BrokenInvariant("somebody waits for what never happens")
+            self._now_s = max(self._now_s, scheduled[0]._when)
+        while scheduled and scheduled[0]._when <= self._now_s:
+            timer = heapq.heappop(scheduled)
+            timer._scheduled = False
+            ready.append(timer)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+
+    def _timer_handle_cancelled(self, _timer: asyncio.TimerHandle) -> None:
+        """Most timers are cancelled long before their time; they would fill the heap."""
+        self._cancelled += 1
+        if self._cancelled > max(CANCELLED_MAX, len(self._scheduled) // 2):
+            self._cancelled = 0
+            self._scheduled[:] = [timer for timer in self._scheduled if not timer._cancelled]
+            heapq.heapify(self._scheduled)
 
     def run_in_executor(  # type: ignore[override]  # as asyncio.to_thread calls it
         self, _executor: None, func: Callable[..., T], *args: Any
@@ -90,11 +122,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def timers(self) -> list[str]:
         """Timers that are still to fire, for who looks for leaks."""
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
-        return [repr(timer) for timer in scheduled if not timer.cancelled()]
-
-    def _process_events(self, event_list: list[Any]) -> None:
-        """There are none."""
+        return [repr(timer) for timer in self._scheduled if not timer.cancelled()]
 
     def _write_to_self(self) -> None:
         """Nobody is to be woken: there is one thread."""

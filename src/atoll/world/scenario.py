@@ -30,9 +30,9 @@ FAULTS: tuple[FaultKind, ...] = (
 )
 BEGIN_S = 3.0
 """Sessions come, and faults begin, from then on."""
-HORIZON_S = 12.0
+HORIZON_S = 8.0
 """And until so much later."""
-CALM_S = 4.0
+CALM_S = 2.0
 """From the end of the last fault until everything has to work again."""
 
 
