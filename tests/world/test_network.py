@@ -104,7 +104,7 @@ def test_a_cut_way_keeps_what_is_sent_until_it_is_mended(pair: Pair) -> None:
         assert link.buffered_bytes > 0
         await asyncio.sleep(1)
         assert pair.far.heard == []
-        pair.net.mend()
+        pair.net.mend(pair.one, pair.two)
         await asyncio.sleep(1)
         assert pair.far.heard == ["late"]
 
@@ -171,7 +171,9 @@ def test_who_dials_is_looked_at() -> None:
 def test_a_dial_waits_for_a_cut_way_but_not_for_ever(pair: Pair) -> None:
     async def work() -> None:
         pair.net.cut(pair.two, pair.one)
-        pair.loop.call_later(3.0, pair.net.mend)
+        pair.net.cut(pair.two, pair.one)
+        for at_s in (1.0, 3.0):
+            pair.loop.call_later(at_s, pair.net.mend, pair.two, pair.one)
         await pair.dial()
         assert 3.0 < pair.loop.time() < 4.0
         pair.net.cut(pair.one, pair.two)

@@ -12,7 +12,7 @@ from atoll.sim.fake_model import expected_output
 from atoll.sim.traffic import require
 from atoll.world.gateway import SimGateway
 
-DEADLINE_S = 150.0
+DEADLINE_S = 45.0
 """A session that takes longer never ends."""
 GATEWAY_GONE = "gateway gone"
 LEFT = "left"

@@ -63,14 +63,15 @@ class Faults:
     async def _cut(self, fault: Fault, machine: Machine, other: Machine) -> None:
         everybody = [self._gateway, *self._nodes]
         others = [m for m in everybody if m is not machine] if fault.kind != "way" else [other]
-        outward = fault.size < 0.5
-        for one in others:
-            if fault.kind != "one-way" or outward:
-                self._net.cut(machine, one)
-            if fault.kind != "one-way" or not outward:
-                self._net.cut(one, machine)
+        outward = fault.kind != "one-way" or fault.size < 0.5
+        inward = fault.kind != "one-way" or not outward
+        ways = [(machine, one) for one in others if outward]
+        ways += [(one, machine) for one in others if inward]
+        for way in ways:
+            self._net.cut(*way)
         await asyncio.sleep(fault.lasts_s)
-        self._net.mend()
+        for way in ways:
+            self._net.mend(*way)
 
     async def _unwell(self, fault: Fault, machine: Machine) -> None:
         """Slow, without room on its disk, with a wrong clock, or lying."""

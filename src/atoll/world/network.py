@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from dataclasses import dataclass
 
 from atoll.domain.address import HostPort
@@ -73,7 +74,7 @@ class Network:
         self.bytes_per_s = bytes_per_s
         self._way_s = way_s
         self._machines = {machine.host: machine for machine in machines}
-        self._cut: set[tuple[str, str]] = set()
+        self._cuts: Counter[tuple[str, str]] = Counter()
         self._ports: dict[HostPort, Port] = {}
         self._ends: dict[End, None] = {}
         self._mended = asyncio.Event()
@@ -86,15 +87,15 @@ class Network:
 
     def is_open(self, a: Machine, b: Machine) -> bool:
         """Whether what one sends reaches the other."""
-        return (a.host, b.host) not in self._cut and a.powered and b.powered
+        return not self._cuts[a.host, b.host] and a.powered and b.powered
 
     def cut(self, a: Machine, b: Machine) -> None:
         """Nothing gets from one to the other any more."""
-        self._cut.add((a.host, b.host))
+        self._cuts[a.host, b.host] += 1
 
-    def mend(self) -> None:
-        """All ways are open again, but to machines without power."""
-        self._cut.clear()
+    def mend(self, a: Machine, b: Machine) -> None:
+        """One of the cuts is mended; what it held back goes on its way."""
+        self._cuts[a.host, b.host] -= 1
         self.look_again()
 
     def look_again(self) -> None:

@@ -32,6 +32,8 @@ BEGIN_S = 3.0
 """Sessions come, and faults begin, from then on."""
 HORIZON_S = 8.0
 """And until so much later."""
+LONG_S = 60.0
+"""Longer than any session may take."""
 CALM_S = 2.0
 """From the end of the last fault until everything has to work again."""
 
@@ -89,7 +91,9 @@ def make_scenario(rng: random.Random) -> Scenario:
     nodes = places + rng.choice((0, 0, 1, 2))
     context = rng.randint(16, 48)
     planned = rng.random() < 0.25
-    faults = [_fault(rng, nodes) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4)))]
+    faults = [
+        _fault(rng, nodes, spares=nodes - places) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4)))
+    ]
     return Scenario(
         n_layers=places + 2 + rng.randint(0, 3),
         nodes=nodes,
@@ -115,13 +119,18 @@ def make_scenario(rng: random.Random) -> Scenario:
     )
 
 
-def _fault(rng: random.Random, nodes: int) -> Fault:
+def _fault(rng: random.Random, nodes: int, *, spares: int) -> Fault:
+    kind = rng.choice(FAULTS)
+    lasts_s = rng.choice((0.3, rng.uniform(1, 4), rng.uniform(3, 9)))
+    if spares and kind in ("power", "partition") and rng.random() < 0.2:
+        # Others have to take over: nobody could wait for this one.
+        lasts_s = LONG_S
     return Fault(
         at_s=BEGIN_S + rng.uniform(0, HORIZON_S),
-        kind=rng.choice(FAULTS),
+        kind=kind,
         machine=rng.randrange(nodes),
         other=rng.randrange(-1, nodes),
-        lasts_s=rng.choice((0.3, rng.uniform(1, 4), rng.uniform(3, 9))),
+        lasts_s=lasts_s,
         size=rng.random(),
     )
 
