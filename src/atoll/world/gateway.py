@@ -45,7 +45,7 @@ PORT = 8643
 RESTART_S = 1.0
 """How long the service waits before it starts the gateway again."""
 STALL_S = 4.0
-REST_S = 6.0
+REST_S = 12.0
 OUTAGE_S = 90.0
 
 
@@ -100,6 +100,8 @@ class SimGateway:
         self.fleet: Fleet | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._incarnation = 0
+        self.downs: list[tuple[float, str]] = []
+        """When a ring broke, and what was said of it."""
 
     @property
     def place(self) -> HostPort:
@@ -191,6 +193,8 @@ class SimGateway:
         return Process(self.machine, self._rng, self.scenario.pace, on_exit)
 
     def _tell(self, line: str) -> None:
+        if " is down: " in line:
+            self.downs.append((self._net.loop.time(), line))
         self._net.trace.note(f"gateway: {line}")
 
 

@@ -34,6 +34,8 @@ HORIZON_S = 8.0
 """And until so much later."""
 LONG_S = 60.0
 """Longer than any session may take."""
+AFTERMATH_S = 15.0
+"""What a fault breaks breaks so long after its end at most."""
 CALM_S = 2.0
 """From the end of the last fault until everything has to work again."""
 
@@ -83,6 +85,12 @@ class Scenario:
     way_s: float
     clients: tuple[Client, ...]
     faults: tuple[Fault, ...]
+    idle_s: float
+    """How long nobody asks at the end, before somebody does again."""
+
+    def blames(self, at_s: float) -> bool:
+        """Whether some fault may be why a ring broke at that time."""
+        return any(f.at_s <= at_s <= f.at_s + f.lasts_s + AFTERMATH_S for f in self.faults)
 
 
 def make_scenario(rng: random.Random) -> Scenario:
@@ -116,6 +124,7 @@ def make_scenario(rng: random.Random) -> Scenario:
         way_s=rng.choice((0.0005, 0.01, 0.06)),
         clients=_clients(rng, context),
         faults=tuple(sorted(faults, key=lambda fault: fault.at_s)),
+        idle_s=rng.choice((0.0, 0.0, 0.0, 10.0)),
     )
 
 

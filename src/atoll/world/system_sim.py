@@ -175,6 +175,7 @@ class World:
             await asyncio.sleep(CALM_S)
             await self._served_again(began_s)
             await self._whole_again()
+            await self._idle()
             for one in (*self._machines, machine):
                 await lives.stop(one)
         await self._check_nothing_left()
@@ -229,6 +230,18 @@ class World:
                 return
             await asyncio.sleep(AGAIN_S)
         raise BrokenInvariant(f"{WHOLE_S:g} s after the ring served again {lack}")
+
+    async def _idle(self) -> None:
+        """Nobody asks for a while; then somebody does. No ring has broken without a fault.
+
+        Raises:
+            BrokenInvariant: One has, or nobody is served.
+        """
+        if self._scenario.idle_s:
+            await asyncio.sleep(self._scenario.idle_s)
+            await self._served_again(self._loop.time())
+        for at_s, line in self._gateway.downs:
+            require(self._scenario.blames(at_s), f"without any fault at {at_s:.1f} s: {line}")
 
     async def _check_nothing_left(self) -> None:
         """Nothing goes on once all is shut down.
