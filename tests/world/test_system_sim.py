@@ -35,3 +35,9 @@ def test_a_seed_replays_exactly() -> None:
     run_system_seed(8)
     assert run_system_seed(7) == first
     assert run_system_seed(8).digest != first.digest
+
+
+@pytest.mark.parametrize("seed", [10, 83, 84])
+def test_a_ring_stands_while_conversations_rest_and_nobody_asks(seed: int) -> None:
+    """What rested was taken to be stuck, and the ring given up after `stall_s`."""
+    assert run_system_seed(seed).ends["finished"]

@@ -135,8 +135,8 @@ class Coordinator:
         return {session.slot: session.id for session in self._tenants.by_id.values()}
 
     def marks(self) -> dict[SessionId, tuple[int, int, int]]:
-        """Of each session that holds a slot, numbers of which one changes when it moves on."""
-        return {s.id: (s.next_seq, s.sampled, len(s.out)) for s in self._tenants.by_id.values()}
+        """Of each session that is under way, numbers of which one changes when it moves on."""
+        return {s.id: (s.next_seq, s.sampled, len(s.out)) for s in self._tenants.under_way}
 
     def handle(self, event: CoordinatorEvent) -> list[CoordinatorEffect]:
         """Take one event; return what the driver has to do, in this order.
