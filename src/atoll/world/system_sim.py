@@ -254,6 +254,8 @@ class World:
         require(not left, f"tasks are left: {left}")
         timers = self._loop.timers()
         require(not timers, f"timers are left: {timers[:3]}")
+        engines = [m.name for m in (*self._machines, self._gateway.machine) if m.engines]
+        require(not engines, f"engine processes are left on {engines}")
         require(self._net.open_ends == 0, f"{self._net.open_ends} ends of links are left")
 
     def _identity(self) -> Identity:
