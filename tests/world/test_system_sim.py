@@ -37,7 +37,7 @@ def test_a_seed_replays_exactly() -> None:
     assert run_system_seed(8).digest != first.digest
 
 
-@pytest.mark.parametrize("seed", [10, 83, 84])
+@pytest.mark.parametrize("seed", [10, 68, 83])
 def test_a_ring_stands_while_conversations_rest_and_nobody_asks(seed: int) -> None:
     """What rested was taken to be stuck, and the ring given up after `stall_s`."""
     assert run_system_seed(seed).ends["finished"]

@@ -99,9 +99,10 @@ def make_scenario(rng: random.Random) -> Scenario:
     nodes = places + rng.choice((0, 0, 1, 2))
     context = rng.randint(16, 48)
     planned = rng.random() < 0.25
-    faults = [
-        _fault(rng, nodes, spares=nodes - places) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4)))
-    ]
+    faults = [_fault(rng, nodes) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4)))]
+    if faults and nodes > places and faults[0].kind in ("power", "partition"):
+        # Others have to take over: nobody could wait for this one.
+        faults[0] = replace(faults[0], lasts_s=rng.choice((faults[0].lasts_s, LONG_S)))
     return Scenario(
         n_layers=places + 2 + rng.randint(0, 3),
         nodes=nodes,
@@ -128,18 +129,13 @@ def make_scenario(rng: random.Random) -> Scenario:
     )
 
 
-def _fault(rng: random.Random, nodes: int, *, spares: int) -> Fault:
-    kind = rng.choice(FAULTS)
-    lasts_s = rng.choice((0.3, rng.uniform(1, 4), rng.uniform(3, 9)))
-    if spares and kind in ("power", "partition") and rng.random() < 0.2:
-        # Others have to take over: nobody could wait for this one.
-        lasts_s = LONG_S
+def _fault(rng: random.Random, nodes: int) -> Fault:
     return Fault(
         at_s=BEGIN_S + rng.uniform(0, HORIZON_S),
-        kind=kind,
+        kind=rng.choice(FAULTS),
         machine=rng.randrange(nodes),
         other=rng.randrange(-1, nodes),
-        lasts_s=lasts_s,
+        lasts_s=rng.choice((0.3, rng.uniform(1, 4), rng.uniform(3, 9))),
         size=rng.random(),
     )
 
