@@ -10,7 +10,7 @@ from atoll.sim.ring_sim import SimFailure, run_seed
 from atoll.world.system_sim import SystemFailure, run_system_seed
 
 Kind = Literal["ring", "system"]
-SYSTEM_EVERY = 10
+SYSTEM_EVERY = 12
 """One seed of so many is a run of the whole system, which takes longer than the others."""
 
 

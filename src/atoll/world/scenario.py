@@ -32,7 +32,7 @@ BEGIN_S = 3.0
 """Sessions come, and faults begin, from then on."""
 HORIZON_S = 8.0
 """And until so much later."""
-LONG_S = 60.0
+LONG_S = 50.0
 """Longer than any session may take."""
 AFTERMATH_S = 15.0
 """What a fault breaks breaks so long after its end at most."""
