@@ -35,7 +35,7 @@ LIVENESS_S = 240.0
 WHOLE_S = 60.0
 """And within so long more everybody has to be back."""
 AGAIN_S = 1.0
-QUIET_S = 4.0
+QUIET_S = 20.0
 """What was shut down may take so long to be gone: links that wait for their other ends."""
 INVITED_S = 3600.0 * 24 * 365
 
