@@ -25,6 +25,8 @@ from atoll.sim.fake_ends import FakeEnds
 from atoll.sim.fake_model import FakeShard, ModelMisuse, pack, unpack
 from atoll.world.machine import Machine
 
+LOAD_S_MAX = 10.0
+"""A ring waits for who loads for so much longer than its clients have time."""
 ROW_BYTES = 8
 """Of the model of hashes; a row on the wire has more, which stay empty."""
 
@@ -64,7 +66,7 @@ class Process:
         self._machine.engines.append(self.kill)
         self._title = title
         self._starting = loop.create_future()
-        loading = loop.call_later(self._lasts_s(self._pace.load_s), self._loaded)
+        loading = loop.call_later(min(LOAD_S_MAX, self._lasts_s(self._pace.load_s)), self._loaded)
         try:
             await self._starting
         finally:
