@@ -68,6 +68,16 @@ def test_a_session_that_ended_well_rests_and_its_caches_stay() -> None:
     assert (c.active, c.resting) == (0, 1)
 
 
+def test_who_rests_is_not_stuck() -> None:
+    c = up()
+    submit(c, 1, asks(1, 2, 3))
+    assert SessionId(1) in c.marks()
+    (window,) = sent(ends(c, HeadDone(b"h")))
+    back(c, window)
+    ends(c, TailDone(Sampled(50, b"", "length")))
+    assert c.marks() == {}
+
+
 def test_who_begins_alike_computes_only_what_is_new() -> None:
     c = up()
     answered(c, 1, asks(1, 2, 3, 4))

@@ -43,6 +43,7 @@ COMMANDS = {
     "keys": "Make, list, limit and revoke API keys.",
     "nodes": "List, approve, drain and revoke the nodes that may host stages.",
     "service": "Let this machine start its node by itself.",
+    "simulate": "Simulate the system under a seeded clock, with faults.",
 }
 """Command to its help in one line; the module of the same name holds the command."""
 
@@ -50,6 +51,7 @@ GROUPS = {
     "keys": ("create", "list", "set", "revoke"),
     "nodes": ("list", "approve", "deny", "drain", "resume", "revoke"),
     "service": ("print",),
+    "simulate": ("faults",),
 }
 """Commands that only hold others; these are functions of the group's module."""
 
@@ -69,11 +71,16 @@ is changed here counts within a second; the gateway need not be started again.
 A description for systemd or launchd is printed, and it is said where to keep it; nothing is
 installed.
 """,
+    "simulate": f"""{COMMANDS["simulate"]}
+
+The same code that serves runs without network, engine and clock of its own, so that a run can
+be had again from its number.
+""",
 }
 
 EXIT_CODES = {
     0: "it worked",
-    1: "something failed, and none of the others fits",
+    1: "something failed, and none of the others fits; `atoll simulate`: an invariant was broken",
     2: "the command, a setting or a request cannot be carried out as it stands",
     3: "the model is unknown, damaged, or cannot be cut",
     4: "the model could not be brought here",

@@ -178,6 +178,13 @@ def row_bytes(encoding: str, n_embd: int) -> int:
     raise ValueError(f"unknown encoding {encoding!r}")
 
 
+def row_parts(encoding: str, n_embd: int) -> tuple[int, int]:
+    """Bytes of a row's values, which lie first, and of what scales them, behind all rows."""
+    whole = row_bytes(encoding, n_embd)
+    values = {F32: 4, F16_SCALED: 2, I8_BLOCKS: 1}[encoding] * n_embd
+    return values, whole - values
+
+
 def payload_bytes(window: Window, n_embd: int) -> int:
     """Exact length of the payload that goes with `window`, bytes."""
     return window.rows * row_bytes(window.encoding, n_embd)

@@ -22,6 +22,8 @@ from atoll.engine.stage_messages import (
 from atoll.engine.threads import child_environment
 
 MODULE = "atoll.engine.stage_process"
+ENGINE_SPARE_BYTES = 2 * 1024**3
+"""Address space beside weights and caches: libraries, thread stacks, compute buffers."""
 
 
 class StageProcess:

@@ -16,6 +16,15 @@ from atoll.gateway.options import RingOptions
 
 log = logging.getLogger(__name__)
 
+MakeEnds = Callable[
+    [
+        Callable[[ItemsDone, bytes], None],
+        Callable[[EngineFault], None],
+        Callable[[ParcelAnswer, bytes], None] | None,
+    ],
+    EndsProcess,
+]
+
 
 class EndsKeeper:
     """The ends process across rings.
@@ -27,6 +36,7 @@ class EndsKeeper:
         done: Takes what the ends computed.
         gone: Told when the process ends by itself.
         parcel: Takes its answers about parcels.
+        process: Makes the process; the simulation has another one.
     """
 
     def __init__(
@@ -38,8 +48,10 @@ class EndsKeeper:
         done: Callable[[ItemsDone, bytes], None],
         gone: Callable[[EngineFault], None],
         parcel: Callable[[ParcelAnswer, bytes], None] | None = None,
+        process: MakeEnds = EndsProcess,
     ) -> None:
         self._parcel = parcel
+        self._make = process
         self._asked = asked
         self._options = options
         self._done = done
@@ -82,7 +94,7 @@ class EndsKeeper:
         if self._process is not None:
             await self._process.close()
         self._ended = True
-        self._process = process = EndsProcess(self._take, self._gone, self._parcel)
+        self._process = process = self._make(self._take, self._gone, self._parcel)
         asked, options = self._asked, self._options
         gpu = await place(options.gpu, asked.need_bytes)
         loaded = await process.start(asked, memory_bytes=None, spin=options.spin, gpu=gpu)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from atoll.domain.errors import AtollError
 from atoll.domain.ids import Epoch
 from atoll.engine.draft_messages import DraftOptions
+from atoll.engine.ends_client import EndsProcess
+from atoll.gateway.ends_keeper import MakeEnds
 from atoll.gateway.options import RingOptions
 from atoll.members.fleet import Fleet
 from atoll.model.manifest import Manifest
@@ -32,6 +34,7 @@ class Ground:
         tell: Takes one line at a time for the operator to read.
         draft: The draft model that each ring guesses with; None: there is none.
         lookups: Make guesses from what was said; they outlast a ring.
+        ends_process: Makes the ends' process.
     """
 
     manifest: Manifest
@@ -41,6 +44,7 @@ class Ground:
     tell: Callable[[str], None]
     draft: DraftOptions | None = None
     lookups: Lookups = field(default_factory=Lookups)
+    ends_process: MakeEnds = EndsProcess
 
 
 @dataclass(frozen=True, slots=True)

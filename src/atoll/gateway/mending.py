@@ -6,8 +6,9 @@ then any that is free and has the memory.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Sequence
+
+from msgspec.structs import replace
 
 from atoll.domain.ids import NodeId
 from atoll.gateway.casting import Cast
@@ -54,7 +55,7 @@ def _renamed(report: PlanReport | None, members: Sequence[Member]) -> PlanReport
     if report is None:
         return None
     stages = tuple(
-        dataclasses.replace(stage, name=member.name)
+        replace(stage, name=member.name)
         for stage, member in zip(report.stages, members, strict=True)
     )
-    return dataclasses.replace(report, stages=stages)
+    return replace(report, stages=stages)

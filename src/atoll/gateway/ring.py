@@ -80,6 +80,7 @@ class Ring:
             done=self._ends_done,
             gone=self._ends_gone,
             parcel=self._parcel_answered,
+            process=ground.ends_process,
         )
         self.drafts = DraftKeeper(
             ground.draft, ground.options, done=self._drafted, gone=self._draft_gone

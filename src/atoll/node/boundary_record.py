@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from atoll.domain.ids import SessionId
-from atoll.domain.wire import F32, I8_BLOCKS, Window, row_bytes
+from atoll.domain.wire import Window, row_parts
 from atoll.node.keeping import FILE_MODE, FOLDER_MODE
 
 log = logging.getLogger(__name__)
@@ -140,12 +140,7 @@ class BoundaryRecord:
         return found if len(found) == rows * (body + tail) else None
 
     def _sizes(self, encoding: str) -> tuple[int, int]:
-        """Bytes of a row's values, and of what scales them (`domain.wire.row_bytes`)."""
-        whole = row_bytes(encoding, self._n_embd)
-        if encoding == F32:
-            return whole, 0
-        body = self._n_embd if encoding == I8_BLOCKS else 2 * self._n_embd
-        return body, whole - body
+        return row_parts(encoding, self._n_embd)
 
     def _roll_back(
         self, session: SessionId, held: _Rows, keep: int, sizes: tuple[int, int]

@@ -36,7 +36,6 @@ from atoll.domain.ids import Epoch, NodeId
 from atoll.domain.lent_memory import MemoryGone, MemoryHere
 from atoll.domain.measure import Measure
 from atoll.domain.timing import TimePeer
-from atoll.engine.place import check_engine
 from atoll.engine.threads import shorten_slices
 from atoll.net.identity import Identity
 from atoll.net.link import (
@@ -52,7 +51,7 @@ from atoll.net.link import (
 )
 from atoll.net.listener import Takers
 from atoll.net.ticket import relay_token
-from atoll.net.transport import Transport, open_transport
+from atoll.net.transport import Transport
 from atoll.node.dial import (
     dial_gateway,
     dial_gateway_bulk,
@@ -71,10 +70,11 @@ from atoll.node.plan_notice import checked_plan
 from atoll.node.prefetcher import Prefetcher
 from atoll.node.probe_cache import ProbeCache
 from atoll.node.remote_keeper import RemoteKeeper
-from atoll.node.shard_seeker import ShardSeeker, holders_of, wanted_of
+from atoll.node.shard_seeker import holders_of, wanted_of
 from atoll.node.stage_engine import StageEngine
 from atoll.node.stage_host import StageHost, place_in
 from atoll.node.standbys import Standbys
+from atoll.node.workshop import Workshop
 from atoll.store.layout import Store
 from atoll.transfer.lender import open_lender
 
@@ -99,6 +99,7 @@ class NodeDaemon:
         welcomed: Called when the gateway has let us in.
         settings: Times of the links.
         probes: What this machine measured before; None: nothing is kept.
+        workshop: What its stages are made with; None: as on any machine.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class NodeDaemon:
         welcomed: Callable[[], None] = lambda: None,
         settings: LinkSettings | None = None,
         probes: ProbeCache | None = None,
+        workshop: Workshop | None = None,
     ) -> None:
         self._identity = identity
         self._store = store
@@ -118,6 +120,7 @@ class NodeDaemon:
         self._tell = tell
         self._welcomed = welcomed
         self._settings = settings or LinkSettings()
+        self._workshop = workshop or Workshop()
         self._gateway = NodeId("")
         self._gateway_udp_port = 0
         self._epoch: Epoch | None = None
@@ -142,13 +145,13 @@ class NodeDaemon:
         Raises:
             AtollError: The node was refused, or lost its gateway.
         """
-        await check_engine(self._options.gpu)
+        await self._workshop.check_engine(self._options.gpu)
         if self._options.spin is not None:
             shorten_slices()
         self._gateway, self._gateway_udp_port = membership.gateway, membership.udp_port
         async with (
             open_lender(self._lends.open) as lender,
-            open_transport(
+            self._workshop.open_transport(
                 self._identity,
                 way=way_for(membership, self._options.way),
                 host=LOOPBACK if is_here(membership) else ANYWHERE,
@@ -164,6 +167,7 @@ class NodeDaemon:
                 dial_lender=self._dial_lender,
                 send=self._send,
                 serving=lambda: self._stage is not None,
+                workshop=self._workshop,
             )
             self._prefetcher = Prefetcher(
                 *(self._store, self._options),
@@ -191,7 +195,8 @@ class NodeDaemon:
                         self._options, listener, link, transport, membership.relay
                     )
                     self._peers.is_hidden = not (address.tls or address.relay)
-                    await self._serve(link, introduction(self._options, membership.secret, address))
+                    said = introduction(self._options, membership.secret, address)
+                    await self._serve(link, replace(said, host_id=self._workshop.host_id()))
             except LinkFault as fault:
                 link.close(fault)
                 raise
@@ -292,12 +297,12 @@ class NodeDaemon:
             if self._stage is not None and self._stage.engine is engine:
                 self._stage.fetching = Fetching(plan.epoch, here_bytes, size_bytes)
 
-        seeker = ShardSeeker(
+        seeker = self._workshop.seeker(
             *(wanted_of(plan, stage), self._store, self._options),
             holders=holders_of(stage.sources, self._transport, self._dial_lender),
             progress=fetched,
         )
-        return (engine := StageEngine(plan, stage, self._options, seeker))
+        return (engine := StageEngine(plan, stage, self._options, seeker, self._workshop))
 
     async def _carry_out(self) -> None:
         """Host the stage of the newest plan, whatever becomes of the older ones."""

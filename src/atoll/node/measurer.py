@@ -19,11 +19,12 @@ from atoll.domain.ids import ModelId
 from atoll.domain.measure import Measure, Measured, NotMeasured, ProbeRange, order_problem
 from atoll.net.link import BulkLink
 from atoll.node.options import NodeOptions
-from atoll.node.probe import Outcome, ProbeJob, ProbeShard, measure
+from atoll.node.probe import Outcome, ProbeJob, ProbeShard
 from atoll.node.probe_cache import ProbeCache
 from atoll.node.probe_drift import Drift, is_stale
 from atoll.node.shard_seeker import ShardSeeker, Wanted
 from atoll.node.stage_host import StageHost
+from atoll.node.workshop import Workshop
 from atoll.store.cache import drop_shard
 from atoll.store.layout import Store
 from atoll.store.shards import shard_path
@@ -42,6 +43,7 @@ class Measurer:
         dial_lender: Opens a bulk link to the gateway.
         send: Takes the answer for the gateway.
         serving: Whether a stage is on this node now.
+        workshop: What finds shards and times them; None: as on any machine.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class Measurer:
         dial_lender: Callable[[], Awaitable[BulkLink]],
         send: Callable[[Measured | NotMeasured], None],
         serving: Callable[[], bool],
+        workshop: Workshop | None = None,
     ) -> None:
+        self._workshop = workshop or Workshop()
         self._store = store
         self._options = options
         self._cache = cache
@@ -96,7 +100,7 @@ class Measurer:
             long = await self._shard(order, order.long, seekers) if order.long else None
             job = ProbeJob(order.model, short, long, order.rows_max)
             quiet = not (order.busy or self._serving())
-            outcome = await measure(job, self._options, self._cache, keep=quiet)
+            outcome = await self._workshop.measure(job, self._options, self._cache, keep=quiet)
         finally:
             for seeker in seekers:
                 seeker.close()
@@ -111,7 +115,7 @@ class Measurer:
     async def _shard(
         self, order: Measure, layers: ProbeRange, seekers: list[ShardSeeker]
     ) -> ProbeShard:
-        seeker = ShardSeeker(
+        seeker = self._workshop.seeker(
             Wanted(
                 *(order.model, order.n_layers, order.data_offset),
                 *(layers.first, layers.last, layers.shard),

@@ -25,7 +25,7 @@ from atoll.engine import codec
 from atoll.engine.devices import NONE, PROCESSOR, Device
 from atoll.engine.library import ENGINE_BUILD, find_library
 from atoll.engine.place import may_have_gpu, place, probe
-from atoll.engine.stage_client import StageProcess
+from atoll.engine.stage_client import ENGINE_SPARE_BYTES, StageProcess
 from atoll.engine.stage_messages import Computed, Item, Loaded, StageOptions
 from atoll.model.manifest import describe, kv_bytes
 from atoll.model.parts import open_model
@@ -33,7 +33,6 @@ from atoll.node.caches import Caches
 from atoll.node.options import NodeOptions
 from atoll.node.probe_cache import ProbeCache, ProbeKey
 from atoll.node.probe_fit import CallTime, fit
-from atoll.node.stage_engine import ENGINE_SPARE_BYTES
 
 BUDGET_S = 2.0
 """What all timed calls of a probe may take together; where one call is slow there are fewer."""

@@ -12,15 +12,11 @@ from atoll.domain.control import Plan, StagePlan
 from atoll.domain.errors import BadModel, EngineFault
 from atoll.engine.parcel_messages import ParcelAnswer
 from atoll.engine.place import place
-from atoll.engine.stage_client import StageProcess
+from atoll.engine.stage_client import ENGINE_SPARE_BYTES
 from atoll.engine.stage_messages import Computed, Loaded, StageOptions
-from atoll.model.manifest import describe, kv_bytes
-from atoll.model.parts import open_model
 from atoll.node.options import NodeOptions
 from atoll.node.shard_seeker import ShardSeeker
-
-ENGINE_SPARE_BYTES = 2 * 1024**3
-"""Address space beside weights and caches: libraries, thread stacks, compute buffers."""
+from atoll.node.workshop import Workshop
 
 Part = tuple[object, ...]
 
@@ -39,10 +35,16 @@ class StageEngine:
         stage: The stage.
         options: Threads and devices.
         seeker: Finds the shard.
+        workshop: What it is made with.
     """
 
     def __init__(
-        self, plan: Plan, stage: StagePlan, options: NodeOptions, seeker: ShardSeeker
+        self,
+        plan: Plan,
+        stage: StagePlan,
+        options: NodeOptions,
+        seeker: ShardSeeker,
+        workshop: Workshop,
     ) -> None:
         self.part = part_of(plan, stage)
         self._plan, self._stage = plan, stage
@@ -51,7 +53,8 @@ class StageEngine:
         self.on_computed: Callable[[Computed, bytes], None] = lambda _message, _payload: None
         self.on_parcel: Callable[[ParcelAnswer, bytes], None] = lambda _answer, _data: None
         self.on_exit: Callable[[EngineFault], None] = lambda _fault: None
-        self.process = StageProcess(self._computed, self._gone, self._parcel)
+        self._workshop = workshop
+        self.process = workshop.process(self._computed, self._gone, self._parcel)
         self.loaded: Loaded | None = None
         self.shard_bytes = self.kv_bytes = 0
         self.is_gone = False
@@ -66,8 +69,7 @@ class StageEngine:
             return self.loaded
         plan, mine = self._plan, self._stage
         shard = await self._seeker.find()
-        manifest = await asyncio.to_thread(lambda: describe(open_model(shard.path), plan.model))
-        kv = kv_bytes(manifest, 0, mine.last - mine.first, plan.n_slots * plan.context)
+        kv = await asyncio.to_thread(self._workshop.kv_bytes, shard, plan, mine)
         options = StageOptions(
             path=str(shard.path),
             n_slots=plan.n_slots,

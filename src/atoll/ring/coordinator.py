@@ -138,7 +138,7 @@ class Coordinator:
 
     def marks(self) -> dict[SessionId, tuple[int, int, int]]:
         """Of each session that is to move on, numbers of which one changes when it does."""
-        moving = [s for s in self._tenants.by_id.values() if not s.held]
+        moving = [s for s in self._tenants.under_way if not s.held]
         return {s.id: (s.next_seq, s.sampled, len(s.out)) for s in moving}
 
     def handle(self, event: CoordinatorEvent) -> list[CoordinatorEffect]:

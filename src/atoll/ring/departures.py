@@ -170,6 +170,8 @@ class Departures:
             epoch: The ring's epoch.
             decoding: Sessions that decode; they are spread evenly over the lanes.
         """
+        if not self._ready and not self._rejoins:
+            return []
         sends: list[Send | SendRecord | SendRejoin] = [*self._leave_again()]
         share = -(-decoding // self.lanes_max)
         while self.credits and (flight := self._next_flight(max(1, share))):

@@ -66,6 +66,11 @@ class Tenants:
         return len(self.by_id) - len(self._resting)
 
     @property
+    def under_way(self) -> list[Session]:
+        """Those that hold a slot and do not rest."""
+        return [s for s in self.by_id.values() if s not in self._resting]
+
+    @property
     def resting(self) -> int:
         """Ended sessions whose caches are kept."""
         return len(self._resting)

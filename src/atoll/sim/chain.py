@@ -68,7 +68,10 @@ class Chain:
         self.traffic = Traffic()
         self.waits = Waits([config.light_rows for config in spec.stages])
         self.refusals: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
         self.seen: list[list[Window]] = [[] for _ in range(len(spec.stages) + 1)]
+        self.touched: set[int] = set(range(len(spec.stages)))
+        """Stages that may have changed since this was last cleared."""
         self.nodes = [
             Node(Stage(config, epoch), self._new_shard(i)) for i, config in enumerate(spec.stages)
         ]
@@ -88,7 +91,10 @@ class Chain:
 
     def fails(self) -> bool:
         """Draw whether an engine item fails."""
-        return self.rng.random() < self.spec.fail_rate
+        fails = self.rng.random() < self.spec.fail_rate
+        if fails:
+            self.faults["engine failure"] += 1
+        return fails
 
     def send(self, hop: int, message: Message, payload: Payload = b"") -> None:
         """Put a frame on the link of `hop`."""
@@ -113,6 +119,7 @@ class Chain:
         machine = self.nodes[stage].machine
         if machine is None:
             return
+        self.touched.add(stage)
         for effect in machine.handle(event):
             match effect:
                 case node.RunBatch(items):
@@ -142,6 +149,7 @@ class Chain:
     def kill(self, stage: int) -> None:
         """A stage dies, and its caches with it."""
         lost = self.nodes[stage]
+        self.touched.add(stage)
         lost.machine, lost.shard = None, self._new_shard(stage)
         lost.parcels.clear()
         lost.record = FakeRecord()
@@ -151,6 +159,7 @@ class Chain:
     def raise_epoch(self, stage: int, raised: node.EpochRaised) -> None:
         """A stage hears of a new epoch; one that died comes back with it."""
         hit = self.nodes[stage]
+        self.touched.add(stage)
         self.waits.lost(stage)
         if not raised.goes_on:
             # The keys are an engine process's.
@@ -224,7 +233,10 @@ class Chain:
 
     def loses(self) -> bool:
         """Draw whether a parcel gets lost."""
-        return self.rng.random() < self.spec.lose_rate
+        loses = self.rng.random() < self.spec.lose_rate
+        if loses:
+            self.faults["lost parcel"] += 1
+        return loses
 
     def _refused(self, stage: int, refuse: Refuse, epoch: Epoch) -> None:
         self.refusals[refuse.code] += 1

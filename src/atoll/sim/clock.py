@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 E = TypeVar("E")
+
+LAST_MAX = 40
+"""Events that are remembered for whoever asks how it came to this."""
 
 
 class EventHeap(Generic[E]):
@@ -15,6 +19,7 @@ class EventHeap(Generic[E]):
     def __init__(self) -> None:
         self.now_s = 0.0
         self.taken = 0
+        self.last: deque[tuple[float, E]] = deque(maxlen=LAST_MAX)
         self._order = 0
         self._heap: list[tuple[float, int, E]] = []
 
@@ -36,6 +41,7 @@ class EventHeap(Generic[E]):
         while self._heap:
             self.now_s, _, event = heapq.heappop(self._heap)
             self.taken += 1
+            self.last.append((self.now_s, event))
             yield event
 
 

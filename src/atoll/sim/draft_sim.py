@@ -21,7 +21,7 @@ from atoll.ring.messages import Payload
 from atoll.ring.stage_messages import StageConfig
 from atoll.sim.chain import Chain
 from atoll.sim.fake_model import FakeShard, embed, pack, unpack
-from atoll.sim.ring_sim import SimFailure, settle
+from atoll.sim.ring_sim import failure_of, settle
 from atoll.sim.scenario import ChainSpec
 from atoll.sim.traffic import BrokenInvariant, GatewayCredits, Message, require
 
@@ -86,7 +86,7 @@ def run_draft_seed(seed: int) -> DraftReport:
     try:
         sim.check_settled()
     except BrokenInvariant as fault:
-        raise SimFailure(seed, sim.chain.heap.taken, str(fault)) from fault
+        raise failure_of(seed, sim.chain, str(fault)) from fault
     return DraftReport(seed, sim.chain.heap.taken, sim.windows, sim.rollbacks, sim.rows_checked)
 
 

@@ -9,6 +9,7 @@ few, at a wrong position or in a wrong slot gives another token.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 from atoll.domain.generation import GenerateRequest, Sampled
 from atoll.domain.ids import Slot
@@ -99,13 +100,15 @@ class FakeShard:
             raise ModelMisuse(f"slot {slot} holds {len(chains[0])} positions, not {keep}")
         for chain in chains:
             del chain[keep:]
-        out = []
-        for row in rows:
-            for layer, chain in zip(self._layers, chains, strict=True):
-                chain.append(mix(chain[-1] if chain else 3, row))
-                row = mix(layer + 1, chain[-1])  # noqa: PLW2901
-            out.append(row)
-        return out
+        for layer, chain in zip(self._layers, chains, strict=True):
+            before = chain[-1] if chain else 3
+            out = []
+            for row in rows:
+                before = mix(before, row)
+                chain.append(before)
+                out.append(mix(layer + 1, before))
+            rows = out
+        return list(rows)
 
 
 def sample(row: int, request: GenerateRequest, *, last: bool) -> Sampled:
@@ -116,7 +119,8 @@ def sample(row: int, request: GenerateRequest, *, last: bool) -> Sampled:
     return Sampled(token, b"%d " % token, "length" if last else None)
 
 
-def expected_output(request: GenerateRequest, n_layers: int, context: int) -> list[Sampled]:
+@lru_cache(maxsize=1024)
+def expected_output(request: GenerateRequest, n_layers: int, context: int) -> tuple[Sampled, ...]:
     """What the whole model says, computed alone and in one piece."""
     model = FakeShard(0, n_layers)
     slot = Slot(0)
@@ -127,6 +131,6 @@ def expected_output(request: GenerateRequest, n_layers: int, context: int) -> li
         last = len(out) + 1 == request.max_tokens or position == context
         out.append(sample(row, request, last=last))
         if out[-1].finish is not None:
-            return out
+            return tuple(out)
         row = model.run(slot, position, [embed(out[-1].token)])[-1]
         position += 1

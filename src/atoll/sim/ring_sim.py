@@ -40,15 +40,19 @@ END_S = 1000.0
 """When nothing is left to happen but to forget what rests."""
 EVENTS_MAX = 20_000
 """A run that takes more does not settle."""
+WORD_CHARS_MAX = 120
+"""Of each argument in a trace."""
 
 
 class SimFailure(Exception):
-    """An invariant was broken; `seed` replays it."""
+    """An invariant was broken; `seed` replays it. `trace` has the last events, a line each."""
 
-    def __init__(self, seed: int, event: int, problem: str) -> None:
+    def __init__(self, seed: int, event: int, problem: str, trace: tuple[str, ...] = ()) -> None:
         super().__init__(f"seed {seed}, event {event}: {problem}")
         self.seed = seed
         self.event = event
+        self.problem = problem
+        self.trace = trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class Report:
     """What happened in a run that broke nothing.
 
     `ends` counts sessions by how they ended ("finished" or a code),
-    `refusals` refused frames by code.
+    `refusals` refused frames by code, `faults` what befell the ring.
     """
 
     seed: int
@@ -72,6 +76,7 @@ class Report:
     resumed: int
     comebacks: int
     replayed: int
+    faults: dict[str, int]
 
 
 def run_seed(seed: int) -> Report:
@@ -86,7 +91,7 @@ def run_seed(seed: int) -> Report:
     try:
         sim.check_settled()
     except BrokenInvariant as fault:
-        raise SimFailure(seed, sim.chain.heap.taken, str(fault)) from fault
+        raise failure_of(seed, sim.chain, str(fault)) from fault
     traffic = sim.chain.traffic
     return Report(
         seed=seed,
@@ -102,6 +107,7 @@ def run_seed(seed: int) -> Report:
         resumed=sim.watch.resumed,
         comebacks=sim.comebacks,
         replayed=traffic.replayed,
+        faults=dict(sim.chain.faults),
     )
 
 
@@ -119,7 +125,20 @@ def settle(seed: int, chain: Chain, check: Callable[[], None]) -> None:
             if heap.taken > EVENTS_MAX:
                 raise BrokenInvariant("the run does not settle")
     except (BrokenInvariant, ModelMisuse, AssertionError, LookupError, ValueError) as fault:
-        raise SimFailure(seed, heap.taken, f"{type(fault).__name__}: {fault}") from fault
+        raise failure_of(seed, chain, f"{type(fault).__name__}: {fault}") from fault
+
+
+def failure_of(seed: int, chain: Chain, problem: str) -> SimFailure:
+    """What went wrong, with the events that led to it."""
+    lines = tuple(f"{at_s:.4f} s  {_told(event)}" for at_s, event in chain.heap.last)
+    return SimFailure(seed, chain.heap.taken, problem, lines)
+
+
+def _told(happening: Callable[[], None]) -> str:
+    if not isinstance(happening, partial):
+        return happening.__qualname__
+    words = ", ".join(repr(word)[:WORD_CHARS_MAX] for word in happening.args)
+    return f"{happening.func.__qualname__}({words})"
 
 
 class RingSim:
@@ -139,6 +158,8 @@ class RingSim:
         self.chain = Chain(scenario.chain, self, self.epoch, rng)
         self._draft_is_gone = False
         self.record = FakeRecord()
+        self._touched = True
+        self._credits = GatewayCredits(0, 0, 0, 0)
         self.parked = self.comebacks = self.replayed = 0
         self._plan()
 
@@ -175,15 +196,31 @@ class RingSim:
 
     def check(self) -> None:
         """Check what must hold after every event."""
-        machines = self.chain.machines
-        self.watch.check(machines)
-        self.chain.traffic.check_stages(machines)
-        current = [m for m in machines if m is not None and m.epoch == self.epoch]
-        if self.coordinator.epoch == self.epoch and len(current) == len(machines):
+        # Machines change by events alone: what no event touched holds as it did.
+        machines, touched, traffic = self.chain.machines, self.chain.touched, self.chain.traffic
+        moved = traffic.moved
+        changed = False
+        if self._touched:
+            self._touched = False
+            changed = self.watch.check_gateway()
             departures, returns = self.coordinator.departures, self.coordinator.returns
             agreed = self.scenario.coordinator.return_credits
-            gateway = GatewayCredits(departures.credits, returns.given, returns.waiting, agreed)
-            self.chain.traffic.check_credits(current, gateway, self.epoch)
+            self._credits = GatewayCredits(
+                departures.credits, returns.given, returns.waiting, agreed
+            )
+            moved.update((0, len(machines)))
+        if touched:
+            traffic.check_stages(machines, touched)
+            moved.update(touched)
+            moved.update([stage + 1 for stage in touched])
+        if touched or changed:
+            self.watch.check_holders(machines, range(len(machines)) if changed else touched)
+            touched.clear()
+        if moved and self.coordinator.epoch == self.epoch:
+            current = [m for m in machines if m is not None and m.epoch == self.epoch]
+            if len(current) == len(machines):
+                traffic.check_credits(current, self._credits, self.epoch, moved)
+                moved.clear()
 
     def check_settled(self) -> None:
         """Check what must hold when nothing is left to happen."""
@@ -226,6 +263,7 @@ class RingSim:
     # What the coordinator wants done
 
     def _event(self, event: gate.CoordinatorEvent, swallowed: int = 0) -> None:
+        self._touched = True
         self.watch.event(event)
         for effect in self.coordinator.handle(event):
             self._perform(effect, swallowed)
@@ -303,12 +341,14 @@ class RingSim:
     # What befalls the ring
 
     def _lose_draft(self) -> None:
+        self.chain.faults["draft gone"] += 1
         self._draft_is_gone = True
         self._event(gate.DraftGone())
 
     def _crash(self, outage: Outage) -> None:
         for stage in outage.lost:
             self.chain.kill(stage)
+        self.chain.faults["crash"] += len(outage.lost)
         self.epoch = Epoch(self.epoch.incarnation, self.epoch.counter + 1)
         put, now_s = self.chain.heap.put, self.chain.heap.now_s
         ready_s = now_s
@@ -336,6 +376,7 @@ class RingSim:
         seen = [w for w in self.chain.seen[hop][-20:] if w.session in live]
         if not seen:
             return
+        self.chain.faults["hostile frame"] += 1
         origin = self.rng.choice(seen)
         if hop < len(self.chain.nodes):
             self._forge_at_stage(hop, origin)

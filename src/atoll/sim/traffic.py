@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from atoll.domain.ids import Epoch
@@ -41,6 +41,8 @@ class Traffic:
     def __init__(self) -> None:
         self._frames: Counter[tuple[int, Epoch]] = Counter()
         self._grants: Counter[tuple[int, Epoch]] = Counter()
+        self.moved: set[int] = set()
+        """Hops whose sums may have changed since this was last cleared."""
         self.batches = self.replayed = 0
         self.largest_batch = 0
 
@@ -48,21 +50,25 @@ class Traffic:
         """A frame left for `hop`."""
         if isinstance(message, Window):
             self._frames[hop, message.epoch] += 1
+            self.moved.add(hop)
             self.replayed += message.replay
 
     def frame_arrived(self, hop: int, message: Message) -> None:
         """A frame arrived at `hop`, or was lost there with its receiver."""
         if isinstance(message, Window):
             self._frames[hop, message.epoch] -= 1
+            self.moved.add(hop)
 
     def grant_sent(self, hop: int, frames: int, epoch: Epoch) -> None:
         """Credits left for the sender of `hop`."""
         require(frames > 0, f"hop {hop} grants {frames} frames")
         self._grants[hop, epoch] += frames
+        self.moved.add(hop)
 
     def grant_arrived(self, hop: int, frames: int, epoch: Epoch) -> None:
         """Credits arrived at the sender of `hop`, or were lost with it."""
         self._grants[hop, epoch] -= frames
+        self.moved.add(hop)
 
     def batch(self, config: StageConfig, items: tuple[BatchItem, ...]) -> None:
         """Check an engine call of a stage."""
@@ -78,13 +84,16 @@ class Traffic:
         ends = max(item.keep + item.rows for item in items)
         require(ends <= config.context, f"position {ends} of {config.context}")
 
-    def check_stages(self, stages: Sequence[Stage | None]) -> None:
-        """Check each stage's own bounds.
+    def check_stages(
+        self, stages: Sequence[Stage | None], touched: Iterable[int] | None = None
+    ) -> None:
+        """Check each stage's own bounds, or only those of the stages that were touched.
 
         Raises:
             BrokenInvariant: One does not hold.
         """
-        for at, stage in enumerate(stages):
+        for at in range(len(stages)) if touched is None else touched:
+            stage = stages[at]
             if stage is not None:
                 if len(stage.holders()) != stage.sessions:
                     raise BrokenInvariant(f"two sessions hold a slot of stage {at}")
@@ -93,22 +102,31 @@ class Traffic:
                 if stage.queued > stage.config.queue_max:
                     raise BrokenInvariant(f"queue of stage {at}: {stage.queued}")
 
-    def check_credits(self, stages: Sequence[Stage], gateway: GatewayCredits, epoch: Epoch) -> None:
+    def check_credits(
+        self,
+        stages: Sequence[Stage],
+        gateway: GatewayCredits,
+        epoch: Epoch,
+        hops: Iterable[int] | None = None,
+    ) -> None:
         """Check that no credit of `epoch` was lost or made.
 
-        For each hop: what the sender may send, plus frames and grants on
+        For each hop, or those of `hops`: what the sender may send, plus frames and grants on
         their way, is what the receiver has given; that, plus what the
         receiver queues, is what was agreed.
 
         Raises:
             BrokenInvariant: The sums differ.
         """
-        senders = [gateway.may_send, *(stage.downstream_credits for stage in stages)]
-        receivers = [
-            *((s.upstream_credits, s.queued, s.config.credits) for s in stages),
-            (gateway.given, gateway.queued, gateway.agreed),
-        ]
-        for hop, (may, (given, queued, agreed)) in enumerate(zip(senders, receivers, strict=True)):
+        last = len(stages)
+        for hop in range(last + 1) if hops is None else hops:
+            may = stages[hop - 1].downstream_credits if hop else gateway.may_send
+            if hop < last:
+                stage = stages[hop]
+                given, queued = stage.upstream_credits, stage.queued
+                agreed = stage.config.credits
+            else:
+                given, queued, agreed = gateway.given, gateway.queued, gateway.agreed
             travelling = self._frames[hop, epoch] + self._grants[hop, epoch]
             if may < 0 or given < 0 or queued < 0:
                 raise BrokenInvariant(f"hop {hop}: credits {may}, {given}, {queued}")

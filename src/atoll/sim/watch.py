@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from atoll.domain.generation import GenerateRequest, Sampled
-from atoll.domain.ids import SessionId
+from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.ring import coordinator_messages as gate
 from atoll.ring import parking_messages as parking
 from atoll.ring.coordinator import Coordinator
@@ -25,7 +25,7 @@ class Watch:
         self._coordinator = coordinator
         self._ends = ends
         self._requests: dict[SessionId, GenerateRequest] = {}
-        self._expected: dict[SessionId, list[Sampled]] = {}
+        self._expected: dict[SessionId, tuple[Sampled, ...]] = {}
         self._emitted: Counter[SessionId] = Counter()
         self._admitted: set[SessionId] = set()
         self._excused: set[SessionId] = set()
@@ -37,6 +37,9 @@ class Watch:
         self.tokens = self.cached = self.resumed = 0
         # The numbers that stages know sessions by.
         self._tenants: dict[SessionId, SessionId] = {}
+        self._held: tuple[Epoch | None, dict[Slot, SessionId]] = (None, {})
+        self._prompts: dict[SessionId, int] = {}
+        """Lengths of their prompts, by these."""
 
     # What may excuse the end of a session
 
@@ -79,9 +82,7 @@ class Watch:
         self._chunks_ran = bool(entering)
 
     def _is_prompt(self, item: gate.EndsItem) -> bool:
-        prompts = {s: len(r.prompt) for s, r in self._requests.items()}
-        clients = {tenant: client for client, tenant in self._tenants.items()}
-        return item.keep < prompts[clients[item.session]]
+        return item.keep < self._prompts[item.session]
 
     # What clients are told
 
@@ -90,6 +91,7 @@ class Watch:
         match effect:
             case gate.Admitted(session, cached, tenant):
                 self._tenants[session] = tenant or session
+                self._prompts[tenant or session] = len(self._requests[session].prompt)
                 require(session not in self._admitted, f"session {session} is admitted twice")
                 self.cached += cached
                 self._admitted.add(session)
@@ -123,7 +125,7 @@ class Watch:
         self._emitted[session] += 1
         self.tokens += 1
 
-    def _expect(self, session: SessionId) -> list[Sampled]:
+    def _expect(self, session: SessionId) -> tuple[Sampled, ...]:
         if session not in self._expected:
             scenario = self._scenario
             self._expected[session] = expected_output(
@@ -176,6 +178,11 @@ class Watch:
         Raises:
             BrokenInvariant: Something does not.
         """
+        self.check_gateway()
+        self.check_holders(stages, range(len(stages)))
+
+    def check_gateway(self) -> bool:
+        """Check the gateway's own bounds, as `check`; whether others hold its slots now."""
         gateway, config = self._coordinator, self._scenario.coordinator
         holders = gateway.holders()
         n_held = gateway.active + gateway.resting
@@ -185,8 +192,15 @@ class Watch:
         require(gateway.departures.lanes <= most, "too many lanes are taken")
         ready_max = config.n_slots + config.credits
         require(gateway.departures.waiting <= ready_max, "too many windows are ready")
-        for at, stage in enumerate(stages):
-            if stage is not None and stage.epoch == gateway.epoch:
+        held, self._held = self._held, (gateway.epoch, holders)
+        return held != self._held
+
+    def check_holders(self, stages: Sequence[Stage | None], touched: Iterable[int]) -> None:
+        """Check that the stages touched serve whom the gateway serves, as `check`."""
+        epoch, holders = self._held
+        for at in touched:
+            stage = stages[at]
+            if stage is not None and stage.epoch == epoch:
                 held = stage.holders()
                 strays = {slot: x for slot, x in held.items() if holders.get(slot) != x}
                 if strays:
