@@ -15,6 +15,7 @@ from atoll.domain.ids import NodeId, SessionId
 from atoll.gateway.conductor import Conductor
 from atoll.gateway.generation import Generation
 from atoll.gateway.mailbox import Mailbox
+from atoll.gateway.ring import Ring
 from atoll.members.fleet import Fleet
 from atoll.members.strangers import Strangers
 from atoll.net.link import ControlLink
@@ -52,13 +53,13 @@ def sessions_end_with_their_ring(patch: pytest.MonkeyPatch) -> None:
 
 
 def token_repeated(patch: pytest.MonkeyPatch) -> None:
-    """Where a client is slow, a token is given twice."""
+    """A token that is not the last is given twice."""
     put = Mailbox.put
 
     def twice(self: Mailbox, sampled: Sampled) -> None:
-        if self._items:
-            put(self, self._items[-1])
         put(self, sampled)
+        if sampled.finish is None:
+            put(self, sampled)
 
     patch.setattr(Mailbox, "put", twice)
 
@@ -87,12 +88,13 @@ def later_plans_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def lost_nodes_ignored(patch: pytest.MonkeyPatch) -> None:
-    """The conductor does not heed that a node is gone or failed."""
+    """A ring does not heed that a node is gone or failed, or lost its link."""
 
-    def deaf(self: Conductor, node: NodeId, error: AtollError) -> None:
+    def deaf(self: Ring, node: NodeId, error: AtollError) -> None:
         return
 
-    patch.setattr(Conductor, "_lost", deaf)
+    patch.setattr(Ring, "lost", deaf)
+    patch.setattr(Ring, "unlinked", deaf)
 
 
 def silence_ignored(patch: pytest.MonkeyPatch) -> None:

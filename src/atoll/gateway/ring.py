@@ -99,8 +99,6 @@ class Ring:
         self._rearranging = asyncio.Event()
         self.taken = False
 
-    # What others ask
-
     @property
     def name(self) -> str:
         """What the operator reads."""
@@ -140,8 +138,6 @@ class Ring:
     def is_winding_down(self) -> bool:
         """Whether it only lets its streams end."""
         return self.taken and self._rearranging.is_set()
-
-    # Its life
 
     async def close(self) -> None:
         """End its processes here."""

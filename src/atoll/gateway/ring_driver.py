@@ -209,9 +209,8 @@ class RingDriver:
         self.brakes.close()
 
     def _drop_links(self) -> None:
-        links = [link for link in (self._first, self._last) if link is not None]
-        self._first = self._last = None
-        for link in links:
+        links, self._first, self._last = (self._first, self._last), None, None
+        for link in filter(None, links):
             link.close()
 
     def _record_lost(self, session: SessionId) -> None:  # not within the machine's effects

@@ -250,8 +250,7 @@ class Fleet:
             case Ready() | Fetching() | StageReport() | StandsBy():
                 if member.heard(message):
                     self.on_fetched()
-                if isinstance(message, Ready):
-                    self._changed.set()
+                self._changed.set()
             case Prefetching() | Prefetched() | NotPrefetched():
                 member.prefetch = message
                 self._changed.set()

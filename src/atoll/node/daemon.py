@@ -31,7 +31,7 @@ from atoll.domain.control import (
     StandBy,
     Welcome,
 )
-from atoll.domain.errors import AtollError, EngineFault, LinkFault, ProtocolFault
+from atoll.domain.errors import AtollError, EngineFault, LinkFault
 from atoll.domain.ids import Epoch, NodeId
 from atoll.domain.lent_memory import MemoryGone, MemoryHere
 from atoll.domain.measure import Measure
@@ -66,7 +66,7 @@ from atoll.node.measurer import Measurer
 from atoll.node.membership import Membership
 from atoll.node.options import NodeOptions
 from atoll.node.peer_timer import PeerTimer
-from atoll.node.plan_notice import checked_plan
+from atoll.node.plan_notice import checked_plan, checked_stand_by
 from atoll.node.prefetcher import Prefetcher
 from atoll.node.probe_cache import ProbeCache
 from atoll.node.remote_keeper import RemoteKeeper
@@ -278,11 +278,9 @@ class NodeDaemon:
 
     def _stand_by(self, order: StandBy) -> None:
         """Have stages of others loaded; a node that is asked has no part of its own (any more)."""
-        plan = checked_plan(order.notice, self._gateway, None)
-        if any(not 0 <= place < len(plan.stages) for place in order.stages):
-            raise ProtocolFault("a plan has fewer stages than this node is to stand by for")
+        asked = checked_stand_by(order, self._gateway)
         self._follow(None)
-        self._standbys.ask(plan, tuple(plan.stages[place] for place in order.stages))
+        self._standbys.ask(*asked)
 
     def _follow(self, plan: Plan | None) -> None:
         while self._plans.full():  # only the newest counts
@@ -309,17 +307,18 @@ class NodeDaemon:
         plan = await self._plans.get()
         while True:
             async with asyncio.TaskGroup() as tasks:
-                hosting = [tasks.create_task(self._host(plan), name="host-stage")] if plan else []
+                hosting = tasks.create_task(self._host(plan), name="host-stage")
                 plan = await self._plans.get()
                 while plan is not None and self._stage is not None and self._stage.can_move(plan):
                     self._stage.move(plan)
                     plan = await self._plans.get()
                 self._stage = None
-                for task in hosting:
-                    task.cancel()
+                hosting.cancel()
 
-    async def _host(self, plan: Plan) -> None:
+    async def _host(self, plan: Plan | None) -> None:
         """Serve a plan, and those that the stage can move on to, until it fails."""
+        if plan is None:
+            return
         told: Epoch | None = None
 
         def failed(error: AtollError) -> None:
@@ -348,8 +347,8 @@ class NodeDaemon:
             self._stage = stage
 
             def ready(message: Ready) -> None:
-                layers, took = f"layers {mine.first} to {mine.last - 1}", f"{message.load_s:.1f} s"
-                self._tell(f"serving {layers} on {message.device}, loaded in {took}")
+                part = f"layers {mine.first} to {mine.last - 1} on {message.device}"
+                self._tell(f"serving {part}, loaded in {message.load_s:.1f} s")
                 self._prefetcher.release()
                 self._send(message)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from atoll.domain.control import Plan, PlanNotice, plan_signed_part
+from atoll.domain.control import Plan, PlanNotice, StagePlan, StandBy, plan_signed_part
 from atoll.domain.errors import ProtocolFault
 from atoll.domain.ids import Epoch, NodeId
 from atoll.net.identity import verify
@@ -32,3 +32,15 @@ def checked_plan(notice: PlanNotice, gateway: NodeId, newest: Epoch | None) -> P
     if plan.gateway != gateway:
         raise ProtocolFault("the plan names another gateway")
     return plan
+
+
+def checked_stand_by(order: StandBy, gateway: NodeId) -> tuple[Plan, tuple[StagePlan, ...]]:
+    """The plan, and the stages of it that are to be loaded.
+
+    Raises:
+        ProtocolFault: The gateway did not sign it, or it has no such stages.
+    """
+    plan = checked_plan(order.notice, gateway, None)
+    if any(not 0 <= place < len(plan.stages) for place in order.stages):
+        raise ProtocolFault("a plan has fewer stages than this node is to stand by for")
+    return plan, tuple(plan.stages[place] for place in order.stages)

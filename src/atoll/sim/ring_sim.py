@@ -160,7 +160,7 @@ class RingSim:
         self.record = FakeRecord()
         self._touched = True
         self._credits = GatewayCredits(0, 0, 0, 0)
-        self.parked = self.comebacks = self.replayed = 0
+        self.parked = self.comebacks = 0
         self._plan()
 
     def _plan(self) -> None:
@@ -337,8 +337,6 @@ class RingSim:
                 self._event(done)
 
         self.chain.after(self.rng.choice((0.001, 0.01, 0.2)), answer)
-
-    # What befalls the ring
 
     def _lose_draft(self) -> None:
         self.chain.faults["draft gone"] += 1
