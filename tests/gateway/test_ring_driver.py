@@ -11,6 +11,7 @@ import pytest
 from tests.support.hand_node import Asked, HandNode
 from tests.support.rings import wait_until
 
+from atoll.domain.control import PlanNotice
 from atoll.domain.errors import EngineFault, RingDown
 from atoll.domain.ids import Epoch, SessionId, Slot
 from atoll.domain.wire import F32, Cancel, Grant, Pong, Refused, Release, Window, signed_part
@@ -202,6 +203,9 @@ async def test_what_the_last_stage_may_not_say_breaks_the_ring(
         tasks.create_task(asked.run(ring_gateway, N_TOKENS))
         await hand_node.window()
         hand_node.down.send(message)
+        # The ring is linked anew in a further epoch; then its only node leaves.
+        await hand_node.heard.next_message(PlanNotice)
+        hand_node.control.close()
     assert isinstance(asked.error, RingDown)
     assert await hand_node.down_heard.wait_ended() is not None
     assert not ring_gateway.conductor.health().ready

@@ -23,6 +23,7 @@ from atoll.gateway.ends_keeper import EndsKeeper
 from atoll.gateway.formation import Formation
 from atoll.gateway.ground import Ground, Reach, Rearranged
 from atoll.gateway.new_driver import config_for, encoding_for, new_driver
+from atoll.gateway.patience import STEADY_S
 from atoll.gateway.ring_driver import RingDriver
 from atoll.gateway.ring_plan import make_plan, own_address
 from atoll.gateway.stalls import wait_stalled
@@ -33,6 +34,8 @@ from atoll.ring.parked import REST_TICKS
 
 log = logging.getLogger(__name__)
 
+QUICK_MAX = 4
+"""Times in a row that a ring is mended though it broke soon: then it is formed anew."""
 MEND_S = 15.0
 """The same for one that was mended: its sessions wait. Then they begin again elsewhere."""
 FORM_S = 120.0
@@ -73,6 +76,7 @@ class Ring:
         self._mend = mend
         self._sound: set[NodeId] = set()
         self._mended: Cast | None = None
+        self._quick = 0
         self.ends = EndsKeeper(
             *(ends, ground.options),
             # One process is timed for all.
@@ -156,14 +160,14 @@ class Ring:
         Where a part is lost and somebody takes it, sessions go on in a further epoch.
         """
         assert self._cast is not None
-        reason = "the gateway is closing"
-        served_s = 0.0
+        reason, served_s = "the gateway is closing", 0.0
         try:
             self.reason = f"{self.name} is being formed"
             error = await self._form(self._cast, reach, FORM_S)
             while error is None:
                 error, while_s = await self._serve()
                 served_s += while_s
+                self._quick = self._quick + 1 if while_s < STEADY_S else 0
                 while (cast := self._mended) is not None:
                     self._ground.tell(f"{self.name} is mended: {error}")
                     error = await self._form(cast, reach, MEND_S)
@@ -241,8 +245,7 @@ class Ring:
     async def _serve(self) -> tuple[AtollError, float]:
         driver, trouble, plan = self._driver, self._trouble, self._plan
         assert driver is not None
-        assert trouble is not None
-        assert plan is not None
+        assert trouble is not None and plan is not None  # noqa: PT018 - one thought
         if trouble.done():
             return trouble.result(), 0.0
         if self._sound:
@@ -357,7 +360,7 @@ class Ring:
         # Streams wait or end now, not when the task wakes.
         self._serving = False
         self.reason = error.problem
-        cast = self._cast if may_mend and self._sound else None
+        cast = self._cast if may_mend and self._sound and self._quick < QUICK_MAX else None
         self._mended = self._mend(cast, self._sound) if cast is not None else None
         if self._driver is not None:
             if self._mended is not None:

@@ -385,11 +385,8 @@ class NodeDaemon:
 
     def _authorise(self, peer: NodeId, kind: Kind) -> None:
         """Only the neighbour that the plan names may send windows."""
-        if kind == BULK:
-            self._lends.authorise(peer)
-            return
-        if kind == TIMING:
-            self._peers.authorise(peer)
+        if kind in (BULK, TIMING):
+            (self._lends if kind == BULK else self._peers).authorise(peer)
             return
         if kind == CONTROL:
             raise LinkFault("a node takes no commands from others")
