@@ -27,7 +27,13 @@ pytestmark = [
     pytest.mark.usefixtures("own_children"),
 ]
 
-DOWN = "the ring is down: "
+ENDS = ("the ring is down: ", "the ring is mended: ")
+
+
+def why(ring: Ring) -> str:
+    """Why the ring broke; empty if it has not."""
+    found = [line.partition(end)[2] for line in ring.said for end in ENDS if end in line]
+    return found[0] if found else ""
 
 
 class Stream:
@@ -69,8 +75,8 @@ async def disturbed(ring: Ring, process: int, how: signal.Signals, *, timeout_s:
         reading = tasks.create_task(stream.read_on(), name="read")
         await wait_until(lambda: stream.text, what="the first text")
         os.kill(process, how)
-        await wait_until(lambda: any(DOWN in line for line in ring.said), what="the ring's end")
-        reason = next(line for line in ring.said if DOWN in line).partition(DOWN)[2]
+        await wait_until(lambda: why(ring), what="the ring's end")
+        reason = why(ring)
         before = len(stream.text)
         await wait_until(lambda: ring.status.rings[0].epoch > epoch, timeout_s=timeout_s)
         await wait_until(lambda: len(stream.text) > before, timeout_s=timeout_s, what="more")
@@ -100,7 +106,7 @@ async def test_a_stage_that_aborts_is_started_again(open_small: OpenSmall) -> No
         stage = ring.nodes[1].stage_pid()
         assert "node-2" in await disturbed(ring, stage, signal.SIGABRT)
         assert not is_running(stage)
-        assert ring.status.rings[0].epoch[1] == 2
+        assert ring.status.rings[0].epoch[1] >= 2
         assert all(node.process.returncode is None for node in ring.nodes)
         assert ring.nodes[1].stage_pid() != stage
 

@@ -20,7 +20,7 @@ from tests.support.hand_gateway import (
     row_at,
 )
 
-from atoll.domain.control import SessionFailed, StageFailed
+from atoll.domain.control import SessionFailed, StageUnlinked
 from atoll.domain.ids import NO_SESSION, Epoch, SessionId, Slot
 from atoll.domain.wire import (
     F16_SCALED,
@@ -268,7 +268,7 @@ async def test_heartbeats_are_answered_beside_windows_and_change_nothing(
 async def test_many_unreadable_frames_end_the_link(formed: HandGateway) -> None:
     for _ in range(17):
         write_raw(formed.up, raw_frame(b"\xc1"))
-    failed = await formed.heard.next_message(StageFailed)
+    failed = await formed.heard.next_message(StageUnlinked)
     assert "upstream link is gone" in failed.problem
     assert "malformed header" in failed.problem
 
@@ -292,7 +292,7 @@ async def test_what_breaks_the_framing_ends_the_link_with_a_reason(
     reason = await formed.up_heard.wait_ended()
     assert reason is not None
     assert problem in str(reason)
-    failed = await formed.heard.next_message(StageFailed)
+    failed = await formed.heard.next_message(StageUnlinked)
     assert failed.epoch == formed.epoch
     assert problem in failed.problem
     assert not formed.running.done()
@@ -304,7 +304,7 @@ async def test_the_downstream_may_grant_and_refuse_and_nothing_else(formed: Hand
     formed.down.send(Refused(SessionId(GOOD), 0, "slot", "taken"))
     assert await formed.computed(GOOD, 0, 0, 0) == right[0]
     formed.down.send(formed.window(GOOD, 0, 1, 1), row_at(1))
-    failed = await formed.heard.next_message(StageFailed)
+    failed = await formed.heard.next_message(StageUnlinked)
     assert "the downstream sent a Window" in failed.problem
 
 
@@ -382,5 +382,5 @@ async def test_who_sends_nothing_but_refused_frames_loses_its_link(
     monkeypatch.setattr(stage_driver, "REFUSED_MAX", 20)
     for session in range(100, 121):
         formed.up.send(formed.window(session, 0, 5, 5), row_at(0))
-    failed = await formed.heard.next_message(StageFailed)
+    failed = await formed.heard.next_message(StageUnlinked)
     assert "20 frames of the upstream were refused" in failed.problem

@@ -169,7 +169,7 @@ def parcels_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def run_all(run: Callable[[int], object]) -> None:
-    for seed in range(400):
+    for seed in range(1500):
         run(seed)
 
 

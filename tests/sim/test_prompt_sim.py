@@ -69,4 +69,4 @@ def test_chunks_are_large_again_when_nobody_decodes() -> None:
     # The others are through long before the prompt would be in small chunks.
     ring = Ring(512, 16, others_tokens=14, call_s=0.02)
     small = run_prompt(Ring(16, 0, others_tokens=14, call_s=0.02))
-    assert run_prompt(ring).first_s < 0.7 * small.first_s
+    assert run_prompt(ring).first_s < 0.75 * small.first_s

@@ -9,7 +9,7 @@ import pytest
 from atoll.sim.ring_sim import Report, run_seed
 
 SEEDS = 1000
-BLOCKS = 10
+BLOCKS = 4
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
