@@ -140,6 +140,11 @@ class StageDriver:
         """Where results go, once it stands."""
         return self._downstream
 
+    @property
+    def is_computing(self) -> bool:
+        """Whether the engine has yet to answer."""
+        return self._machine.running
+
     async def wait_linked(self) -> None:
         """Wait until both links stand."""
         await self._linked.wait()
@@ -204,8 +209,6 @@ class StageDriver:
         for link in links:
             if link is not None and link is not kept:
                 link.close()
-
-    # What the links bring
 
     def from_upstream(self, message: DataMessage, payload: bytes) -> None:
         """A frame of the upstream neighbour."""
@@ -289,8 +292,6 @@ class StageDriver:
         if was_step:
             self.counters.node_s += time.perf_counter() - now_s
 
-    # What the machine wants
-
     def _handle(self, event: ring.StageEvent) -> None:
         if self._closed:
             return
@@ -366,8 +367,7 @@ class StageDriver:
             )
         seq = max(0, refusal.seq)  # a release has no number, the wire no negative one
         if self._upstream is not None:
-            reply = Refused(refusal.session, seq, refusal.code, refusal.problem)
-            self._upstream.send(reply)
+            self._upstream.send(Refused(refusal.session, seq, refusal.code, refusal.problem))
         if refusal.report:
             self._report(
                 SessionFailed(

@@ -129,7 +129,10 @@ class StageHost:
         """Whether the stage of a newer plan can be this one."""
         mine = next((s for s in plan.stages if s.node == self._transport.identity.node_id), None)
         sound = self.is_ready and not self.engine.is_gone and not self._trouble.done()
-        return sound and mine is not None and part_of(plan, mine) == self.engine.part
+        if not sound or mine is None or part_of(plan, mine) != self.engine.part:
+            return False
+        # One that was given up in the midst of a computation may hang: start another.
+        return mine.goes_on or not self._driver.is_computing
 
     def move(self, plan: Plan) -> None:
         """Serve a newer plan from now on; links of the older one are closed."""
