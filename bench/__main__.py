@@ -19,6 +19,7 @@ NAMES = {
     "prefill": "a long prompt beside four who are answered: their longest gap, its first token",
     "overload": "ten times as many clients as there is room for: refusals, and who pays for them",
     "disconnects": "clients that leave at any moment, beside streams that must not notice",
+    "failover": "parts of a ring that die under load: what becomes of the streams",
     "gateway-deaths": "gateways killed under load: what clients lose of their answers",
     "api-fuzz": "made requests to a real gateway, from the API's own document",
     "fuzz": "made bytes to all that reads bytes of strangers",
@@ -40,7 +41,9 @@ def main() -> None:
     parser.add_argument("--delays", help="one-way delays in ms, such as 0,50 (distance)")
     parser.add_argument("--clients", type=int, help="how many leave (disconnects: 2000)")
     parser.add_argument("--quick", action="store_true", help="a smoke test (distance)")
-    parser.add_argument("--kills", type=int, help="how many gateways (gateway-deaths: 20)")
+    parser.add_argument(
+        "--kills", type=int, help="how many deaths (failover: 30, gateway-deaths: 20)"
+    )
     parser.add_argument("--cases", type=int, default=1_000, help="requests (api-fuzz: 1000)")
     parser.add_argument("--inputs", type=int, default=100_000, help="inputs (fuzz: 100000)")
     parser.add_argument("--seed", type=int, default=0, help="another one, other inputs (fuzz)")
@@ -56,8 +59,8 @@ def main() -> None:
         found = module.run(asked.rounds or 3)
     elif asked.name == "disconnects":
         found = module.run(asked.clients or module.CLIENTS)
-    elif asked.name == "gateway-deaths":
-        found = module.run(asked.kills or 20)
+    elif asked.name in {"failover", "gateway-deaths"}:
+        found = module.run(asked.kills or module.KILLS)
     elif asked.name == "api-fuzz":
         found = module.run(asked.cases, asked.seed)
     elif asked.name == "fuzz":
