@@ -62,3 +62,25 @@ async def test_streams_go_on_when_a_stage_process_or_a_node_is_killed(
         # Without a spare the one that is left takes all layers.
         assert await answers(ring, ring.nodes[0].pid, signal.SIGKILL) == expected
         assert len(ring.status.rings[0].stages) == 1
+
+
+async def test_a_node_that_stands_by_takes_the_part_of_a_lost_one(
+    demo: FoundModel, test_store: Store, tmp_path: Path
+) -> None:
+    async with open_ring(demo, test_store, tmp_path, SHAPE) as ring:
+        ticket = tmp_path / "spare.join"
+        ring.invite().write(ticket)
+        await ring.add_node(ticket)
+        parts = {(stage.first, stage.last) for stage in ring.status.rings[0].stages}
+        members = ring.gateway.conductor._fleet
+        await wait_until(
+            lambda: any(member.stands_by == parts for member in members.everybody),
+            timeout_s=30,
+            what="a node that stands by",
+        )
+        expected = await undisturbed(ring)
+        kept = ring.nodes[1].stage_pid()
+        assert await answers(ring, ring.nodes[0].pid, signal.SIGKILL) == expected
+        assert [stage.name for stage in ring.status.rings[0].stages] == ["node-3", "node-2"]
+        # The other stage went on in its own process, with what it held.
+        assert ring.nodes[1].stage_pid() == kept

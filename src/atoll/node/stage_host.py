@@ -94,7 +94,6 @@ class StageHost:
         engine.on_parcel = self._parcels.answered
         engine.on_exit = self._process_gone
         self._moved = asyncio.Event()
-        self._linking: asyncio.Task[None] | None = None
         self.fetching: Fetching | None = None
 
     @property
