@@ -62,6 +62,9 @@ CONTEXT = 512
 UNCUT_EVERY = 200
 """Of so many cases one is not cut to few tokens."""
 KEYLESS_EVERY = 20
+STREAM_EVERY = 3
+"""Of so many made requests for an answer one asks for a stream; of themselves few do."""
+ANSWERING = ("/v1/chat/completions", "/v1/completions")
 HANG_UP_S, ANSWER_S = 1.0, 60.0
 SHOWN_MAX = 20
 SAY_EVERY = 500
@@ -230,6 +233,8 @@ class ApiFuzzer:
         keyless = tally.cases % KEYLESS_EVERY == 0
         if not uncut:
             cut(case.body)
+        if tally.cases % STREAM_EVERY == 0 and case.path in ANSWERING:
+            stream(case.body)
         try:
             answer = case.call(
                 base_url=self._url,
@@ -294,6 +299,12 @@ def cut(body: object) -> None:
         asked = body.get(name, 1)
         if (asked is None and name != "n") or (isinstance(asked, int | float) and asked > most):
             body[name] = most
+
+
+def stream(body: object) -> None:
+    """Have a request's answer streamed, if it is one that could be answered."""
+    if isinstance(body, dict):
+        body["stream"] = True
 
 
 def found_of(tally: Tally) -> dict[str, Any]:

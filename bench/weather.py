@@ -29,6 +29,8 @@ from bench.whole_process import WholeProcess
 QUIET_S = 0.02
 LOSS = 0.02
 PAUSE_S = 1.0
+PAUSE_AFTER_S = 0.5
+"""When the answers have begun and none has ended."""
 JUMP_S = (0.001, 0.2)
 JUMP_EVERY_S = 0.7
 CONTEXT = 2560
@@ -43,8 +45,8 @@ async def _loss(ring: FarRing) -> None:
 
 
 async def _pause(ring: FarRing) -> None:
-    """Once, after a second: all that is sent for a moment arrives a second late, in order."""
-    await asyncio.sleep(1.0)
+    """Once, soon: all that is sent for a moment arrives a second late, in order."""
+    await asyncio.sleep(PAUSE_AFTER_S)
     await ring.delays.set(PAUSE_S)
     await asyncio.sleep(QUIET_S)
     await ring.delays.set(QUIET_S)

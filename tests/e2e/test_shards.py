@@ -72,8 +72,9 @@ async def test_a_resting_node_lends_its_shard_to_the_one_that_takes_its_place(
         assert plan is not None
         assert [source.name for source in plan.stages[0].sources] == ["node-1"]
         assert await ring.tokens(prompt, 12) == wanted
-        [shard] = own.shards_dir.rglob("*.gguf")
-        assert shard.name == f"{plan.stages[0].first}-{plan.stages[0].last}.gguf"
+        # It may have stood by for the other part before.
+        shards = {shard.name for shard in own.shards_dir.rglob("*.gguf")}
+        assert f"{plan.stages[0].first}-{plan.stages[0].last}.gguf" in shards
 
 
 async def test_requests_wait_while_a_node_is_replaced(small: FoundModel, tmp_path: Path) -> None:

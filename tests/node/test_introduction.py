@@ -14,7 +14,7 @@ from atoll.net.tls import dial_control
 from atoll.net.transport import open_transport
 from atoll.node.introduction import introduction, own_address
 from atoll.node.keeping import Keeping
-from atoll.node.options import NodeOptions, host_id
+from atoll.node.options import NodeOptions
 
 pytestmark = pytest.mark.network
 LOOPBACK = "127.0.0.1"
@@ -22,25 +22,23 @@ LOOPBACK = "127.0.0.1"
 
 def test_an_introduction() -> None:
     address = Address(HostPort("reef.example", 5))
-    said = introduction(NodeOptions("reef", "", 1, 1), "s", address)
+    said = introduction(NodeOptions("reef", "", 1, 1), "s", address, host="h")
     assert (said.name, said.secret, said.address) == ("reef", "s", address)
-    assert said.host_id == host_id()
+    assert said.host_id == "h"
     assert said.memory_free_bytes > 0
     assert said.times_peers
     assert said.encodings == ENCODINGS
     assert said.keeps_bytes == 0
     keeping = Keeping(ram_bytes=5, disk_bytes=7)
-    assert (
-        introduction(NodeOptions("reef", "", 1, 1, keeping=keeping), "s", address).keeps_bytes == 12
-    )
+    options = NodeOptions("reef", "", 1, 1, keeping=keeping)
+    assert introduction(options, "s", address, host="h").keeps_bytes == 12
     assert said.borrows_memory
     assert said.lends_bytes == 0
 
 
 def test_an_introduction_of_a_node_that_only_lends_memory() -> None:
-    said = introduction(
-        NodeOptions("reef", "", 1, 1, lends_bytes=5, keeping=Keeping(7)), "s", Address()
-    )
+    options = NodeOptions("reef", "", 1, 1, lends_bytes=5, keeping=Keeping(7))
+    said = introduction(options, "s", Address(), host="h")
     assert said.keeps_bytes == 0
     assert said.lends_bytes == 5
     assert (said.borrows_memory, said.times_peers, said.encodings) == (False, False, ())

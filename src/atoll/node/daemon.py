@@ -191,12 +191,12 @@ class NodeDaemon:
                         on_timing=self._peers.on_timing,
                     ),
                 ) as listener:
-                    address = own_address(
-                        self._options, listener, link, transport, membership.relay
-                    )
+                    places = (listener, link, transport, membership.relay)
+                    address = own_address(self._options, *places)
                     self._peers.is_hidden = not (address.tls or address.relay)
-                    said = introduction(self._options, membership.secret, address)
-                    await self._serve(link, replace(said, host_id=self._workshop.host_id()))
+                    host = self._workshop.host_id()
+                    said = introduction(self._options, membership.secret, address, host=host)
+                    await self._serve(link, said)
             except LinkFault as fault:
                 link.close(fault)
                 raise

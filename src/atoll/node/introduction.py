@@ -13,17 +13,24 @@ from atoll.net.address import is_wildcard
 from atoll.net.link import ControlLink
 from atoll.net.listener import Listener
 from atoll.net.transport import Transport
-from atoll.node.options import NodeOptions, host_id
+from atoll.node.options import NodeOptions
 
 
-def introduction(options: NodeOptions, secret: str, address: Address) -> Join:
-    """The first message to a gateway; `secret` is that of a ticket, or empty."""
+def introduction(options: NodeOptions, secret: str, address: Address, *, host: str) -> Join:
+    """The first message to a gateway.
+
+    Args:
+        options: What the owner chose.
+        secret: That of a ticket, or empty.
+        address: Where others can reach this node.
+        host: Names this machine.
+    """
     computes = not options.lends_bytes
     return Join(
         secret=secret,
         name=options.name,
         address=address,
-        host_id=host_id(),
+        host_id=host,
         engine_build=ENGINE_BUILD,
         memory_free_bytes=max(0, psutil.virtual_memory().available - options.keeping.ram_bytes),
         version=__version__,

@@ -32,7 +32,7 @@ from atoll.node.hearing import hear_gateway, protest
 from atoll.node.introduction import introduction, own_address
 from atoll.node.membership import Membership
 from atoll.node.memory_host import BORROWERS_MAX, MemoryHost
-from atoll.node.options import NodeOptions
+from atoll.node.options import NodeOptions, host_id
 
 
 class MemoryDaemon:
@@ -95,7 +95,8 @@ class MemoryDaemon:
                     places = (listener, link, transport, membership.relay)
                     address = own_address(self._options, *places)
                     host.is_hidden = not (address.tls or address.relay)
-                    link.send(introduction(self._options, membership.secret, address))
+                    secret = membership.secret
+                    link.send(introduction(self._options, secret, address, host=host_id()))
                     await self._serve(link)
             except LinkFault as fault:
                 link.close(fault)
