@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ import psutil
 
 from atoll.demo.local_ring import model_argument
 from atoll.demo.programs import Program, started
+from atoll.domain.control import StageReport
 from atoll.domain.errors import AtollError
 from atoll.domain.generation import GenerateRequest, SamplingParams
 from atoll.gateway.options import RingOptions, ServeOptions
 from atoll.gateway.serve import Gateway, open_gateway
 from atoll.members.register import REGISTER_FILE, Register
 from atoll.net.ticket import Ticket
+from atoll.node.daemon import REPORT_S
 from atoll.store.layout import FoundModel, Store, default_home
 from atoll.store.pull import pull
 
@@ -41,6 +43,9 @@ NODES = 3
 TOKENS = 64
 UNDER_WAY = 12
 """Tokens that each stream has when something dies."""
+LONG, CHUNK = 360, 60
+"""Tokens of a session that is replayed alone, and of the prompts beside it."""
+REPLAYS = 3
 READY_S = 60.0
 POLL_S = 0.02
 HOWS = ("stage", "node", "stage", "node", "silent")
@@ -58,6 +63,10 @@ class Found:
     wrong: int = 0
     pauses_s: list[float] = field(default_factory=list)
     silent_s: list[float] = field(default_factory=list)
+    replays_s: list[float] = field(default_factory=list)
+    beyond_s: list[float] = field(default_factory=list)
+    silent_beyond_s: list[float] = field(default_factory=list)
+    replay_over_prefill: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -101,18 +110,39 @@ class Lab:
         stands = any(len(member.stands_by) == NODES for member in members)
         return stands and self.gateway.conductor.health().ready
 
+    async def replayed(self, which: int) -> StageReport:
+        """What the stage that took a lost part tells of itself; its next report may be due."""
+        async with asyncio.timeout(READY_S):
+            # Nobody else waits for reports.
+            while (report := self._report(which)) is None or not report.replay_rows:  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)
+        return report
+
+    def _report(self, which: int) -> StageReport | None:
+        stages = self.gateway.status().rings[0].stages
+        if not stages:
+            return None
+        name = stages[which % len(stages)].name
+        members = self.gateway.conductor._fleet.everybody
+        return next((m.report for m in members if m.name == name), None)
+
     def break_something(self, how: str, which: int) -> None:
         """Kill or stop a part of the ring."""
         stages = self.gateway.status().rings[0].stages
         name = stages[which % len(stages)].name
         pid = self.nodes[name].pid
         if how == "stage":
-            pid = psutil.Process(pid).children()[0].pid
+            # Others stand by for parts that nobody has lost; the busiest is the ring's.
+            pid = max(psutil.Process(pid).children(), key=_worked_s).pid
         else:
             del self.nodes[name]
         os.kill(pid, signal.SIGSTOP if how == "silent" else signal.SIGKILL)
         if how == "silent":
             asyncio.get_running_loop().call_later(20.0, _kill, pid)
+
+
+def _worked_s(process: psutil.Process) -> float:
+    return float(process.cpu_times().user)
 
 
 def _kill(pid: int) -> None:
@@ -155,6 +185,32 @@ async def read(
     return tuple(tokens)
 
 
+async def one_replay(lab: Lab, found: Found, which: int) -> None:
+    """A long session loses a stage: what it is sent again, beside prompts of as many tokens.
+
+    These come one chunk after the other, so that no other stage computes meanwhile, as none
+    does while a session is replayed.
+    """
+    prompt = tuple(504 + 29 * i + 7 * which for i in range(LONG))
+    request = GenerateRequest(prompt, 24, GREEDY, exact=True, ignore_eos=True)
+    count = 0
+    async for _ in lab.gateway.conductor.generate(request):
+        count += 1
+        if count == UNDER_WAY:
+            lab.break_something("stage", which)
+    before = await lab.replayed(which)
+    for at in range(0, LONG, CHUNK):
+        part = replace(request, prompt=prompt[at : at + CHUNK][::-1], max_tokens=1)
+        async for _ in lab.gateway.conductor.generate(part):
+            pass
+    await asyncio.sleep(2 * REPORT_S)
+    after = await lab.replayed(which)
+    replay_s = after.replay_s / after.replay_rows
+    chunk_s = (after.chunk_s - before.chunk_s) / (after.chunk_rows - before.chunk_rows)
+    found.replay_over_prefill.append(replay_s / chunk_s)
+    await lab.wait_covered()
+
+
 async def one_round(lab: Lab, references: list[tuple[int, ...]], found: Found) -> None:
     """Read all streams, and break something when all are under way."""
     how = HOWS[found.kills % len(HOWS)]
@@ -175,6 +231,8 @@ async def one_round(lab: Lab, references: list[tuple[int, ...]], found: Found) -
         while any(len(got) < UNDER_WAY for got in tokens):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         lab.break_something(how, found.kills)
+    report = await lab.replayed(found.kills)
+    found.replays_s.append(report.replay_s)
     found.kills += 1
     for got, reference, gaps, result in zip(tokens, references, gaps_s, results, strict=True):
         found.streams += 1
@@ -183,6 +241,8 @@ async def one_round(lab: Lab, references: list[tuple[int, ...]], found: Found) -
         found.wrong += sum(a != b for a, b in zip(got, reference, strict=False))
         pause_s = max(gaps[1:]) - statistics.median(gaps[1:])
         (found.silent_s if how == "silent" else found.pauses_s).append(pause_s)
+        beyond_s = found.silent_beyond_s if how == "silent" else found.beyond_s
+        beyond_s.append(pause_s - report.replay_s)
         if result:
             found.problems.append(result)
     if how != "stage":
@@ -203,6 +263,8 @@ async def measure(model: FoundModel, store: Store, kills: int) -> dict[str, Any]
     with tempfile.TemporaryDirectory(prefix="atoll-bench-") as folder:
         async with open_lab(model, store, Path(folder)) as lab:
             references = [await read(lab.gateway, i, [], []) for i in range(STREAMS)]
+            for which in range(REPLAYS):
+                await one_replay(lab, found, which)
             while found.kills < kills:
                 await one_round(lab, references, found)
                 line = f"kill {found.kills}: equal {found.equal} of {found.streams}"
@@ -216,6 +278,11 @@ async def measure(model: FoundModel, store: Store, kills: int) -> dict[str, Any]
         "pause_s_p50": share(found.pauses_s, 0.5),
         "pause_s_p95": share(found.pauses_s, 0.95),
         "silent_pause_s_p95": share(found.silent_s, 0.95),
+        "beyond_replay_s_p95": share(found.beyond_s, 0.95),
+        "silent_beyond_replay_s_p95": share(found.silent_beyond_s, 0.95),
+        "replay_s_p50": share(found.replays_s, 0.5),
+        "replay_over_prefill": share(found.replay_over_prefill, 0.5),
+        "replays_over_prefill": [round(ratio, 3) for ratio in found.replay_over_prefill],
         "problems": found.problems[:5],
     }
 

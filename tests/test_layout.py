@@ -19,6 +19,7 @@ FUNCTION_LINES_MAX = 70
 TESTED_ELSEWHERE = {
     "__main__.py": "one call of the command line's main",
     "client/replies.py": "structs; tests/client/test_api.py reads answers into them",
+    "domain/bits.py": "a struct; tests/engine/test_numeric_class.py makes some",
     "domain/control.py": "structs; what may be in them is checked in tests/net/test_frames.py",
     "domain/errors.py": "classes; every test of a refusal raises one",
     "domain/generation.py": "structs",
@@ -39,7 +40,7 @@ TESTED_ELSEWHERE = {
     "gateway/new_driver.py": "one call; every test of a ring makes one",
     "gateway/standing_by.py": "tests/e2e/test_failover.py has a node stand by and take a part",
     "gateway/trouble.py": "passes on; tests/world lets it forget",
-    "node/stage_counters.py": "structs",
+    "node/stage_complaints.py": "tests/node/test_stage_driver.py sends what is refused",
     "node/stage_engine.py": "tests/node/test_stage_host.py loads with it",
     "node/stage_links.py": "passes on; tests/node/test_stage_driver.py sends frames over both",
     "node/standbys.py": "tests/e2e/test_failover.py has a node stand by and take a part",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support.rings import GREEDY, Ring, open_ring, wait_until
 
 from atoll.domain.generation import GenerateRequest
 from atoll.gateway.options import RingOptions
+from atoll.members.register import REGISTER_FILE, Register
 from atoll.store.layout import FoundModel, Store
 
 pytestmark = [
@@ -21,7 +23,9 @@ pytestmark = [
 ]
 
 N_TOKENS = 60
+LONG = 240
 PROMPTS = ((504, 260, 216, 41), (1000, 2000, 3000), (198,), (28120, 905))
+Prompts = Sequence[tuple[int, ...]]
 SHAPE = RingOptions(nodes=2, streams=4, context=256, rows_max=64, chunk_rows=64, spin=1000)
 
 
@@ -39,9 +43,11 @@ class Reader:
         return tuple(self.tokens)
 
 
-async def answers(ring: Ring, disturb: int, how: signal.Signals) -> list[tuple[int, ...]]:
+async def answers(
+    ring: Ring, disturb: int, how: signal.Signals, prompts: Prompts = PROMPTS
+) -> list[tuple[int, ...]]:
     """All answers, read while process `disturb` gets a signal in the midst of them."""
-    readers = [Reader(ring, prompt) for prompt in PROMPTS]
+    readers = [Reader(ring, prompt) for prompt in prompts]
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         reading = [tasks.create_task(reader.read()) for reader in readers]
         await wait_until(lambda: all(len(r.tokens) > 5 for r in readers), what="tokens")
@@ -49,8 +55,8 @@ async def answers(ring: Ring, disturb: int, how: signal.Signals) -> list[tuple[i
     return [task.result() for task in reading]
 
 
-async def undisturbed(ring: Ring) -> list[tuple[int, ...]]:
-    return [await ring.tokens(prompt, N_TOKENS) for prompt in PROMPTS]
+async def undisturbed(ring: Ring, prompts: Prompts = PROMPTS) -> list[tuple[int, ...]]:
+    return [await ring.tokens(prompt, N_TOKENS) for prompt in prompts]
 
 
 async def test_streams_go_on_when_a_stage_process_or_a_node_is_killed(
@@ -84,3 +90,44 @@ async def test_a_node_that_stands_by_takes_the_part_of_a_lost_one(
         assert [stage.name for stage in ring.status.rings[0].stages] == ["node-3", "node-2"]
         # The other stage went on in its own process, with what it held.
         assert ring.nodes[1].stage_pid() == kept
+
+
+async def test_exact_answers_hold_where_rows_computed_together_have_other_bits(
+    small: FoundModel, tmp_path: Path
+) -> None:
+    """The weights are 32-bit floats, whose products depend on what else is in a call."""
+    prompts = [tuple(range(3 + i, 40 + 9 * i)) for i in range(4)]
+    async with open_ring(small, Store(tmp_path / "store"), tmp_path, SHAPE) as ring:
+        expected = await undisturbed(ring, prompts)
+        stages = ring.status.rings[0].stages
+        assert all(stage.row_by_row for stage in stages)
+        assert len({stage.bits for stage in stages}) == 2
+        assert await answers(ring, ring.nodes[1].stage_pid(), signal.SIGKILL, prompts) == expected
+        assert ring.status.rings[0].exact_problem == ""
+
+
+async def test_streams_of_a_node_that_is_drained_go_on_on_another(
+    demo: FoundModel, test_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atoll.gateway.ring.WIND_DOWN_S", 0.2)
+    async with open_ring(demo, test_store, tmp_path, SHAPE) as ring:
+        expected = await ring.tokens(PROMPTS[0], LONG)
+        ticket = tmp_path / "spare.join"
+        ring.invite().write(ticket)
+        await ring.add_node(ticket)
+        await wait_until(lambda: "joined as a spare" in "\n".join(ring.said))
+        reader = Reader(ring, PROMPTS[0], LONG)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(reader.read())
+            await wait_until(lambda: len(reader.tokens) > 5, what="tokens")
+            register = Register(tmp_path / "gateway" / REGISTER_FILE)
+            register.rest("node-1", resting=True)
+            await wait_until(lambda: names(ring) == {"node-2", "node-3"}, timeout_s=30)
+            # It was under way when its ring went.
+            assert len(reader.tokens) < LONG
+        assert reading.result() == expected
+
+
+def names(ring: Ring) -> set[str]:
+    [only] = ring.status.rings
+    return {stage.name for stage in only.stages} if only.ready else set()

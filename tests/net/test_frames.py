@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll.domain.address import Address, HostPort
+from atoll.domain.bits import Bits
 from atoll.domain.control import (
     CONTROL_BYTES_MAX,
     Approved,
@@ -416,6 +417,7 @@ def a_report(**changes: Any) -> StageReport:
         Ready(Epoch(-1, 1), 1, 1, 1.0),
         Ready(Epoch(1, 1), -1, 1, 1.0),
         Ready(Epoch(1, 1), 1, 1, 1.0, "d" * 256),
+        Ready(Epoch(1, 1), 1, 1, 1.0, "", Bits("d" * 256, together=True)),
         a_report(rows=-1),
         a_report(memory_bytes=-1),
         a_report(engine_s=math.nan),

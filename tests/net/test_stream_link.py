@@ -269,6 +269,29 @@ async def test_stopped_peer_is_noticed_by_its_silence(
         await link.wait_closed()
 
 
+async def test_a_doubted_link_is_given_up_where_it_is_silent(
+    open_any_station: Any, start_peer: Any
+) -> None:
+    settings = LinkSettings(heartbeat_s=0.3, missed_max=1000)
+    async with (
+        asyncio.timeout(30),
+        open_any_station(settings=settings) as station,
+        start_peer(station) as process,
+    ):
+        link = await station.data.get()
+        heard = _Heard()
+        link.start(heard, LIMITS)
+        await asyncio.sleep(1.0)
+        link.doubt()
+        assert not link.is_closed
+        os.kill(process.pid, signal.SIGSTOP)
+        while not link.is_closed:
+            await asyncio.sleep(0.1)
+            link.doubt()
+        assert "silent for 0.6 s" in str(await heard.ended)
+        await link.wait_closed()
+
+
 async def test_peer_that_stops_reading_is_given_up_within_bounds(open_any_station: Any) -> None:
     bound = 4 * 1024 * 1024
     limits = DataLimits(n_embd=4096, rows_max=64)

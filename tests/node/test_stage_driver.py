@@ -41,7 +41,7 @@ from atoll.net.frames import encode
 from atoll.net.identity import Identity
 from atoll.net.link import DataLink
 from atoll.net.link_kinds import StreamDataLink
-from atoll.node import stage_driver
+from atoll.node import stage_complaints
 from atoll.ring.messages import credits_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
@@ -379,7 +379,7 @@ async def test_times_of_others_cannot_make_a_frame_unreadable(formed: HandGatewa
 async def test_who_sends_nothing_but_refused_frames_loses_its_link(
     formed: HandGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage_driver, "REFUSED_MAX", 20)
+    monkeypatch.setattr(stage_complaints, "REFUSED_MAX", 20)
     for session in range(100, 121):
         formed.up.send(formed.window(session, 0, 5, 5), row_at(0))
     failed = await formed.heard.next_message(StageUnlinked)

@@ -32,6 +32,7 @@ COMMANDS = {
     "invite": "Make a ticket with which another machine joins.",
     "join": "Join a ring: host a part of its model on this machine.",
     "leave": "Leave a gateway for good.",
+    "drain": "Take a node out of its rings; its streams go on elsewhere, not a token lost.",
     "relay": "Run a relay: it passes packets between nodes that cannot reach each other.",
     "chat": "Talk with a served model, here or at any OpenAI-compatible address.",
     "plan": "Plan a ring: which layers on which machine, and what will come of it.",

@@ -215,9 +215,10 @@ def revoke_nodes(node: str, /, *, options: NodesFlags | None = None) -> None:
 
 
 def drain_nodes(node: str, /, *, options: NodesFlags | None = None) -> None:
-    """Let a node rest: another takes its place once running streams have ended.
+    """Let a node rest: another takes its place, and streams that run go on there.
 
-    Without another node to take its place it goes on until one has joined.
+    Without another node to take its place it goes on until one has joined. `atoll drain`
+    does the same and waits for it.
 
     Example: `atoll nodes drain anna-pc`
 

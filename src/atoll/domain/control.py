@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from atoll.domain.address import Address, HostPort
+from atoll.domain.bits import Bits
 from atoll.domain.ids import Epoch, ModelId, NodeId, SessionId, ShardId
 from atoll.domain.lent_memory import Borrower, BorrowerGone, Lent, MemoryGone, MemoryHere
 from atoll.domain.measure import Measure, Measured, NotMeasured
@@ -194,13 +195,17 @@ class EchoBack(msgspec.Struct, frozen=True, tag="echo_back"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The stage of `epoch` is loaded, on `device`, and both its links stand."""
+    """The stage of `epoch` is loaded, on `device`, and both its links stand.
+
+    `bits` is what exact rows come to there; None: it was not found out.
+    """
 
     epoch: Epoch
     shard_bytes: int
     kv_bytes: int
     load_s: float
     device: str = ""
+    bits: Bits | None = None
 
 
 class StageReport(msgspec.Struct, frozen=True, tag="report"):
@@ -212,7 +217,9 @@ class StageReport(msgspec.Struct, frozen=True, tag="report"):
     process as a whole, `call_s` from handing a batch to the stage process until
     its answer, `node_s` in the node's own handlers. `next_rtt_s` is the least of the
     last round trips to whom its windows go, 0 where none was timed yet, and
-    `next_bytes` what was sent there since the link stands.
+    `next_bytes` what was sent there since the link stands. `chunk_s` is spent on the
+    `chunk_rows` that are no steps; `replay_rows` were sent again to this stage as a new
+    one, and its sessions went on `replay_s` after the first of them came.
     """
 
     epoch: Epoch
@@ -230,6 +237,10 @@ class StageReport(msgspec.Struct, frozen=True, tag="report"):
     step_rows: int = 0
     next_rtt_s: float = 0.0
     next_bytes: int = 0
+    chunk_rows: int = 0
+    chunk_s: float = 0.0
+    replay_rows: int = 0
+    replay_s: float = 0.0
 
 
 class StageUnlinked(msgspec.Struct, frozen=True, tag="unlinked"):

@@ -13,7 +13,7 @@ from pathlib import Path
 from atoll.domain.errors import AtollError, BadModel, EngineFault
 from atoll.domain.generation import FinishReason, GenerateRequest, Sampled, TopLogprob
 from atoll.domain.wire import row_bytes
-from atoll.engine import codec
+from atoll.engine import codec, numeric_class
 from atoll.engine.batch import Span, lay_out
 from atoll.engine.embedding import EmbeddingTable
 from atoll.engine.ends_messages import EndsOptions, Head, ItemResult, Tail
@@ -76,6 +76,7 @@ class EndsEngine:
         self._head = Context(self._head_model, self._context(options.rows_max), tap=True)
         outputs = options.checked_max * options.n_slots
         self._tail = Context(self._tail_model, self._context(outputs), tap=False)
+        self.bits = numeric_class.settle(self._head), numeric_class.settle(self._tail)
         self.parcels = Parcels([self._head, self._tail])
         self._vocabulary = Vocabulary(self._tail_model)
         self._open: dict[int, tuple[GenerateRequest, Sampler]] = {}

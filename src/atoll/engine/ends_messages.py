@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from atoll.domain.bits import Bits
 from atoll.domain.generation import GenerateRequest, Sampled
 from atoll.engine.channel import Broken
 from atoll.engine.parcel_messages import ParcelAnswer, ParcelOrder
@@ -82,7 +83,7 @@ class RunItems(msgspec.Struct, frozen=True, tag="run"):
 
 
 class EndsLoaded(msgspec.Struct, frozen=True, tag="loaded"):
-    """The answer to `EndsOptions`; `device` is for people."""
+    """The answer to `EndsOptions`; `device` is for people, `bits` are those of both ends."""
 
     build: str
     n_embd: int
@@ -90,6 +91,7 @@ class EndsLoaded(msgspec.Struct, frozen=True, tag="loaded"):
     load_s: float
     isolation: tuple[str, ...]
     device: str
+    bits: tuple[Bits, Bits]
 
 
 class ItemResult(msgspec.Struct, frozen=True, array_like=True):

@@ -40,6 +40,7 @@ def serve(channel: ChildChannel[EndsMessage], isolation: tuple[str, ...]) -> Non
                     load_s=time.perf_counter() - start,
                     isolation=isolation,
                     device=engine.device,
+                    bits=engine.bits,
                 )
                 channel.send(loaded)
             case RunItems() if engine is not None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atoll.domain.errors import BadModel, EngineFault
+from atoll.engine import row_by_row
 from atoll.engine.batch import Span
 from atoll.engine.feed import InputFeed
 from atoll.engine.library import Library, device_pointer, load_library
@@ -157,6 +158,9 @@ class Context:
         self._n_vocab = self._lib.llama_vocab_n_tokens(
             self._lib.llama_model_get_vocab(model.pointer)
         )
+        self.is_tapped = tap
+        self.row_by_row = False
+        """Whether exact rows are computed in calls of their own (`engine.numeric_class`)."""
         self._held = [0] * options.n_slots
         self._reached = [0] * options.n_slots
         self._threads = 0
@@ -245,7 +249,7 @@ class Context:
 
         Args:
             spans: One legal call.
-            exact: Keep the bits of the whole model.
+            exact: Give every row the bits that it has when it is computed alone.
 
         Returns:
             The last layer's output for every row, same shape. The array is
@@ -258,6 +262,8 @@ class Context:
         """
         tap = self._tap
         assert tap is not None, "this context was made without a tap"
+        if self._goes_singly(spans, exact):
+            return row_by_row.hidden(self, spans)
         n = self._place_rows(spans)
         self._want[:n] = 1
         self._decode_watched(spans, n, exact)
@@ -269,7 +275,7 @@ class Context:
         Args:
             spans: One legal call.
             wanted: Indices of the rows whose logits are wanted, ascending.
-            exact: Keep the bits of the whole model.
+            exact: Give every row the bits that it has when it is computed alone.
 
         Returns:
             One array of shape (n_vocab,) for each wanted row; views that the
@@ -279,6 +285,8 @@ class Context:
             EngineFault: As `hidden`.
             ValueError: A span, or what is wanted, is beyond the context's size.
         """
+        if self._goes_singly(spans, exact):
+            return row_by_row.logits(self, spans, wanted)
         n = self._place_rows(spans)
         return self._run_head(spans, n, wanted, exact)
 
@@ -297,6 +305,8 @@ class Context:
         self, spans: list[Span], tokens: NDArray[np.int32], wanted: list[int], *, exact: bool
     ) -> list[Rows]:
         """As `logits`, for a whole model that is fed token ids."""
+        if self._goes_singly(spans, exact):
+            return row_by_row.logits_of_tokens(self, spans, tokens, wanted)
         n = self._place(spans)
         self._tokens[:n] = tokens
         self._batch.embd = self._ffi.NULL
@@ -318,6 +328,9 @@ class Context:
         if pointer == self._ffi.NULL:
             raise EngineFault(f"the engine gave no logits for row {i}")
         return np.frombuffer(self._ffi.buffer(pointer, 4 * self._n_vocab), np.float32)
+
+    def _goes_singly(self, spans: list[Span], exact: bool) -> bool:
+        return exact and self.row_by_row and row_by_row.rows_in(spans) > 1
 
     def _place_rows(self, spans: list[Span]) -> int:
         self._batch.token = self._ffi.NULL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from atoll.domain.bits import Bits
 from atoll.engine.channel import Broken
 from atoll.engine.parcel_messages import ParcelAnswer, ParcelOrder
 
@@ -52,6 +53,7 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     load_s: float
     isolation: tuple[str, ...]
     device: str
+    bits: Bits
 
 
 class Computed(msgspec.Struct, frozen=True, tag="computed"):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from atoll.domain.errors import EngineFault
 from atoll.domain.wire import row_bytes
-from atoll.engine import codec
+from atoll.engine import codec, numeric_class
 from atoll.engine.batch import Span, lay_out
 from atoll.engine.channel import ChildChannel
 from atoll.engine.library import device_title
@@ -59,6 +59,7 @@ class StageEngine:
         self._options = options
         self._model = Model(Path(options.path), device=options.device)
         self._context = Context(self._model, context_options(options), tap=True)
+        self.bits = numeric_class.settle(self._context)
         self.parcels = Parcels([self._context])
 
     @property
@@ -191,6 +192,7 @@ def serve(channel: ChildChannel[StageRequest], isolation: tuple[str, ...]) -> No
                     load_s=time.perf_counter() - start,
                     isolation=isolation,
                     device=engine.device,
+                    bits=engine.bits,
                 )
                 channel.send(loaded)
             case Compute() if engine is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from atoll.domain.generation import SamplingParams
+from atoll.engine import numeric_class
 from atoll.engine.batch import EXACT_ROWS_MAX, Span
 from atoll.engine.llama import Context, ContextOptions, Model
 from atoll.engine.sampling import Sampler
@@ -47,6 +48,7 @@ class WholeModel:
         )
         self._model = Model(path)
         self._context = Context(self._model, options, tap=False)
+        self.bits = numeric_class.settle_whole(self._context)
         self._rows_max = rows_max
         self.vocabulary = Vocabulary(self._model)
 
@@ -63,7 +65,7 @@ class WholeModel:
         Args:
             prompts: Token ids, one prompt a slot.
             max_tokens: Tokens to choose for each.
-            exact: Use only engine calls that keep the bits of one another.
+            exact: Give every row the bits that it has when it is computed alone.
             stop_at_end: End a sequence at its end-of-generation token.
         """
         samplers = [Sampler(GREEDY, tuple(prompt)) for prompt in prompts]

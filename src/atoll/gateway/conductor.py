@@ -28,6 +28,7 @@ from atoll.gateway.generation import Generation
 from atoll.gateway.ground import Ground, Reach, Rearranged
 from atoll.gateway.known_times import known_times
 from atoll.gateway.mending import mend
+from atoll.gateway.numeric_classes import NumericClasses
 from atoll.gateway.patience import Patience, Shortage
 from atoll.gateway.replanner import Replanner
 from atoll.gateway.ring import Ring
@@ -111,6 +112,11 @@ class Conductor:
         loaded = self.rings[0].ends.loaded
         n_vocab = loaded.n_vocab if loaded else self._ground.manifest.n_vocab
         return ModelCard(self._name, self._created, self._ground.options.context, n_vocab)
+
+    @property
+    def classes(self) -> NumericClasses:
+        """Which bits parts of the model come to."""
+        return self._ground.classes
 
     def health(self) -> Health:
         """Whether a generation could start now."""

@@ -10,6 +10,7 @@ from atoll.domain.ids import Epoch
 from atoll.engine.draft_messages import DraftOptions
 from atoll.engine.ends_client import EndsProcess
 from atoll.gateway.ends_keeper import MakeEnds
+from atoll.gateway.numeric_classes import NumericClasses
 from atoll.gateway.options import RingOptions
 from atoll.members.fleet import Fleet
 from atoll.model.manifest import Manifest
@@ -35,6 +36,7 @@ class Ground:
         draft: The draft model that each ring guesses with; None: there is none.
         lookups: Make guesses from what was said; they outlast a ring.
         ends_process: Makes the ends' process.
+        classes: Which bits parts of the model come to; they outlast a ring.
     """
 
     manifest: Manifest
@@ -45,6 +47,7 @@ class Ground:
     draft: DraftOptions | None = None
     lookups: Lookups = field(default_factory=Lookups)
     ends_process: MakeEnds = EndsProcess
+    classes: NumericClasses = field(default_factory=NumericClasses)
 
 
 @dataclass(frozen=True, slots=True)

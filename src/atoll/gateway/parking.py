@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from atoll.domain.control import Plan
 from atoll.domain.ids import SessionId
@@ -17,6 +19,7 @@ from atoll.model.manifest import Manifest, kv_bytes
 from atoll.node.keeping import Keeper, Keeping, open_tiers
 from atoll.node.parcels import Parcels, parcel_label
 from atoll.ring.coordinator_messages import CoordinatorEvent
+from atoll.ring.parked import REST_TICKS
 from atoll.ring.parking import Parking, ParkingRates
 from atoll.ring.parking_messages import (
     DropEndsParcel,
@@ -182,3 +185,10 @@ class EndsParking:
             prefill_tokens_s=self._prefill_tokens_s or before.prefill_tokens_s,
             lap_s=before.lap_s,
         )
+
+
+async def age_resting(tick: Callable[[], None], rest_s: float) -> NoReturn:
+    """Have what rests for so long leave its slot."""
+    while True:
+        await asyncio.sleep(rest_s / REST_TICKS)
+        tick()

@@ -23,6 +23,7 @@ from atoll.gateway.ends_keeper import EndsKeeper
 from atoll.gateway.formation import Formation
 from atoll.gateway.ground import Ground, Reach, Rearranged
 from atoll.gateway.new_driver import config_for, encoding_for, new_driver
+from atoll.gateway.parking import age_resting
 from atoll.gateway.patience import STEADY_S
 from atoll.gateway.ring_driver import RingDriver
 from atoll.gateway.ring_plan import make_plan, own_address
@@ -30,7 +31,6 @@ from atoll.gateway.stalls import wait_stalled
 from atoll.members.member import Member
 from atoll.net.link import DataLink
 from atoll.ring.coordinator_messages import DraftDone, DraftGone
-from atoll.ring.parked import REST_TICKS
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +40,11 @@ MEND_S = 15.0
 """The same for one that was mended: its sessions wait. Then they begin again elsewhere."""
 FORM_S = 120.0
 """Most time for cutting, loading and linking a ring, from when a shard last made progress."""
-WIND_DOWN_S = 600.0
-"""Most time that streams have to end before a ring is rearranged."""
+WIND_DOWN_S = 5.0
+"""Most time that streams have to end before a ring is rearranged. Others wait meanwhile; a
+stream that goes on longer goes on in the next one."""
 SYMPTOM_S = 0.25
 """A link that breaks is a symptom: so long its cause may take to be reported."""
-
 
 Mend = Callable[[Cast, set[NodeId]], Cast | None]
 """Finds who takes what a ring has lost, given the nodes whose stages are sound."""
@@ -244,8 +244,7 @@ class Ring:
 
     async def _serve(self) -> tuple[AtollError, float]:
         driver, trouble, plan = self._driver, self._trouble, self._plan
-        assert driver is not None
-        assert trouble is not None and plan is not None  # noqa: PT018 - one thought
+        assert driver and plan and trouble is not None  # noqa: PT018 - one thought
         if trouble.done():
             return trouble.result(), 0.0
         if self._sound:
@@ -253,17 +252,18 @@ class Ring:
         else:
             driver.up()
         self._sound = {stage.node for stage in plan.stages}
-        self._mended = None
-        self._serving = True
+        self._mended, self._serving = None, True
         self._ground.tell(f"{self.name} is complete: {self._shape()}")
+        if problem := self._ground.classes.problem(plan.stages, self.players):
+            self._ground.tell(f"{self.name}: exact answers may differ from before: {problem}")
         self._changed()
-        began_s = time.monotonic()
+        began_s, options = time.monotonic(), self._ground.options
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(self._watch(driver), name="watch-progress"),
                 tasks.create_task(self._wind_down(driver), name="wind-down"),
                 tasks.create_task(driver.parking.run(), name="parcels"),
-                tasks.create_task(self._age(driver), name="age-resting"),
+                tasks.create_task(age_resting(driver.tick, options.rest_s), name="age-resting"),
             ]
             # Shielded, as a cancelled wait would cancel the future too.
             error = await asyncio.shield(trouble)
@@ -298,12 +298,6 @@ class Ring:
             self.ends.replace()
         # Somebody keeps windows, and it is not known who.
         self.fail(RingDown(f"no answer came round the ring for {stall_s:g} s"), may_mend=False)
-
-    async def _age(self, driver: RingDriver) -> None:
-        """Have what rests for long leave its slot."""
-        while True:
-            await asyncio.sleep(self._ground.options.rest_s / REST_TICKS)
-            driver.tick()
 
     def _shape(self) -> str:
         assert self._plan is not None
@@ -372,6 +366,9 @@ class Ring:
 
     def _link_broke(self, error: AtollError) -> None:
         trouble = self._trouble
+        for member in self.players:
+            # Where one is gone that is the cause; each link would find out in its own time.
+            member.link.doubt()
 
         def tell() -> None:
             if self._trouble is trouble:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     # Commands that only show the numbers need none of the gateway, which is slow to import.
     from atoll.gateway.conductor import Conductor
     from atoll.gateway.laps import Laps
+    from atoll.gateway.numeric_classes import NumericClasses
     from atoll.gateway.options import RingOptions
     from atoll.gateway.ring import Ring
     from atoll.members.fleet import Fleet
@@ -37,7 +38,9 @@ class StageStatus(msgspec.Struct, frozen=True):
     rest of the stage process, `pipe_ms` between node and stage process, and
     `node_ms` in the node's handlers. While the shard is on its way to the node,
     `fetched_bytes` of `fetch_bytes` are there. If the node has measured itself,
-    `layer_ms` is what one layer takes it for one row.
+    `layer_ms` is what one layer takes it for one row. `bits` names what exact rows come
+    to; with `row_by_row` they are computed one by one, as rows that are computed together
+    come to others there.
     """
 
     name: str
@@ -65,6 +68,8 @@ class StageStatus(msgspec.Struct, frozen=True):
     fetch_bytes: int = 0
     measured: bool = False
     layer_ms: float = 0.0
+    bits: str = ""
+    row_by_row: bool = False
 
 
 class LapStatus(msgspec.Struct, frozen=True):
@@ -91,7 +96,8 @@ class RingStatus(msgspec.Struct, frozen=True):
     checked `guessed_right` were right. `links` are those between gateway and stages,
     in the order of the ring. `parked` conversations rest outside the slots, in
     `parked_bytes` at the gateway. `wire` is the encoding of hidden states on them, exact
-    answers apart.
+    answers apart. `exact_problem` says why exact answers may differ from those before its
+    last change of machines; it is empty where nothing speaks against it.
     """
 
     ready: bool
@@ -109,6 +115,7 @@ class RingStatus(msgspec.Struct, frozen=True):
     wire: str = ""
     parked: int = 0
     parked_bytes: int = 0
+    exact_problem: str = ""
 
 
 class MemoryStatus(msgspec.Struct, frozen=True):
@@ -158,7 +165,7 @@ def gateway_status(
     by_node = {member.link.peer: member for member in fleet.everybody}
     # The first one is there before it is formed: its reason is the gateway's.
     shown = [ring for ring in conductor.rings if ring.taken or not ring.number]
-    rings = tuple(_ring(ring, by_node) for ring in shown)
+    rings = tuple(_ring(ring, by_node, conductor.classes) for ring in shown)
     held = options.ends
     return GatewayStatus(
         version=__version__,
@@ -194,7 +201,7 @@ def _memory_node(member: Member) -> MemoryStatus:
     )
 
 
-def _ring(ring: Ring, by_node: Mapping[NodeId, Member]) -> RingStatus:
+def _ring(ring: Ring, by_node: Mapping[NodeId, Member], classes: NumericClasses) -> RingStatus:
     plan, driver, loaded = ring.plan, ring.driver, ring.ends.loaded
     stages = tuple(
         _stage(member, stage.first, stage.last)
@@ -222,11 +229,13 @@ def _ring(ring: Ring, by_node: Mapping[NodeId, Member]) -> RingStatus:
         wire=ring.encoding if driver else "",
         parked=driver.lot.parked if driver else 0,
         parked_bytes=driver.parking.held_bytes if driver else 0,
+        exact_problem=classes.problem(plan.stages, ring.players) if driver and plan else "",
     )
 
 
 def _stage(member: Member, first: int, last: int) -> StageStatus:
     ready, report = member.ready, member.report
+    bits = ready.bits if ready is not None else None
     steps = report.steps if report else 0
 
     def mean_ms(seconds: float) -> float:
@@ -256,6 +265,8 @@ def _stage(member: Member, first: int, last: int) -> StageStatus:
         sessions=report.sessions if report else 0,
         isolation_missing=missing(report.isolation) if report else (),
         device=ready.device if ready else "",
+        bits=bits.digest if bits is not None else "",
+        row_by_row=bits is not None and not bits.together,
         measured=member.measured is not None,
         layer_ms=round(1e3 * member.measured.layer_s[0].seconds, 4) if member.measured else 0.0,
     )

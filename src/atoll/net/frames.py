@@ -379,8 +379,10 @@ def _measure_problem(
             return f"{value} s is no time"
         if isinstance(value, int) and not 0 <= value < NUMBER_LIMIT:
             return "a number is out of range"
-    if isinstance(message, Ready) and len(message.device) > 255:
-        return "a text is longer than 255 characters"
+    if isinstance(message, Ready):
+        texts = (message.device, message.bits.digest if message.bits is not None else "")
+        if max(map(len, texts)) > 255:
+            return "a text is longer than 255 characters"
     return ""
 
 

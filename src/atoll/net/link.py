@@ -197,6 +197,12 @@ class Link(Protocol):
         With a `reason` the peer is told it, and `on_closed` gets it.
         """
 
+    def doubt(self) -> None:
+        """Something else speaks for the other side being gone.
+
+        The link is given up where it was silent for most of the time that it may be.
+        """
+
     async def wait_closed(self) -> LinkFault | None:
         """Wait until the link is gone; why, or None where we closed it ourselves."""
 

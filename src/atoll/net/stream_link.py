@@ -21,6 +21,10 @@ EARLY_BYTES_MAX = 2 * CONTROL_BYTES_MAX
 """What may arrive before the start; data links carry no window without a grant."""
 PARTING_CHARS_MAX = 500
 """Of a reason that is told to the other side, or told by it."""
+LOOKS = 2
+"""In each beat's time a link looks so often whether something came."""
+DOUBTED_MAX = 2
+"""Beats that may be missed in a row on a link that is doubted."""
 
 
 class StreamLink(asyncio.Protocol):
@@ -44,7 +48,7 @@ class StreamLink(asyncio.Protocol):
         self._started = False
         self._heard = True
         self._missed = 0
-        self._beats = 0
+        self._looks = self._beats = 0
         self._sent_bytes = 0
         self._ending = False
         self._lost_early: LinkFault | None = None
@@ -61,7 +65,7 @@ class StreamLink(asyncio.Protocol):
         self._start_timer: asyncio.TimerHandle | None = self._loop.call_later(
             settings.handshake_s, self._never_started
         )
-        self._timer = self._loop.call_later(settings.heartbeat_s, self._tick)
+        self._timer = self._loop.call_later(settings.heartbeat_s / LOOKS, self._tick)
 
     @property
     def peer(self) -> NodeId:
@@ -111,6 +115,11 @@ class StreamLink(asyncio.Protocol):
             self._transport.write(self._parting(reason))
         self._end(reason)
         self._close_transport()
+
+    def doubt(self) -> None:
+        """Give the link up if it was silent for some beats: more speaks for that than silence."""
+        if self._started and not self._ending and self._missed >= DOUBTED_MAX * LOOKS:
+            self._was_silent(DOUBTED_MAX)
 
     async def wait_closed(self) -> LinkFault | None:
         """Wait until the link is gone; why, or None where we closed it ourselves."""
@@ -207,18 +216,21 @@ class StreamLink(asyncio.Protocol):
 
     def _tick(self) -> None:
         settings = self._settings
-        if self._heard:
-            self._missed = 0
-        else:
-            self._missed += 1
+        self._missed = 0 if self._heard else self._missed + 1
         self._heard = False
-        if self._missed >= settings.missed_max:
-            silent_s = settings.heartbeat_s * settings.missed_max
-            self._abort(LinkLost(f"the other side was silent for {silent_s:g} s"))
+        if self._missed >= settings.missed_max * LOOKS:
+            self._was_silent(settings.missed_max)
             return
-        self._beats += 1
-        if self._write(self._beat(self._beats)):
-            self._timer = self._loop.call_later(settings.heartbeat_s, self._tick)
+        self._looks += 1
+        if self._looks % LOOKS == 0:
+            self._beats += 1
+            if not self._write(self._beat(self._beats)):
+                return
+        self._timer = self._loop.call_later(settings.heartbeat_s / LOOKS, self._tick)
+
+    def _was_silent(self, beats: int) -> None:
+        silent_s = self._settings.heartbeat_s * beats
+        self._abort(LinkLost(f"the other side was silent for {silent_s:g} s"))
 
     def _never_started(self) -> None:
         self._start_timer = None

@@ -16,28 +16,26 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from atoll.domain.control import Plan, SessionFailed
-from atoll.domain.errors import AtollError, LinkFault, ProtocolFault
-from atoll.domain.ids import NO_SESSION, SessionId
+from atoll.domain.errors import LinkFault, ProtocolFault
+from atoll.domain.ids import SessionId
 from atoll.domain.wire import (
     DataMessage,
     Grant,
-    Order,
     Ping,
     Pong,
     Refused,
     Window,
-    signed_part,
 )
 from atoll.engine.stage_client import StageProcess
 from atoll.engine.stage_messages import Computed, Item
 from atoll.net.frames import NUMBER_LIMIT
-from atoll.net.identity import verify
 from atoll.net.link import DataFrame, DataLimits, DataLink, LinkLost, UnusableFrame
 from atoll.node.boundary_record import BoundaryRecord
 from atoll.node.parcels import Parcels
+from atoll.node.stage_complaints import Complaints
 from atoll.node.stage_counters import Counters
 from atoll.node.stage_links import Downstream, Upstream
-from atoll.node.stage_orders import carry_out, event_of, names_of
+from atoll.node.stage_orders import carry_out, event_of
 from atoll.ring import stage_messages as ring
 from atoll.ring.messages import (
     GrantCredit,
@@ -55,14 +53,6 @@ log = logging.getLogger(__name__)
 GRANT_BATCH = 16
 """Grants are gathered up to so many frames: each message wakes the upstream, which
 has a whole flight's credits left even so (`credits_for`)."""
-
-NAMELESS_MAX = 16
-"""Frames of which not even the session can be read that a link may carry."""
-REFUSED_MAX = 4096
-"""Frames that may be refused before their sender is taken to be out of its mind; a
-session that is refused may have as many on their way as there are credits."""
-PROBLEM_CHARS_MAX = 500
-
 
 Leaving = (
     ring.Forward
@@ -85,7 +75,6 @@ class StageDriver:
         record: Folder for what was sent and has no room in memory; None: nowhere.
         report: Told of every session that failed here.
         unlinked: Told when a link is gone: the stage is sound and waits for the next plan.
-        fail: Called once when the stage cannot go on, with the reason.
     """
 
     def __init__(
@@ -97,11 +86,10 @@ class StageDriver:
         record: Path | None,
         report: Callable[[SessionFailed], None],
         unlinked: Callable[[LinkFault], None],
-        fail: Callable[[AtollError], None],
     ) -> None:
-        self._plan = plan
         self._process, self._parcels = process, parcels
-        self._report, self._unlinked, self._fail = report, unlinked, fail
+        self._unlinked = unlinked
+        self._complaints = Complaints(plan, lambda: self._upstream, report)
         self._record = BoundaryRecord(plan.n_embd, self._record_lost, folder=record)
         credits = credits_for(plan.n_slots)
         config = ring.StageConfig(
@@ -122,11 +110,7 @@ class StageDriver:
         self._batch = 0
         self._closed = False
         self._heard = False
-        self._nameless = 0
-        self._refused = 0
         self._linked = asyncio.Event()
-        self._called_s = 0.0
-        self._is_step = False
         self._engine_us = 0
         self.counters = Counters()
 
@@ -185,7 +169,8 @@ class StageDriver:
             goes_on: What is held of sessions stays.
             next_is_new: The downstream lacks what it was sent.
         """
-        self._plan = plan
+        self._complaints.plan = plan
+        self.counters.epoch_raised()
         # Who heard of the plan before us may have dialled already.
         early = None if self._heard else self._upstream
         self._drop_links(early)
@@ -216,13 +201,15 @@ class StageDriver:
         match message:
             case Window():
                 start_s = time.perf_counter()
+                if message.replay:
+                    self.counters.replay_came(message.session, message.rows)
                 self._handle(ring.WindowArrived(message, payload))
                 if message.rows == 1:
                     self.counters.node_s += time.perf_counter() - start_s
             case Grant() | Refused() | Ping() | Pong():
                 raise ProtocolFault(f"the upstream sent a {type(message).__name__}")
             case _:
-                if self._is_ordered(message):
+                if self._complaints.is_ordered(message):
                     self._handle(event_of(message))
 
     def unusable(self, fault: UnusableFrame) -> None:
@@ -235,10 +222,7 @@ class StageDriver:
         if fault.window is not None:
             self._handle(WindowUnusable(fault.window, "frame", fault.problem))
             return
-        self._nameless += 1
-        if self._nameless > NAMELESS_MAX:
-            raise fault
-        self._answer(NO_SESSION, 0, "frame", fault.problem)
+        self._complaints.nameless(fault)
 
     def from_downstream(self, message: DataMessage) -> None:
         """A frame of the downstream neighbour."""
@@ -275,13 +259,7 @@ class StageDriver:
         if self._closed:
             return
         now_s = time.perf_counter()
-        was_step = self._is_step
-        if was_step:
-            self.counters.steps += 1
-            self.counters.step_rows += len(message.problems)
-            self.counters.engine_s += message.engine_s
-            self.counters.busy_s += message.busy_s
-            self.counters.call_s += now_s - self._called_s
+        was_step = self.counters.done(message)
         self._engine_us = round(1e6 * message.busy_s)
         outputs: list[bytes | ItemFailed] = []
         at = 0
@@ -308,7 +286,7 @@ class StageDriver:
                 case ring.DropRecord(session):
                     self._record.drop(session)
                 case Refuse():
-                    self._refuse(effect)
+                    self._complaints.refuse(effect)
                 case ring.TakeParcel() | ring.FetchParcel() | ring.LoadParcel() | ring.DropParcel():
                     carry_out(effect, self._parcels, self._handle)
                 case _:
@@ -333,13 +311,12 @@ class StageDriver:
                 return self._sent_before(window)
             case ring.ForwardRelease(order):
                 self._record.drop(order.session)
+                self.counters.replay_over(order.session)
                 return [(order, b"")]
-            case (
-                ring.ForwardCancel(order)
-                | ring.ForwardResume(order)
-                | ring.ForwardRejoin(order)
-                | ring.ForwardDiscard(order)
-            ):
+            case ring.ForwardRejoin(order):
+                self.counters.replay_over(order.session)
+                return [(order, b"")]
+            case ring.ForwardCancel(order) | ring.ForwardResume(order) | ring.ForwardDiscard(order):
                 return [(order, b"")]
 
     def _sent_before(self, window: Window) -> list[DataFrame]:
@@ -352,49 +329,5 @@ class StageDriver:
         self._batch += 1
         items = tuple(Item(it.slot, it.keep, it.rows, it.exact, it.encoding) for it in batch.items)
         rows = sum(item.rows for item in items)
-        self._is_step = rows == len(items)
-        self.counters.windows += len(items)
-        self.counters.rows += rows
-        self.counters.batches += 1
-        self._called_s = time.perf_counter()
+        self.counters.began(len(items), rows)
         self._process.compute(self._batch, items, [bytes(it.payload) for it in batch.items])
-
-    def _refuse(self, refusal: Refuse) -> None:
-        self._refused += 1
-        if self._refused > REFUSED_MAX:
-            raise ProtocolFault(
-                f"{REFUSED_MAX} frames of the upstream were refused; the last: {refusal.problem}"
-            )
-        seq = max(0, refusal.seq)  # a release has no number, the wire no negative one
-        if self._upstream is not None:
-            self._upstream.send(Refused(refusal.session, seq, refusal.code, refusal.problem))
-        if refusal.report:
-            self._report(
-                SessionFailed(
-                    self._plan.epoch,
-                    refusal.session,
-                    seq,
-                    refusal.code,
-                    refusal.problem,
-                )
-            )
-
-    def _is_ordered(self, order: Order) -> bool:
-        """Whether the gateway gave the order; if not, its sender is told and it is reported.
-
-        The session that a forged order names is not ended: it did nothing wrong.
-        """
-        if verify(self._plan.gateway, order.signature, signed_part(order)):
-            return True
-        problem = f"a {type(order).__name__.lower()} came without the gateway's signature"
-        self._answer(*names_of(order), "signature", problem)
-        return False
-
-    def _answer(self, session: SessionId, seq: int, code: str, problem: str) -> None:
-        """Tell the upstream and the gateway of a frame for which no session is to end."""
-        log.warning("stage.refused session=%d code=%s problem=%s", session, code, problem)
-        if self._upstream is not None:
-            self._upstream.send(Refused(session, seq, code, problem[:PROBLEM_CHARS_MAX]))
-        self._report(
-            SessionFailed(self._plan.epoch, NO_SESSION, seq, code, problem[:PROBLEM_CHARS_MAX])
-        )

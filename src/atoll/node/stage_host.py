@@ -86,7 +86,6 @@ class StageHost:
                 record=folder / f"sent-{name}" if folder else None,
                 report=report,
                 unlinked=self._unlinked,
-                fail=self._failed,
             )
         except ValueError as error:
             raise ProtocolFault(f"the plan's limits do not fit: {error}") from error
@@ -179,7 +178,7 @@ class StageHost:
             if await linking:
                 engine = self.engine
                 sizes = (engine.shard_bytes, engine.kv_bytes)
-                on_ready(Ready(epoch, *sizes, loaded.load_s, loaded.device))
+                on_ready(Ready(epoch, *sizes, loaded.load_s, loaded.device, loaded.bits))
             punching.cancel()
 
     async def _is_linked(self) -> bool:
@@ -254,6 +253,10 @@ class StageHost:
             step_rows=counters.step_rows,
             next_rtt_s=(onward.round_trip_s or 0.0) if onward is not None else 0.0,
             next_bytes=onward.sent_bytes if onward is not None else 0,
+            chunk_rows=counters.chunk_rows,
+            chunk_s=counters.chunk_s,
+            replay_rows=counters.replay_rows,
+            replay_s=counters.replay_s,
         )
 
     def _memory_bytes(self) -> int:

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from atoll.domain.bits import Bits
 from atoll.domain.errors import EngineFault
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import SessionId, Slot
@@ -28,6 +29,7 @@ from atoll.world.machine import Machine
 LOAD_S_MAX = 10.0
 """A ring waits for who loads for so much longer than its clients have time."""
 ROW_BYTES = 8
+BITS = Bits("sim", together=True)
 """Of the model of hashes; a row on the wire has more, which stay empty."""
 
 
@@ -159,7 +161,7 @@ class SimStage(StageProcess):
         first, last = map(int, options.path.split("-"))
         self._shard = FakeShard(first, last)
         await self._process.load("stage process")
-        return Loaded("sim", self._n_embd, last - first, 0.1, (), "sim")
+        return Loaded("sim", self._n_embd, last - first, 0.1, (), "sim", BITS)
 
     def compute(self, batch: int, items: tuple[Item, ...], payloads: Sequence[bytes]) -> None:
         """Run the layers over a batch."""
@@ -255,7 +257,7 @@ class SimEnds(EndsProcess):
         """Load both ends."""
         self._n_slots = options.n_slots
         await self._process.load("ends process")
-        return EndsLoaded("sim", self._n_embd, self._n_vocab, 0.1, (), "sim")
+        return EndsLoaded("sim", self._n_embd, self._n_vocab, 0.1, (), "sim", (BITS, BITS))
 
     def open(self, slot: int, request: GenerateRequest) -> None:
         """Set up the sampler of a session, in place of one that a ring left when it broke."""
