@@ -264,6 +264,24 @@ async def test_a_ring_that_is_long_in_coming(doors: Doors, door: Door) -> None:
     assert list({**seen, **events}) == list(range(1, max(events) + 1))
 
 
+async def test_a_stream_whose_ring_is_away_says_so(doors: Doors) -> None:
+    door = await doors.open(limits=Limits(comment_s=0.05))
+    door.backend.sampler = pause_after(3)
+    async with (
+        asyncio.timeout(10),
+        door.http.stream("POST", "/v1/completions", json=ASKED) as reply,
+    ):
+        text = ""
+        async for part in reply.aiter_text():
+            text += part
+            if ": no token yet\n\n" in text:
+                door.backend.state = Health(ready=False, reason="waiting for 2 nodes")
+            if ": waiting for the ring\n\n" in text:
+                break
+    # Before the first event the status is not told, so nothing is.
+    assert text.startswith("id: 1\n")
+
+
 async def test_a_ring_that_does_not_come(doors: Doors, door: Door) -> None:
     door.backend.sampler = pause_after(5)
     stream, _ = await read_some(door, 3)

@@ -159,8 +159,7 @@ class Answer:
         try:
             async with asyncio.TaskGroup() as tasks:
                 guards = self._guards(tasks, receive)
-                if self._goes_on:
-                    guards.append(tasks.create_task(self._comment(events), name="comment"))
+                guards.append(tasks.create_task(self._comment(events), name="comment"))
 
                 def ending() -> None:
                     for guard in guards:
@@ -286,12 +285,14 @@ class Answer:
             raise RingDown(reason, hint="try again in a moment") from None
 
     async def _comment(self, events: sse.EventQueue) -> None:
-        """Show now and then that the connection stands."""
+        """Show now and then that the connection stands, once its status is told."""
         while True:
             n_events = self._narration.n_events
             await asyncio.sleep(self._limits.comment_s)
-            if n_events == self._narration.n_events and events.is_empty:
-                await events.put(sse.WAITING)
+            begun = self._goes_on or n_events
+            if begun and n_events == self._narration.n_events and events.is_empty:
+                ready = self._backend.health().ready
+                await events.put(sse.NO_TOKEN_YET if ready else sse.WAITING)
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         headers = [(b"x-request-id", self._job.id.encode())]

@@ -32,8 +32,8 @@ class Limits:
     `deadline_s` is how long a request may take that does not say, 0: as long as it does;
     `write_timeout_s` is how long a client may leave a full send buffer
     untouched; `queue_events` how many events of a stream wait for it before
-    the generation itself waits; `ring_wait_s` how long a stream that goes on waits
-    for a ring, and `comment_s` how often it says so.
+    the generation itself waits; `ring_wait_s` how long a stream that is resumed
+    waits for a ring, and `comment_s` how often a stream without tokens says why.
     """
 
     body_bytes_max: int = 4 * 1024 * 1024

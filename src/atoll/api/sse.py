@@ -16,6 +16,7 @@ DONE = b"[DONE]"
 """The data of a stream's last event."""
 
 GOES_ON = b": goes on\n\n"
+NO_TOKEN_YET = b": no token yet\n\n"
 WAITING = b": waiting for the ring\n\n"
 """Comments: clients pass over them, and see that the connection stands."""
 
