@@ -44,8 +44,8 @@ TOKENS = 64
 UNDER_WAY = 12
 """Tokens that each stream has when something dies."""
 LONG, CHUNK = 360, 60
-"""Tokens of a session that is replayed alone, and of the prompts beside it."""
-REPLAYS = 3
+"""Tokens of a session that is replayed alone, and by how many the prompt beside it grows."""
+REPLAYS = 5
 READY_S = 60.0
 POLL_S = 0.02
 HOWS = ("stage", "node", "stage", "node", "silent")
@@ -186,10 +186,10 @@ async def read(
 
 
 async def one_replay(lab: Lab, found: Found, which: int) -> None:
-    """A long session loses a stage: what it is sent again, beside prompts of as many tokens.
+    """A long session loses a stage: what it is sent again, beside a prompt of as many tokens.
 
-    These come one chunk after the other, so that no other stage computes meanwhile, as none
-    does while a session is replayed.
+    That grows by a chunk from request to request, each of which goes on in the caches of the
+    one before: so no other stage computes meanwhile, as none does while a session is replayed.
     """
     prompt = tuple(504 + 29 * i + 7 * which for i in range(LONG))
     request = GenerateRequest(prompt, 24, GREEDY, exact=True, ignore_eos=True)
@@ -200,7 +200,7 @@ async def one_replay(lab: Lab, found: Found, which: int) -> None:
             lab.break_something("stage", which)
     before = await lab.replayed(which)
     for at in range(0, LONG, CHUNK):
-        part = replace(request, prompt=prompt[at : at + CHUNK][::-1], max_tokens=1)
+        part = replace(request, prompt=prompt[::-1][: at + CHUNK], max_tokens=1)
         async for _ in lab.gateway.conductor.generate(part):
             pass
     await asyncio.sleep(2 * REPORT_S)
