@@ -9,11 +9,17 @@ import pytest
 
 from atoll.domain.errors import ProtocolFault
 from atoll.domain.ids import Epoch, SessionId, Slot
-from atoll.domain.wire import Park, Release, Resume, signed_part
+from atoll.domain.wire import Discard, Park, Release, Resume, signed_part
 from atoll.gateway.ring_orders import returned, signed
 from atoll.net.identity import Identity, verify
 from atoll.ring.coordinator_messages import ReleaseReturned, SendCancel, SendRelease
-from atoll.ring.parking_messages import ResumeReturned, SendDiscard, SendPark, SendResume
+from atoll.ring.parking_messages import (
+    DiscardReturned,
+    ResumeReturned,
+    SendDiscard,
+    SendPark,
+    SendResume,
+)
 
 EPOCH, ONE, TWO, SLOT = Epoch(1, 2), SessionId(5), SessionId(6), Slot(3)
 OURS = Identity.generate()
@@ -29,8 +35,10 @@ def test_what_has_been_everywhere() -> None:
     assert isinstance(resume, Resume)
     for order in (resume, msgspec.structs.replace(resume, lost=True)):
         assert returned(order, OURS) == ResumeReturned(order)
-    for done in (SendCancel(ONE, 7), SendDiscard(ONE)):
-        assert returned(signed(done, EPOCH, OURS), OURS) is None
+    discard = signed(SendDiscard(ONE), EPOCH, OURS)
+    assert isinstance(discard, Discard)
+    assert returned(discard, OURS) == DiscardReturned(discard)
+    assert returned(signed(SendCancel(ONE, 7), EPOCH, OURS), OURS) is None
 
 
 @pytest.mark.parametrize(

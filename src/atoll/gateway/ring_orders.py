@@ -6,12 +6,10 @@ import msgspec
 
 from atoll.domain.errors import ProtocolFault
 from atoll.domain.ids import Epoch
-from atoll.domain.wire import Order, Park, Rejoin, Release, Resume, signed_part
+from atoll.domain.wire import Cancel, Order, signed_part
 from atoll.net.identity import Identity
-from atoll.ring.comeback_messages import RejoinReturned
-from atoll.ring.coordinator_messages import CoordinatorEvent, ReleaseReturned
-from atoll.ring.orders import RingOrder, order_of
-from atoll.ring.parking_messages import ResumeReturned
+from atoll.ring.coordinator_messages import CoordinatorEvent
+from atoll.ring.orders import RingOrder, event_of, order_of
 
 
 def signed(effect: RingOrder, epoch: Epoch, identity: Identity) -> Order:
@@ -26,10 +24,8 @@ def returned(order: Order, identity: Identity) -> CoordinatorEvent | None:
     Raises:
         ProtocolFault: It is no order of ours, or something in it was changed that must not be.
     """
-    if not isinstance(order, Release | Park | Resume | Rejoin):
+    if isinstance(order, Cancel):
         return None
     if order.signature != identity.sign(signed_part(order)):
         raise ProtocolFault(f"a {type(order).__name__.lower()} came back changed")
-    if isinstance(order, Rejoin):
-        return RejoinReturned(order)
-    return ResumeReturned(order) if isinstance(order, Resume) else ReleaseReturned(order)
+    return event_of(order)

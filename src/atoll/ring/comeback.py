@@ -36,31 +36,31 @@ class Comeback:
         self._departures = departures
         self._returns = returns
         self.is_paused = False
-        self._discards: list[CoordinatorEffect] = []
 
     def hold_back(self, effects: list[CoordinatorEffect]) -> list[CoordinatorEffect]:
-        """What can be done of some effects while no message goes round."""
-        held = [effect for effect in effects if isinstance(effect, SendDiscard)]
-        self._discards += held
-        return [effect for effect in effects if effect not in held] if held else effects
+        """What can be done of some effects while no message goes round.
 
-    def pause(self) -> None:
+        Parcels are discarded once one does (`ParkedSessions.go_on`).
+        """
+        return [effect for effect in effects if not isinstance(effect, SendDiscard)]
+
+    def pause(self) -> list[CoordinatorEffect]:
         """A part of the ring is lost."""
         self.is_paused = self._tenants.is_paused = True
         self._clear()
+        effects: list[CoordinatorEffect] = []
         for session in self._tenants.by_id.values():
             session.pause()
-            if session.coming is not None:
-                session.coming.in_ring = False
+            effects += self._tenants.parked.cut_off(session)
+        return effects
 
     def over(self) -> None:
         """The ring does not come back."""
         self.is_paused = self._tenants.is_paused = False
-        self._discards = []
 
     def go_on(self, epoch: Epoch, *, first_is_new: bool) -> list[CoordinatorEffect]:
         """The ring is whole again, in a new epoch."""
-        effects = self._discards
+        effects = self._tenants.parked.go_on()
         self.over()
         # Prompts may have been put in line meanwhile.
         self._clear()

@@ -50,7 +50,13 @@ from atoll.ring.messages import Fault, GrantCredit, Granted, RecordLost, Refuse
 from atoll.ring.messages import WindowUnusable as Unusable
 from atoll.ring.pace import Pace
 from atoll.ring.parking import ParkingLot
-from atoll.ring.parking_messages import EndsLoadedParcel, ParkingEvent, ResumeReturned, Tick
+from atoll.ring.parking_messages import (
+    DiscardReturned,
+    EndsLoadedParcel,
+    ParkingEvent,
+    ResumeReturned,
+    Tick,
+)
 from atoll.ring.results import EndsResults
 from atoll.ring.returns import Returned, Returns
 from atoll.ring.session import Session
@@ -168,6 +174,7 @@ class Coordinator:
                 ReleaseReturned()
                 | RejoinReturned()
                 | ResumeReturned()
+                | DiscardReturned()
                 | EndsLoadedParcel()
                 | Tick()
             ):
@@ -295,7 +302,7 @@ class Coordinator:
                 self._ring_up(epoch)
             case RingPaused():
                 self.epoch = self._due = None
-                self._comeback.pause()
+                self.effects += self._comeback.pause()
             case RingDown(problem):
                 self._ring_down(problem)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from atoll.domain.ids import SessionId
-from atoll.domain.wire import Resume
+from atoll.domain.wire import Discard, Resume
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.coordinator_messages import CoordinatorEffect
 from atoll.ring.parking import Coming, Parked, ParkingLot
@@ -34,6 +34,8 @@ class ParkedSessions:
 
     def __init__(self, config: CoordinatorConfig) -> None:
         self.lot = ParkingLot(config.parking, config.reuse_min)
+        self._discards: set[SessionId] = set()
+        """Parcels that stages are told to let go of; the message is not back."""
 
     def rests(self, session: Session) -> None:
         """A session came to rest."""
@@ -88,14 +90,25 @@ class ParkedSessions:
         Returns:
             Whether the session's prompt may enter now, and what is to be done.
         """
-        coming = session.coming
-        if coming is None:
+        if session.coming is None:
             return False, []
         if isinstance(answer, Resume):
-            coming.in_ring = not answer.lost
+            session.coming.in_ring = not answer.lost
         else:
-            coming.at_ends = answer.is_loaded
-        if not coming.is_over or not session.live:
+            session.coming.at_ends = answer.is_loaded
+        return self._went_on(session)
+
+    def cut_off(self, session: Session) -> list[CoordinatorEffect]:
+        """The message about the session's parcel is lost, if there is one."""
+        if session.coming is None:
+            return []
+        session.coming.in_ring = False
+        return self._went_on(session)[1]
+
+    def _went_on(self, session: Session) -> tuple[bool, list[CoordinatorEffect]]:
+        """Have the session begin if all have answered."""
+        coming = session.coming
+        if coming is None or not coming.is_over or not session.live:
             return False, []
         session.coming = None
         effects: list[CoordinatorEffect] = []
@@ -113,6 +126,7 @@ class ParkedSessions:
     def down(self, sessions: Iterable[Session]) -> list[CoordinatorEffect]:
         """The ring is gone, and with it the keys of its stages."""
         gone = self.lot.clear()
+        self._discards.clear()
         for session in sessions:
             if session.parks:
                 session.parks = False
@@ -124,5 +138,14 @@ class ParkedSessions:
     def _discard(self, parcels: Iterable[SessionId]) -> list[CoordinatorEffect]:
         effects: list[CoordinatorEffect] = []
         for parcel in parcels:
+            self._discards.add(parcel)
             effects += [DropEndsParcel(parcel), SendDiscard(parcel)]
         return effects
+
+    def discarded(self, discard: Discard) -> None:
+        """Every stage has let go of a parcel."""
+        self._discards.discard(discard.parcel)
+
+    def go_on(self) -> list[CoordinatorEffect]:
+        """The ring is whole again: what stages were not told is told anew."""
+        return [SendDiscard(parcel) for parcel in sorted(self._discards)]

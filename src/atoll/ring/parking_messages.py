@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from atoll.domain.ids import SessionId, Slot
-from atoll.domain.wire import Resume
+from atoll.domain.wire import Discard, Resume
 from atoll.ring.parking import ParkingRates
 
 # Events
@@ -15,6 +15,12 @@ class ResumeReturned(Struct, frozen=True):
     """A resume has gone once round; its signature is ours."""
 
     resume: Resume
+
+
+class DiscardReturned(Struct, frozen=True):
+    """A discard has gone once round; its signature is ours."""
+
+    discard: Discard
 
 
 class EndsLoadedParcel(Struct, frozen=True):
@@ -89,7 +95,7 @@ class Reused(Struct, frozen=True):
     cached: int
 
 
-ParkingEvent = ResumeReturned | EndsLoadedParcel | Tick
+ParkingEvent = ResumeReturned | DiscardReturned | EndsLoadedParcel | Tick
 ParkingOfEnds = ParkEnds | LoadEnds | DropEndsParcel
 ParkingOrder = SendPark | SendResume | SendDiscard
 ParkingEffect = ParkingOfEnds | ParkingOrder | Reused

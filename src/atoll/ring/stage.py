@@ -196,8 +196,7 @@ class Stage:
             self._drop_unwanted(session)
 
     def _refuse(self, window: Window, fault: Fault, *, report: bool) -> None:
-        refusal = Refuse(window.session, window.seq, fault.code, fault.problem, report)
-        self._effects.append(refusal)
+        self._effects.append(Refuse(window.session, window.seq, fault.code, fault.problem, report))
 
     def _cancel(self, cancel: Cancel) -> None:
         if not self._is_current(cancel.epoch, cancel.session, cancel.seq):
@@ -276,6 +275,8 @@ class Stage:
         if session is not None:
             self._forget(session)
         self._effects += [DropRecord(rejoin.session), lost(rejoin)]
+        if session is not None and session.release is not None:
+            self._effects.append(ForwardRelease(session.release))  # it waited for what is gone
 
     def _forget(self, session: StageSession) -> None:
         """Nothing of a session is of use here."""

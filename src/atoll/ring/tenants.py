@@ -30,7 +30,13 @@ from atoll.ring.drafting import Drafter
 from atoll.ring.pace import Pace
 from atoll.ring.parked import ParkedSessions
 from atoll.ring.parking import Parked, ParkingRates
-from atoll.ring.parking_messages import EndsLoadedParcel, ParkingEvent, ResumeReturned, Tick
+from atoll.ring.parking_messages import (
+    DiscardReturned,
+    EndsLoadedParcel,
+    ParkingEvent,
+    ResumeReturned,
+    Tick,
+)
 from atoll.ring.recorded import Recorded
 from atoll.ring.session import Session
 
@@ -182,6 +188,9 @@ class Tenants:
                 return None, self._released(release) if release.epoch == epoch else []
             case ResumeReturned(resume):
                 return self._answered(resume) if resume.epoch == epoch else (None, [])
+            case DiscardReturned(discard):
+                self.parked.discarded(discard)
+                return None, []
             case EndsLoadedParcel():
                 return self._answered(event)
 

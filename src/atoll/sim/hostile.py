@@ -21,8 +21,6 @@ def forge(rng: random.Random, seen: Window, *, held: bool) -> Window:
     still holds the slot for the session of `seen`.
     """
     forgeries = (*_FORGERIES, _intruder) if held else _FORGERIES
-    # Who sends a new stage its rows again may say anything: no other can know them.
-    seen = msgspec.structs.replace(seen, replay=False)
     return rng.choice(forgeries)(rng, seen)
 
 

@@ -17,14 +17,14 @@ from functools import partial
 
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import Epoch, SessionId
-from atoll.domain.wire import Park, Rejoin, Release, Resume, Window
+from atoll.domain.wire import Window
 from atoll.ring import comeback_messages as comeback
 from atoll.ring import coordinator_messages as gate
 from atoll.ring import parking_messages as parking
 from atoll.ring import stage_messages as node
 from atoll.ring.coordinator import Coordinator
 from atoll.ring.messages import GrantCredit, Granted, ItemFailed, Payload, Refuse, WindowUnusable
-from atoll.ring.orders import order_of
+from atoll.ring.orders import event_of, order_of
 from atoll.sim.chain import Chain
 from atoll.sim.fake_draft import FakeDraft
 from atoll.sim.fake_ends import FakeEnds
@@ -239,12 +239,8 @@ class RingSim:
             lap_s = self.rng.choice((0.0, 0.01, 0.02 * message.rows))
             lap_s += self.scenario.away_s if lap_s else 0.0
             self._event(gate.WindowReturned(message, payload, lap_s))
-        elif isinstance(message, Release | Park):
-            self._event(gate.ReleaseReturned(message))
-        elif isinstance(message, Rejoin):
-            self._event(comeback.RejoinReturned(message))
-        elif isinstance(message, Resume):
-            self._event(parking.ResumeReturned(message))
+        elif (event := event_of(message)) is not None:
+            self._event(event)
 
     def granted(self, frames: int, epoch: Epoch) -> None:
         """Credits from the first stage, unless its link was replaced."""
@@ -371,7 +367,8 @@ class RingSim:
         """Push in a frame made from one that the receiver has just seen."""
         hop = self.rng.randint(0, len(self.chain.nodes))
         live = set(self.coordinator.holders().values())
-        seen = [w for w in self.chain.seen[hop][-20:] if w.session in live]
+        # Who sends a new stage its rows again may say anything: no other can know them.
+        seen = [w for w in self.chain.seen[hop][-20:] if w.session in live and not w.replay]
         if not seen:
             return
         self.chain.faults["hostile frame"] += 1
