@@ -33,11 +33,16 @@ def test_a_failure_is_told_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("crashes", "faults", "mistakes", "code"),
-    [(0, 0, 0, 0), (1, 0, 0, 1), (0, 2, 0, 1), (0, 0, 3, 1)],
+    ("crashes", "faults", "mistakes", "equal", "code"),
+    [(0, 0, 0, 1.0, 0), (1, 0, 0, 1.0, 1), (0, 2, 0, 1.0, 1), (0, 0, 3, 1.0, 1), (0, 0, 0, 0.9, 1)],
 )
 def test_any_part_that_breaks_is_told_by_the_exit_code(
-    monkeypatch: pytest.MonkeyPatch, crashes: int, faults: int, mistakes: int, code: int
+    monkeypatch: pytest.MonkeyPatch,
+    crashes: int,
+    faults: int,
+    mistakes: int,
+    equal: float,
+    code: int,
 ) -> None:
     tried: list[int] = []
 
@@ -49,8 +54,14 @@ def test_any_part_that_breaks_is_told_by_the_exit_code(
         tried.append(cases)
         return {"api_cases": cases, "api_faults": faults, "logged_mistakes": mistakes}
 
+    def rings(kills: int) -> dict[str, float]:
+        tried.append(kills)
+        return {"kills": kills, "streams": 8 * kills, "exact_equal": equal, "streams_ok": 1.0}
+
+    monkeypatch.setattr("bench.failover.run", rings)
     monkeypatch.setattr("bench.fuzz.run", readers)
     monkeypatch.setattr("bench.api_fuzz.run", api)
-    monkeypatch.setattr("sys.argv", ["soak", "--seeds", "0", "--inputs", "7", "--cases", "9"])
+    counts = ["--seeds", "0", "--inputs", "7", "--cases", "9", "--kills", "5"]
+    monkeypatch.setattr("sys.argv", ["soak", *counts])
     assert soak.main() == code
-    assert tried == [7, 9]
+    assert tried == [7, 9, 5]

@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 N_TOKENS = 60
-LONG = 240
+LONG = 140
 PROMPTS = ((504, 260, 216, 41), (1000, 2000, 3000), (198,), (28120, 905))
 Prompts = Sequence[tuple[int, ...]]
 SHAPE = RingOptions(nodes=2, streams=4, context=256, rows_max=64, chunk_rows=64, spin=1000)
