@@ -66,7 +66,7 @@ def soak_rings(kills: int, say: Callable[[str], None]) -> int:
     """Break so many parts of a ring; the number of streams that were not as they should be."""
     found = failover.run(kills)
     streams = int(found["streams"])
-    bad = streams - round(streams * min(found["exact_equal"], found["streams_ok"]))
+    bad = streams - round(streams * float(min(found["exact_equal"], found["streams_ok"])))
     say(f"{found['kills']} kills under {streams} streams, {bad} of them ill")
     return bad
 

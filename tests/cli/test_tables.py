@@ -10,6 +10,7 @@ from rich.console import Console
 from tests.client.conftest import STATUS
 
 from atoll.cli.tables import (
+    exact_lines,
     guess_line,
     lap_line,
     layer_range,
@@ -147,6 +148,17 @@ def test_how_rows_travel() -> None:
         wire_line(ring)
         == "hidden states travel as i8b32\N{REPLACEMENT CHARACTER}[31m, in exact answers as f32"
     )
+
+
+def test_exact_answers() -> None:
+    ring = STATUS.rings[0]
+    assert exact_lines(ring) == []
+    singly = msgspec.structs.replace(ring.stages[0], row_by_row=True)
+    told = msgspec.structs.replace(ring, stages=(singly,), exact_problem="b\x1b[31m is not a")
+    assert exact_lines(told) == [
+        "exact answers take longer, a row at a time on reef",
+        "exact answers may differ from before: b\N{REPLACEMENT CHARACTER}[31m is not a",
+    ]
 
 
 READ = Rate("pp512", "pp", 512, 0, 1, 3, 250.0, 1.25, (250.0,), 2048.0, None, None)

@@ -9,6 +9,7 @@ from atoll.cli.running import run
 from atoll.cli.screen import data_console, show_json
 from atoll.cli.settings import flags
 from atoll.cli.tables import (
+    exact_lines,
     guess_line,
     lap_line,
     memory_table,
@@ -72,6 +73,8 @@ def _show(ring: RingStatus, console: Console) -> None:
         console.print(lap_line(ring.lap), soft_wrap=True)
     if ring.wire:
         console.print(wire_line(ring), soft_wrap=True)
+    for line in exact_lines(ring):
+        console.print(line, soft_wrap=True)
     if ring.guessed:
         console.print(guess_line(ring), soft_wrap=True)
     if ring.parked:

@@ -188,6 +188,16 @@ def lap_line(lap: LapStatus) -> str:
     )
 
 
+def exact_lines(ring: RingStatus) -> list[str]:
+    """What is to be known of exact answers, where there is something."""
+    lines = []
+    if singly := [printable(stage.name) for stage in ring.stages if stage.row_by_row]:
+        lines.append(f"exact answers take longer, a row at a time on {', '.join(singly)}")
+    if ring.exact_problem:
+        lines.append(f"exact answers may differ from before: {printable(ring.exact_problem)}")
+    return lines
+
+
 def wire_line(ring: RingStatus) -> str:
     """How hidden states travel."""
     return f"hidden states travel as {printable(ring.wire)}, in exact answers as f32"
