@@ -15,10 +15,11 @@ from starlette.types import Send
 DONE = b"[DONE]"
 """The data of a stream's last event."""
 
-GOES_ON = b": goes on\n\n"
-NO_TOKEN_YET = b": no token yet\n\n"
-WAITING = b": waiting for the ring\n\n"
-"""Comments: clients pass over them, and see that the connection stands."""
+GOES_ON = b": goes on\n"
+NO_TOKEN_YET = b": no token yet\n"
+WAITING = b": waiting for the ring\n"
+"""Comments: clients pass over them, and see that the connection stands. No empty line
+follows, which some of them take for the end of an event."""
 
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
