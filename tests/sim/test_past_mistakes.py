@@ -24,6 +24,8 @@ FOUND = {
     1013305: "likewise, with two parts lost",
     1017224: "not the product's: a replay was taken for a frame that is to be refused",
     1027527: "likewise",
+    2062638: "a stage computed what waited of a session that it had forgotten",
+    2085417: "likewise",
 }
 
 

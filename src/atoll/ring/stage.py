@@ -279,10 +279,10 @@ class Stage:
             self._effects.append(ForwardRelease(session.release))  # it waited for what is gone
 
     def _forget(self, session: StageSession) -> None:
-        """Nothing of a session is of use here."""
+        """Nothing of a session is of use here; what the engine still computes of it is dropped."""
         self._slots.remove(session, released=False)
-        # The engine may still compute it; as it is broken, that is dropped.
         session.broken = True
+        self._drop_unwanted(session)
         self._outbox.recorded.drop(session.id)
         self._effects.append(DropSlot(session.slot))
 
@@ -358,7 +358,7 @@ class Stage:
         for held, output in zip(batch, outputs, strict=True):
             if isinstance(output, ItemFailed):
                 self._lose(held, output.problem)
-            elif held.window.replay and self._comeback.next_is_new:
+            elif held.window.replay and self._comeback.next_is_new and not held.session.broken:
                 replayed.append(Held(held.session, held.window, output))
             elif held.session.wants(held.window) and not held.window.replay:
                 flight.append(Held(held.session, held.window, output))
