@@ -7,6 +7,7 @@ begins before its other fixtures start anything.
 from __future__ import annotations
 
 import psutil
+from tests.support.forks import server_pid
 
 _before: set[psutil.Process] = set()
 
@@ -18,8 +19,12 @@ def note_children() -> None:
 
 
 def new_children() -> list[psutil.Process]:
-    """Processes below this one, however deep, that began since `note_children`."""
-    return [child for child in psutil.Process().children(recursive=True) if child not in _before]
+    """Processes below this one, however deep, that began since `note_children`.
+
+    What the fork server forked counts; it itself stays until the last test is done.
+    """
+    children = psutil.Process().children(recursive=True)
+    return [c for c in children if c not in _before and c.pid != server_pid()]
 
 
 def is_running(pid: int) -> bool:

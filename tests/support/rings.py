@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +12,7 @@ from pathlib import Path
 import httpx
 import openai
 import psutil
+from tests.support.forks import Program, start_plainly, start_program
 
 from atoll.api.keys import KEYS_FILE, KeyStore
 from atoll.domain.generation import GenerateRequest, SamplingParams
@@ -44,7 +43,7 @@ async def wait_until(
 class Node:
     """A node's process, as `atoll join` starts it."""
 
-    process: asyncio.subprocess.Process
+    process: Program
     log: Path
 
     @property
@@ -155,20 +154,12 @@ async def start_node(
 ) -> Node:
     """Start `atoll join` in a process of its own, as if on another machine if one is named."""
     ticket = [str(join_file)] if join_file else []
-    program = [str(ELSEWHERE), machine] if machine else ["-m", "atoll"]
-    command = [*program, "join", *ticket, "--home", str(home), "--name", home.name]
-    command += ["--store", str(store.home), "--threads", "1", "--threads-large", "1"]
-    environment = {key: value for key, value in os.environ.items() if "ATOLL" not in key}
-    with log.open("wb") as out:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *command,
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            env=environment,
-        )
+    command = ["join", *ticket, "--home", str(home), "--name", home.name]
+    command += ["--store", str(store.home), "--threads", "1", "--threads-large", "1", *arguments]
+    if machine:
+        process = await start_plainly([str(ELSEWHERE), machine, *command], log)
+    else:
+        process = await start_program(command, log)
     return Node(process, log)
 
 
