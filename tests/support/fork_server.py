@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import atexit
 import gc
-import importlib
+import importlib.util
 import json
 import os
 import select
@@ -18,8 +18,9 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple, NoReturn
+
+import psutil
 
 from atoll.cli import app
 from atoll.engine import confine
@@ -116,8 +117,10 @@ def main(descriptor: int) -> None:
     # Ctrl-C is for pytest, and for the programs.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in PRELOADED:
-        importlib.import_module(name)
-    if (threads := len(list(Path("/proc/self/task").iterdir()))) > 1:
+        # Not each system has a wheel of iroh.
+        if importlib.util.find_spec(name):
+            importlib.import_module(name)
+    if (threads := psutil.Process().num_threads()) > 1:
         raise SystemExit(f"{threads} threads run after the imports; a fork would lose all but one")
     # What collections leave alone stays in pages that the forks share.
     gc.freeze()
