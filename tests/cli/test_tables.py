@@ -159,6 +159,9 @@ def test_exact_answers() -> None:
         "exact answers take longer, a row at a time on reef",
         "exact answers may differ from before: b\N{REPLACEMENT CHARACTER}[31m is not a",
     ]
+    told = msgspec.structs.replace(ring, stages=(singly,), ends_row_by_row=True)
+    [line] = exact_lines(told)
+    assert line.endswith("a row at a time on the gateway, reef")
 
 
 READ = Rate("pp512", "pp", 512, 0, 1, 3, 250.0, 1.25, (250.0,), 2048.0, None, None)

@@ -101,6 +101,7 @@ async def test_exact_answers_hold_where_rows_computed_together_have_other_bits(
         expected = await undisturbed(ring, prompts)
         stages = ring.status.rings[0].stages
         assert all(stage.row_by_row for stage in stages)
+        assert ring.status.rings[0].ends_row_by_row
         assert len({stage.bits for stage in stages}) == 2
         assert await answers(ring, ring.nodes[1].stage_pid(), signal.SIGKILL, prompts) == expected
         assert ring.status.rings[0].exact_problem == ""

@@ -191,7 +191,9 @@ def lap_line(lap: LapStatus) -> str:
 def exact_lines(ring: RingStatus) -> list[str]:
     """What is to be known of exact answers, where there is something."""
     lines = []
-    if singly := [printable(stage.name) for stage in ring.stages if stage.row_by_row]:
+    singly = ["the gateway"] if ring.ends_row_by_row else []
+    singly += [printable(stage.name) for stage in ring.stages if stage.row_by_row]
+    if singly:
         lines.append(f"exact answers take longer, a row at a time on {', '.join(singly)}")
     if ring.exact_problem:
         lines.append(f"exact answers may differ from before: {printable(ring.exact_problem)}")

@@ -97,7 +97,8 @@ class RingStatus(msgspec.Struct, frozen=True):
     in the order of the ring. `parked` conversations rest outside the slots, in
     `parked_bytes` at the gateway. `wire` is the encoding of hidden states on them, exact
     answers apart. `exact_problem` says why exact answers may differ from those before its
-    last change of machines; it is empty where nothing speaks against it.
+    last change of machines; it is empty where nothing speaks against it. With
+    `ends_row_by_row` the gateway computes exact rows one by one.
     """
 
     ready: bool
@@ -116,6 +117,7 @@ class RingStatus(msgspec.Struct, frozen=True):
     parked: int = 0
     parked_bytes: int = 0
     exact_problem: str = ""
+    ends_row_by_row: bool = False
 
 
 class MemoryStatus(msgspec.Struct, frozen=True):
@@ -230,6 +232,7 @@ def _ring(ring: Ring, by_node: Mapping[NodeId, Member], classes: NumericClasses)
         parked=driver.lot.parked if driver else 0,
         parked_bytes=driver.parking.held_bytes if driver else 0,
         exact_problem=classes.problem(plan.stages, ring.players) if driver and plan else "",
+        ends_row_by_row=loaded is not None and not all(bits.together for bits in loaded.bits),
     )
 
 
