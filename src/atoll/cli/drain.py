@@ -43,8 +43,9 @@ class Drained(msgspec.Struct, frozen=True):
 def drain(node: str, /, *, options: DrainFlags | None = None) -> None:
     """Take a node out of its rings; its streams go on elsewhere, not a token lost.
 
-    Another node fetches its layers first, then streams move. Where no other can take its
-    place the node goes on until one has joined. `atoll nodes resume NODE` undoes it.
+    Streams that do not end within a few seconds move. They pause for long only where the node
+    that takes its place does not stand by: it has to fetch the layers then. Where no other
+    can take its place the node goes on until one has joined. `atoll nodes resume NODE` undoes it.
 
     Example: `atoll drain anna-pc`
 

@@ -2,8 +2,8 @@
 
 Whenever nodes are free it plans what rings they could form, and lets those begin;
 a ring that broke gives its nodes back, and they are planned for anew. Where better
-rings are foretold than those that stand, the ones that differ end once their
-streams have.
+rings are foretold than those that stand, the ones that differ end, and their streams
+go on in those that follow.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class NumericClasses:
         self._first: dict[tuple[int, int], tuple[str, Bits]] = {}
 
     def problem(self, stages: Sequence[StagePlan], members: Sequence[Member]) -> str:
-        """Why exact answers may differ from earlier ones.
+        """Why exact answers may differ from earlier ones; who has a part first sets its class.
 
         Args:
             stages: Who has which part.

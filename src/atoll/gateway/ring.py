@@ -1,7 +1,7 @@
 """One ring of the model: formed of a cast, served, and ended; then it may be formed again.
 
-The conductor decides of whom and when. Streams of a ring that broke end with an
-error; those of a ring that is rearranged end by themselves first.
+The conductor decides of whom and when. A ring that lost a part is mended if it can be.
+Where it cannot, and where a ring is rearranged, streams begin again in the next one.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Ring:
 
     @property
     def is_winding_down(self) -> bool:
-        """Whether it only lets its streams end."""
+        """Whether it takes no new streams, and ends soon."""
         return self.taken and self._rearranging.is_set()
 
     async def close(self) -> None:
@@ -272,7 +272,7 @@ class Ring:
         return error, time.monotonic() - began_s
 
     async def _wind_down(self, driver: RingDriver) -> None:
-        """Once it is to be rearranged: take no streams, let the old ones end, and stop."""
+        """Once it is to be rearranged: take no streams, give the old ones a while, and stop."""
         await self._rearranging.wait()
         self._serving = False
         self.reason = f"{self.name} is being rearranged"
@@ -307,7 +307,7 @@ class Ring:
     # What others report
 
     def rearrange(self) -> None:
-        """Its nodes are wanted elsewhere: end once its streams have."""
+        """Its nodes are wanted elsewhere: end soon."""
         if self.taken:
             self._rearranging.set()
 
