@@ -22,11 +22,12 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 PINNED_BUILD := --build-constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs check bench bench-peers soak clean
+.PHONY: help setup demo test test-long lint docs check bench bench-peers soak clean
 
 help:
 	@echo "make demo    set up, then show a model answered by a ring of three nodes"
 	@echo "make test    set up, then run the tests"
+	@echo "make test-long  the tests that 'make test' leaves out, as they take long"
 	@echo "make lint    formatting, lint, types and the direction of imports"
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make check   lint, docs and test"
@@ -76,6 +77,9 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+
+test-long: $(VENV)/.dev
+	@$(BIN)/python -m pytest -m long --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check

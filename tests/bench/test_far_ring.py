@@ -27,6 +27,7 @@ def test_the_ways_to_decode_are_those_that_the_product_has() -> None:
 
 @pytest.mark.engine
 @pytest.mark.network
+@pytest.mark.long
 async def test_a_ring_is_linked_anew_at_another_distance_and_says_the_same(
     tmp_path: Path, random_model: Callable[..., Path]
 ) -> None:

@@ -46,6 +46,7 @@ def test_guesses_keep_the_distribution(test_store: Store, demo_model: Path, tmp_
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_a_liking_for_guesses_would_be_noticed(
     test_store: Store, demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ def test_the_longest_gap_is_within_one_answer() -> None:
 @pytest.mark.engine
 @pytest.mark.network
 @pytest.mark.usefixtures("own_children")
+@pytest.mark.long
 async def test_answers_are_those_of_quiet_links(
     test_store: Store, demo_model: Path, tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ def cells(line: str) -> list[str]:
 @pytest.mark.engine
 @pytest.mark.network
 class TestLive:
+    @pytest.mark.long
     def test_a_table_for_sharing(self, ring: LiveRing, run: Run) -> None:
         # The ring has two places: of the default, 1,4, remain 1 and 2.
         measured = run("bench", *SMALL, home=ring.home)

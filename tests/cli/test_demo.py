@@ -93,6 +93,7 @@ def start_demo(tmp_path: Path, test_store: Store, demo_model: Path) -> Iterator[
         demo.kill()
 
 
+@pytest.mark.long
 def test_json_is_one_object(start_demo: StartDemo) -> None:
     demo = start_demo("--json")
     code, out = demo.end()
@@ -121,6 +122,7 @@ def test_a_signal_at_any_time_leaves_nothing(
     assert demo.end(number)[0] == code, demo.log.read_text()
 
 
+@pytest.mark.long
 def test_a_node_that_dies_ends_it(start_demo: StartDemo) -> None:
     demo = start_demo("--keep")
     said = demo.wait_said("stays up until Ctrl-C")

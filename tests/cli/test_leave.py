@@ -44,6 +44,7 @@ def test_a_running_node_is_stopped_first(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.engine
 @pytest.mark.network
+@pytest.mark.long
 def test_a_membership(
     ring: LiveRing, run: Run, tmp_path: Path, demo_model: Path, test_store: Store
 ) -> None:

@@ -190,6 +190,7 @@ def isolation(run: Run, home: Path) -> list[str]:
 
 @pytest.mark.engine
 @pytest.mark.network
+@pytest.mark.long
 def test_a_node_that_the_unit_starts_comes_back_as_itself(
     tmp_path: Path, demo_model: Path, test_store: Store, run: Run
 ) -> None:

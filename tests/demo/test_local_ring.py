@@ -58,6 +58,7 @@ async def test_it_comes_up_and_leaves_nothing(
 
 @pytest.mark.engine
 @pytest.mark.network
+@pytest.mark.long
 async def test_a_program_that_dies_ends_the_block(
     tmp_path: Path, model: FoundModel, test_store: Store
 ) -> None:

@@ -77,6 +77,7 @@ async def answer(ring: Ring, sampling: SamplingParams, n: int = 16) -> list[Samp
     return [replace(sampled, cached=0) for sampled in found]
 
 
+@pytest.mark.long
 async def test_answers_are_the_same_also_without_it_from_some_point_on(
     test_store: Store, demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

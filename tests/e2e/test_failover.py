@@ -70,6 +70,7 @@ async def test_streams_go_on_when_a_stage_process_or_a_node_is_killed(
         assert len(ring.status.rings[0].stages) == 1
 
 
+@pytest.mark.long
 async def test_a_node_that_stands_by_takes_the_part_of_a_lost_one(
     demo: FoundModel, test_store: Store, tmp_path: Path
 ) -> None:

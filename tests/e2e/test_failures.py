@@ -177,6 +177,7 @@ async def test_a_silent_node_is_noticed(open_small: OpenSmall) -> None:
         assert silent.process.returncode is None
 
 
+@pytest.mark.long
 async def test_a_stopped_stage_process_stalls_no_stream_for_ever(open_small: OpenSmall) -> None:
     """Its node still beats, so only the missing answer tells."""
     async with open_small(stall_s=1.0) as ring:

@@ -44,15 +44,15 @@ async def test_no_token_is_lost_or_repeated(
         await lab.read_all(references)
         assert all(told.is_done for told in references)
         found = Found()
-        await kill_amid(lab, references, found, times=2)
-        assert (found.kills, found.streams, found.resumed) == (2, 4, 4)
+        await kill_amid(lab, references, found, times=1)
+        assert (found.kills, found.streams, found.resumed) == (1, 4, 4)
         assert (found.lost, found.differing, found.problems) == (0, 0, [])
-        assert found.acked >= 8
+        assert found.acked >= 4
         # The nodes came back by themselves, to the port that the gateway remembered.
         for number in (1, 2):
             node = (tmp_path / f"node-{number}.log").read_text()
             assert node.count("trying to come back") >= 1
-            assert node.count(f"joined as node-{number}") == 3
+            assert node.count(f"joined as node-{number}") == 2
         # And a program of this machine, whose key the new gateway does not know.
         whole, _ = await chat(lab)
         again, complaint = await chat(lab, kill_after=len(whole) // 4)

@@ -54,6 +54,7 @@ async def another_borrower(ring: Ring) -> AsyncIterator[tuple[RemoteKeeper, Hear
             await link.wait_closed()
 
 
+@pytest.mark.long
 async def test_blobs_are_kept_for_whoever_put_them(open_small: OpenSmall) -> None:
     async with open_small(plan="auto") as ring:
         before = await ring.tokens((3, 4, 5), 8)

@@ -50,6 +50,7 @@ def known() -> Times:
     return Times(times.ends_s, times.machines, links)
 
 
+@pytest.mark.long
 async def test_a_slow_link_is_told_beside_what_was_foretold_of_it(
     small: FoundModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ OPTIONS = RingOptions(
 
 
 @pytest.mark.alone
+@pytest.mark.long
 async def test_with_the_model_and_without(small: FoundModel, tmp_path: Path) -> None:
     store, own = Store(tmp_path / "store"), Store(tmp_path / "own")
     async with open_ring(small, store, tmp_path, OPTIONS, join=False) as ring:

@@ -93,6 +93,7 @@ async def test_conversations_go_on_from_their_parcels(
     assert answers(said) == plain_answers[:3]
 
 
+@pytest.mark.long
 async def test_parcels_that_are_lost_are_computed_again(
     test_store: Store, demo: FoundModel, tmp_path: Path, plain_answers: list[list[Any]]
 ) -> None:
@@ -124,6 +125,7 @@ async def test_parcels_that_are_lost_are_computed_again(
     assert answers(said) == plain_answers[:4]
 
 
+@pytest.mark.long
 async def test_conversations_go_on_from_lent_memory(
     test_store: Store, demo: FoundModel, tmp_path: Path, plain_answers: list[list[Any]]
 ) -> None:

@@ -50,6 +50,7 @@ def table(ring: Ring, names: list[str]) -> LinkTable:
     return LinkTable(Fleet(Gateway(times), machines, links))
 
 
+@pytest.mark.long
 async def test_two_that_are_near_each_other(small: FoundModel, tmp_path: FilePath) -> None:
     store = Store(tmp_path / "store")
     async with (

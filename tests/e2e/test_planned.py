@@ -138,6 +138,7 @@ async def test_a_newcomer_that_is_worth_it_moves_the_ring(
         assert any("other rings would be" in line for line in ring.said)
 
 
+@pytest.mark.long
 async def test_a_newcomer_has_its_shard_before_the_old_ring_ends(
     small: FoundModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

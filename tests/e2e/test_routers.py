@@ -115,6 +115,7 @@ def test_without_a_relay_neighbours_punch_holes(
     assert new_children() == []
 
 
+@pytest.mark.long
 def test_a_gateway_at_home_with_a_forwarded_port(
     internet: Internet, programs: Programs, wanted: str
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_gateway_at_home_with_a_forwarded_port(
     assert new_children() == []
 
 
+@pytest.mark.long
 def test_who_can_reach_the_relay_alone_joins_and_comes_back(
     internet: Internet, programs: Programs, wanted: str
 ) -> None:
@@ -163,6 +165,7 @@ def test_who_can_reach_the_relay_alone_joins_and_comes_back(
     assert new_children() == []
 
 
+@pytest.mark.long
 def test_nodes_behind_routers_time_the_way_between_them(
     internet: Internet, programs: Programs
 ) -> None:

@@ -139,6 +139,7 @@ def test_merged_sessions_keep_the_bits(chain: Chain, whole: Whole) -> None:
         done += rows if rows < 22 else 0
 
 
+@pytest.mark.long
 def test_bits_hold_beyond_512_cells(chain: Chain, whole: Whole) -> None:
     """There a lone row runs on one thread; with a second one beside it, on both."""
     tokens, other = text(31, FAR), text(32, 20)

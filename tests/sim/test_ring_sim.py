@@ -8,8 +8,8 @@ import pytest
 
 from atoll.sim.ring_sim import Report, run_seed
 
-SEEDS = 1000
-BLOCKS = 4
+SEEDS = 500
+BLOCKS = 2
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))

@@ -9,8 +9,8 @@ import pytest
 from atoll.world.scenario import FAULTS
 from atoll.world.system_sim import run_system_seed
 
-SEEDS = 240
-BLOCKS = 8
+SEEDS = 120
+BLOCKS = 4
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
@@ -26,8 +26,12 @@ def test_seeds(block: int) -> None:
 
 
 def test_every_fault_befalls_somebody() -> None:
-    faults = {fault for seed in range(120) for fault in run_system_seed(seed).faults}
-    assert set(FAULTS) <= faults
+    missing = set(FAULTS)
+    for seed in range(120):
+        missing -= set(run_system_seed(seed).faults)
+        if not missing:
+            break
+    assert not missing
 
 
 def test_a_seed_replays_exactly() -> None:
