@@ -222,7 +222,9 @@ def fresh(told: Told) -> Told:
 
 @dataclass
 class Found:
-    """What became of the answers."""
+    """What became of the answers; `streams` are those that were cut off, `resumed` of them
+    those that came to their end.
+    """
 
     kills: int = 0
     streams: int = 0
@@ -261,9 +263,11 @@ async def kill_amid(lab: Lab, references: Sequence[Told], found: Found, *, times
     replayed = [Told(told.path, told.body, told.stream) for told in answers]
     await lab.read_all(replayed)
     for told, before, again, reference in zip(answers, acked, replayed, references, strict=True):
-        found.streams += 1
+        # Some may have been told to their end before the gateway died.
+        if told in broken:
+            found.streams += 1
+            found.resumed += told.is_done and not told.faults
         found.acked += len(before)
-        found.resumed += told in broken and told.is_done and not told.faults
         found.lost += sum(again.events.get(n) != data for n, data in before.items())
         same = told.by_choice() == reference.by_choice() and again.events == told.events
         found.differing += not same
@@ -276,9 +280,9 @@ async def measure(
     """Kill so many gateways, with so many streams each.
 
     Returns:
-        `gateway_kills`; `resumed`, streams that were gone on with to their end; `acked_lost`,
-        events that a client had and that the stream lacks or contradicts afterwards; and how
-        many streams differ from the same request undisturbed.
+        `gateway_kills`; `resumed`, the share of the streams cut off that were gone on with to
+        their end; `acked_lost`, events that a client had and that the stream lacks or
+        contradicts afterwards; and how many streams differ from the same request undisturbed.
     """
     found = Found()
     with tempfile.TemporaryDirectory(prefix="atoll-bench-") as folder:
@@ -293,7 +297,7 @@ async def measure(
             downs_s = lab.downs_s
     return {
         "gateway_kills": found.kills,
-        "resumed": found.resumed,
+        "resumed": found.resumed / found.streams,
         "acked_lost": found.lost,
         "streams": found.streams,
         "acked_events": found.acked,
