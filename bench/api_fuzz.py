@@ -3,7 +3,8 @@
 Schemathesis makes requests that keep to `GET /openapi.json` and requests that do
 not. Whatever comes, the gateway must answer it as the document says, and never with
 a fault of its own: no status of 500 or more (503 with `Retry-After` says that it is
-busy, which is no fault), no error inside a stream, no answer without a key.
+busy, which is no fault, and 504 that a request's own short deadline has passed), no
+error inside a stream, no answer without a key.
 Most requests are cut to few tokens, so that there are many; some go out as they are,
 and the client of those hangs up early.
 """
@@ -77,6 +78,9 @@ CHECKS: list[CheckFunction] = [
 ANYTHING: list[object] = [None, "a", 1, 0.5, [], {"a": [1, {}]}, "\u00e9\u0000"]
 OPEN_PATHS = ("/health",)
 STREAM_ERROR = b"event: error"
+LATE = b'"deadline_exceeded"'
+DEADLINE_S = 10.0
+"""A shorter one that a request sets itself may pass on a busy machine: it asked for that."""
 
 
 @dataclass
@@ -88,6 +92,7 @@ class Tally:
     statuses: Counter[int] = field(default_factory=Counter)
     operations: Counter[str] = field(default_factory=Counter)
     busy: int = 0
+    late: int = 0
     hung_up: int = 0
     generated: int = 0
     faults: Counter[str] = field(default_factory=Counter)
@@ -98,6 +103,7 @@ class Tally:
         self.cases += other.cases
         self.changed += other.changed
         self.busy += other.busy
+        self.late += other.late
         self.hung_up += other.hung_up
         self.generated += other.generated
         self.statuses += other.statuses
@@ -260,6 +266,9 @@ class ApiFuzzer:
         if answer.status_code == 503 and "retry-after" in answer.headers:
             tally.busy += 1
             return
+        if LATE in answer.content and is_short_of_time(case.body):
+            tally.late += 1
+            return
         if answer.status_code >= 500:
             tally.blame("5xx", case, f"{answer.status_code} {answer.text}")
             return
@@ -301,6 +310,12 @@ def cut(body: object) -> None:
             body[name] = most
 
 
+def is_short_of_time(body: object) -> bool:
+    """Whether a request sets itself a deadline that may pass before its answer is done."""
+    deadline_s = body.get("deadline_s") if isinstance(body, dict) else None
+    return isinstance(deadline_s, int | float) and 0 < deadline_s < DEADLINE_S
+
+
 def stream(body: object) -> None:
     """Have a request's answer streamed, if it is one that could be answered."""
     if isinstance(body, dict):
@@ -317,6 +332,7 @@ def found_of(tally: Tally) -> dict[str, Any]:
         "faults": dict(tally.faults),
         "answers_200_post": tally.generated,
         "busy": tally.busy,
+        "late": tally.late,
         "hung_up": tally.hung_up,
         "statuses": {str(status): n for status, n in sorted(tally.statuses.items())},
         "operations": dict(tally.operations),

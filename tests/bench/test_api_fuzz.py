@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.api_fuzz import BATCHES, ApiFuzzer, Tally, cut, found_of
+from bench.api_fuzz import BATCHES, ApiFuzzer, Tally, cut, found_of, is_short_of_time
 from tests.support.scripted import Sampler, ScriptedBackend, ScriptedText, fail, sample_hashes
 
 from atoll.api.app import create_app
 from atoll.api.keys import KeyStore
 from atoll.api.server import open_server, open_socket
-from atoll.domain.errors import Overloaded
+from atoll.domain.errors import DeadlineExceeded, Overloaded
 
 pytestmark = pytest.mark.network
 FEW = dict.fromkeys(BATCHES, 4)
@@ -66,6 +66,29 @@ async def test_being_busy_is_none(tmp_path: Path) -> None:
     tally = await fuzzed(tmp_path, fail(Overloaded("full", retry_after_s=2)))
     assert tally.busy > 0
     assert not tally.faults, "\n".join(tally.shown)
+
+
+async def test_a_deadline_that_passes_is_a_fault_unless_the_request_set_it(tmp_path: Path) -> None:
+    tally = await fuzzed(tmp_path, fail(DeadlineExceeded("the answer was not done within 0.3 s")))
+    assert tally.faults["5xx"] > 0
+
+
+@pytest.mark.parametrize(
+    ("body", "short"),
+    [
+        ({"deadline_s": 0.3}, True),
+        ({"deadline_s": 9}, True),
+        ({"deadline_s": 60}, False),
+        ({"deadline_s": -1}, False),
+        ({"deadline_s": "1"}, False),
+        ({"deadline_s": None}, False),
+        ({}, False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_short_deadlines(body: Any, short: bool) -> None:
+    assert is_short_of_time(body) == short
 
 
 async def test_an_answer_without_a_key_is_a_fault(tmp_path: Path) -> None:
