@@ -23,8 +23,12 @@ NAMES = {
     "gateway-deaths": "gateways killed under load: what clients lose of their answers",
     "api-fuzz": "made requests to a real gateway, from the API's own document",
     "fuzz": "made bytes to all that reads bytes of strangers",
+    "forecast": "forecasts of other machines held against published results",
+    "fit-forecast": "fit the forecasts' constants anew, and write them into the package",
     "wire": "the encodings of hidden states: bytes, time, and their effect on answers",
 }
+MODULES = {"forecast": "forecast.run", "fit-forecast": "forecast.run"}
+"""Where a benchmark is that is no module of its own name."""
 
 
 def main() -> None:
@@ -47,8 +51,10 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=1_000, help="requests (api-fuzz: 1000)")
     parser.add_argument("--inputs", type=int, default=100_000, help="inputs (fuzz: 100000)")
     parser.add_argument("--seed", type=int, default=0, help="another one, other inputs (fuzz)")
+    parser.add_argument("--data", default="", help="a CSV file of other results (forecast)")
     asked = parser.parse_args()
-    module = importlib.import_module(f"bench.{asked.name.replace('-', '_')}")
+    place = MODULES.get(asked.name, asked.name.replace("-", "_"))
+    module = importlib.import_module(f"bench.{place}")
     found: dict[str, Any]
     if asked.name == "local":
         found = module.run(asked.rounds or 3, large=not asked.small_only)
@@ -63,6 +69,10 @@ def main() -> None:
         found = module.run(asked.kills or module.KILLS)
     elif asked.name == "api-fuzz":
         found = module.run(asked.cases, asked.seed)
+    elif asked.name == "forecast":
+        found = module.run(asked.data)
+    elif asked.name == "fit-forecast":
+        found = module.fit_and_write()
     elif asked.name == "fuzz":
         found = module.run(asked.inputs, asked.seed)
     else:

@@ -36,6 +36,7 @@ COMMANDS = {
     "relay": "Run a relay: it passes packets between nodes that cannot reach each other.",
     "chat": "Talk with a served model, here or at any OpenAI-compatible address.",
     "plan": "Plan a ring: which layers on which machine, and what will come of it.",
+    "compare": "Forecast what fleets would do with a model: speed, users, power and cost.",
     "status": "Show the running ring: its stages, their speed and memory.",
     "bench": "Measure a running ring, or any OpenAI-compatible server, as a client sees it.",
     "probe": "Measure this machine: its memory, and how fast it computes a model's layers.",

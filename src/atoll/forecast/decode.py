@@ -1,0 +1,94 @@
+"""Time per token of one stream on one machine: weights pass through memory once, layer by layer.
+
+    t = layers x a + bytes / (e x bandwidth)
+
+`a` is what a layer costs however small it is: kernels to launch, threads to join, and on a
+machine whose processor feeds a GPU, that processor. `e` is the share of the memory's named
+bandwidth that the kernels get, which depends on how weights are packed, and on the kind of
+memory: kernels made for one stream do not fill the widest.
+
+That decode is bound by memory: Pope et al., arXiv:2211.05102, section 2; that one efficiency is
+not enough and a constant per layer is needed: least squares over llama.cpp discussion #4167
+(nine chips, three precisions, worst residual 2.2 %).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atoll.forecast.constants import Constant, Constants
+from atoll.forecast.devices import Device
+from atoll.forecast.shapes import ModelShape
+
+LAYER_S = Constant(
+    "decode.layer_s", 80e-6, (0.3, 0.4, 0.3, 0.5), "ten kernels of some microseconds a layer"
+)
+EAGER_S = Constant(
+    "decode.eager_s", 1.5e-3, (0.3, 0.7), "operations that an interpreter starts one by one"
+)
+EFFICIENCY = Constant("decode.efficiency", 0.8, (0.1, 0.15, 0.1), "0.8: aiconfigurator's default")
+LOOSE = Constant(
+    "decode.efficiency_loose", 0.45, (0.2, 0.3, 0.6), "kernels that differ much from card to card"
+)
+CARD = Constant("decode.card", 1.0, (0.01, 0.15), "what a card gets whatever the runtime")
+PACKING = Constant("decode.packing", 1.0, (0.01, 0.1, 0.1), "how well a format uses memory")
+EXPERTS = Constant("decode.experts", 1.0, (0.1, 0.2), "weights of experts are read in pieces")
+EXPERT_LAYERS = Constant(
+    "decode.expert_layers", 1.5, (0.3, 0.3), "kernels that choose experts and gather their rows"
+)
+KV_BITS = 16.0
+_TIGHT = frozenset({"Apple", "NVIDIA"})
+"""Makers whose cards' kernels have been worked on so long that they are much alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeRun:
+    """One stream on one machine.
+
+    `runtime` is what computes (`metal`, `cuda`, `vulkan`, `cpu`), `stack` the program around
+    it (empty: a recent one), `host` the kind of machine that drives the device where it is
+    another one, and `driver` that machine itself, where it is known. A weight takes `bits`;
+    `format` names its packing. `machines` compute each layer together. `eager` frameworks
+    start every operation from their interpreter.
+    """
+
+    shape: ModelShape
+    device: Device
+    bits: float
+    runtime: str
+    format: str = ""
+    stack: str = ""
+    host: str = ""
+    driver: str = ""
+    context: float = 0.0
+    machines: int = 1
+    eager: bool = False
+
+
+def token_s(run: DecodeRun, constants: Constants) -> float:
+    """Seconds for one token."""
+    shape, device = run.shape, run.device
+    kind = f"{run.runtime} {run.host}".strip()
+    if run.eager:
+        layer_s = constants.of(EAGER_S, kind)
+    else:
+        layer_s = constants.of(LAYER_S, kind, run.stack, run.driver or device.name)
+    tight = device.vendor in _TIGHT and device.kind != "cpu"
+    efficiency = EFFICIENCY if tight else LOOSE
+    family = f"{run.runtime} {device.vendor} {memory_class(device)}"
+    share = constants.of(efficiency, family, device.name)
+    share *= constants.of(CARD, device.name)
+    share *= constants.of(PACKING, run.format, run.runtime)
+    if shape.experts:
+        share *= constants.of(EXPERTS, run.runtime)
+        layer_s *= constants.of(EXPERT_LAYERS, run.runtime)
+    weights = shape.active_params * run.bits / 8
+    caches = shape.kv_values * shape.cached_positions(run.context) * KV_BITS / 8
+    rate = run.machines * device.bandwidth * share
+    return shape.layers * layer_s + (weights + caches) / rate
+
+
+def memory_class(device: Device) -> str:
+    """The kind of memory, without its generation."""
+    kind = device.memory_kind.upper()
+    return next((word for word in ("HBM", "GDDR", "LPDDR", "DDR", "SRAM") if word in kind), "")

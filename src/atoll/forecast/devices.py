@@ -1,0 +1,157 @@
+"""Machines by name, with sourced figures: what a forecast may be asked about.
+
+The package carries `data/devices.toml`; users add files of the same form. Quantities are
+strings with units there (`quantities.py`), and plain SI numbers here.
+
+    [[devices]]
+    name = "NVIDIA GeForce RTX 3090"
+    aliases = ["RTX 3090"]
+    kind = "gpu-consumer"
+    memory = "24 GiB"
+    bandwidth = "936 GB/s"
+    fp16 = "71.2 TFLOPS"
+    power = "350 W"
+    source = "where the figures are from"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+import msgspec
+
+from atoll.domain.errors import BadRequest
+from atoll.forecast.names import ByName
+from atoll.forecast.quantities import (
+    COMPUTE,
+    HOURLY,
+    POWER,
+    PRICE,
+    RATE,
+    SIZE,
+    TIME,
+    Dimension,
+    parse_quantity,
+)
+
+Kind = Literal[
+    "lpu", "gpu", "gpu-consumer", "tpu", "soc", "cpu", "memory-pool", "fabric", "fabric-nic"
+]
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A machine or chip. Bytes, bytes a second, operations a second, watts, seconds, US dollars;
+    0: not published. `flops` are dense peaks by precision (`fp16`, `fp8`, `fp4`, `int8`), `power`
+    what the device is rated for, `wall` the measured peak of a whole machine, `chips` how many
+    a device of several holds.
+    """
+
+    name: str
+    kind: Kind
+    memory: float
+    bandwidth: float
+    flops: Mapping[str, float]
+    power: float = 0.0
+    link: float = 0.0
+    link_latency: float = 0.0
+    price: float = 0.0
+    hourly: float = 0.0
+    bandwidth_measured: float = 0.0
+    wall: float = 0.0
+    chips: int = 1
+    vendor: str = ""
+    memory_kind: str = ""
+    aliases: tuple[str, ...] = ()
+    source: str = ""
+    note: str = ""
+
+    def best_flops(self, bits: float) -> float:
+        """Operations a second with weights of so many bits: of the narrowest numbers that the
+        chip computes with and that hold them; 0: none are published.
+        """
+        for kind, width in (("fp4", 5.0), ("fp8", 8.5), ("int8", 8.5)):
+            if bits <= width and kind in self.flops:
+                return self.flops[kind]
+        return self.flops.get("fp16", 0.0)
+
+
+class _Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    kind: Kind
+    source: str
+    aliases: tuple[str, ...] = ()
+    vendor: str = ""
+    memory: str = ""
+    memory_kind: str = ""
+    bandwidth: str = ""
+    fp16: str = ""
+    fp8: str = ""
+    fp4: str = ""
+    int8: str = ""
+    power: str = ""
+    link: str = ""
+    link_latency: str = ""
+    price: str = ""
+    hourly: str = ""
+    bandwidth_measured: str = ""
+    wall: str = ""
+    chips: int = 1
+    note: str = ""
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    devices: tuple[_Device, ...] = ()
+
+
+def parse_devices(text: str, *, source: str) -> ByName[Device]:
+    """The devices that a TOML file describes.
+
+    Raises:
+        BadRequest: It is no TOML of this form, or a quantity is missing, without its unit
+            or absurd.
+    """
+    try:
+        found = msgspec.toml.decode(text, type=_File)
+    except msgspec.MsgspecError as error:
+        raise BadRequest(
+            f"{source} cannot be read: {error}", hint="docs/howto/compare-fleets.md shows its form"
+        ) from error
+    return ByName("device", map(_device, found.devices))
+
+
+def _device(entry: _Device) -> Device:
+    def number(text: str, dimension: Dimension) -> float:
+        return parse_quantity(text, dimension, where=entry.name) if text else 0.0
+
+    words = {kind: getattr(entry, kind) for kind in ("fp16", "fp8", "fp4", "int8")}
+    return Device(
+        name=entry.name,
+        kind=entry.kind,
+        memory=number(entry.memory, SIZE),
+        bandwidth=number(entry.bandwidth, RATE),
+        flops={kind: number(word, COMPUTE) for kind, word in words.items() if word},
+        power=number(entry.power, POWER),
+        link=number(entry.link, RATE),
+        link_latency=number(entry.link_latency, TIME),
+        price=number(entry.price, PRICE),
+        hourly=number(entry.hourly, HOURLY),
+        bandwidth_measured=number(entry.bandwidth_measured, RATE),
+        wall=number(entry.wall, POWER),
+        chips=entry.chips,
+        vendor=entry.vendor,
+        memory_kind=entry.memory_kind,
+        aliases=entry.aliases,
+        source=entry.source,
+        note=entry.note,
+    )
+
+
+@cache
+def shipped_devices() -> ByName[Device]:
+    """The devices that this package carries."""
+    folder = resources.files("atoll.forecast").joinpath("data")
+    text = folder.joinpath("devices.toml").read_text("utf-8")
+    return parse_devices(text, source="devices.toml")

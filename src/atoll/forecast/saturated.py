@@ -1,0 +1,136 @@
+"""Output tokens a second of accelerators that serve as many streams as they have room for.
+
+    batch = memory beside the weights / cache of one stream, bounded
+    step  = (weights + caches) / (e x n x bandwidth)          what passes through memory
+          + batch x operations of a token / (m x n x peak)    what is computed for tokens
+          + batch x in/out x operations of a prompt's position / (m x n x peak)
+          + layers x c                                        kernels and collectives
+    tokens a second = batch / step
+
+A step gives every stream one token; streams end and begin evenly, so that each step also
+computes `in/out` positions of prompts for every stream. Memory and compute are added, not
+overlapped: fitted shares then stay below one. With experts a step reads those that its
+tokens wake (`ModelShape.woken_params`).
+
+Roofline terms: Pope et al., arXiv:2211.05102, section 3; batches that change at every step:
+Yu et al., Orca, OSDI 2022.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atoll.forecast.constants import Constant, Constants
+from atoll.forecast.decode import memory_class
+from atoll.forecast.devices import Device
+from atoll.forecast.shapes import ModelShape
+
+USABLE = 0.9
+"""Share of memory for weights and caches: the usual setting of vLLM and TensorRT-LLM."""
+GUESS = "between the shares that LLM serving papers report"
+MEMORY = Constant("saturated.memory", 0.6, (0.2, 0.2, 0.15), GUESS)
+COMPUTE = Constant("saturated.compute", 0.5, (0.2, 0.2, 0.15), GUESS)
+ATTENTION = Constant("saturated.attention", 0.3, (0.4, 0.3), GUESS)
+PROMPTS = Constant(
+    "saturated.prompts", 1.2, (0.2, 0.2, 0.2), "products of many rows fill a chip better"
+)
+SCATTER = Constant("saturated.scatter", 0.8, (0.3, 0.2), "weights of experts are read in pieces")
+EXPERTS = Constant("saturated.experts", 0.6, (0.3, 0.3), "small products of many experts")
+LAYER_S = Constant("saturated.layer_s", 60e-6, (0.5, 0.4, 0.2), "some kernels a layer, in a graph")
+BATCH = Constant("saturated.batch", 1000.0, (0.7, 0.4), "usual bounds are 256 to 4096 streams")
+LAYOUT = Constant("saturated.layout", 1.0, (0.01, 0.4), "how well a model is spread over devices")
+SOFTWARE = Constant("saturated.software", 1.0, (0.01, 0.3, 0.3), "how well a stack runs a model")
+SCENARIO = Constant("saturated.scenario", 1.0, (0.01, 0.3, 0.2), "throughput under latency bounds")
+
+
+@dataclass(frozen=True, slots=True)
+class SaturatedRun:
+    """Accelerators of one kind that work as one server.
+
+    `bits` are those of a weight, `kv_bits` of a cached value; `prompt` and `answer` tokens.
+    `stack` is the software, `scenario` a bound on latency (empty: none), `layout` how the
+    model is spread (`TP8`, `DEP4`, `PP2`).
+    """
+
+    shape: ModelShape
+    device: Device
+    n: int
+    bits: float
+    kv_bits: float
+    prompt: float
+    answer: float
+    stack: str
+    scenario: str = ""
+    layout: str = ""
+
+
+def tokens_per_s(run: SaturatedRun, constants: Constants) -> float:
+    """Output tokens a second of all devices together."""
+    shape, device, n = run.shape, run.device, run.n
+    family, name = _family(device), device.name
+    batch = streams(run, constants)
+    context = run.prompt + run.answer / 2
+    cached = shape.kv_values * run.kv_bits / 8 * shape.cached_positions(context)
+    bandwidth = n * device.bandwidth * constants.of(MEMORY, family, name)
+    read = _read_params(run, batch) * run.bits / 8
+    if shape.experts:
+        read /= constants.of(SCATTER, family)
+    memory_s = (read + batch * cached) / bandwidth
+    peak = n * device.best_flops(run.bits)
+    share = constants.of(COMPUTE, f"{family} {_width(device, run.bits)}", name)
+    if shape.experts:
+        share *= constants.of(EXPERTS, family)
+    products = 2 * shape.active_params / (peak * share)
+    looking = 4 * shape.heads * shape.attention_width * shape.cached_positions(run.prompt / 2)
+    looks_s = looking / (n * device.flops.get("fp16", peak / n) * constants.of(ATTENTION, family))
+    prompts = run.prompt / run.answer
+    kind = "experts" if shape.experts else "dense"
+    fuller = products / constants.of(PROMPTS, kind, family)
+    compute_s = batch * (products + prompts * (fuller + looks_s))
+    layer_s = constants.of(LAYER_S, run.stack, f"{family} {run.layout}")
+    step_s = memory_s + compute_s + shape.layers * layer_s
+    factor = constants.of(SOFTWARE, f"{run.stack} {shape.name}", f"{family} {run.layout}")
+    if run.layout:
+        factor *= constants.of(LAYOUT, f"{family} {run.layout}")
+    if run.scenario:
+        factor *= constants.of(SCENARIO, run.scenario, shape.name)
+    return factor * batch / step_s
+
+
+def streams(run: SaturatedRun, constants: Constants) -> float:
+    """How many streams there is room for: by memory, and by what schedulers allow."""
+    shape = run.shape
+    context = run.prompt + run.answer / 2
+    cached = shape.kv_values * run.kv_bits / 8 * shape.cached_positions(context)
+    held = shape.total_params * run.bits / 8
+    if run.layout.startswith("DEP"):
+        # Attention is held by every device, experts by one each.
+        held += (run.n - 1) * shape.layers * shape.attention_params * run.bits / 8
+    room = max(run.n * run.device.memory * USABLE - held, cached)
+    bound = run.n * constants.of(BATCH, run.stack)
+    # A soft minimum: not every moment has as many streams as there is room for.
+    return 1 / (cached / room + 1 / bound)
+
+
+def _read_params(run: SaturatedRun, batch: float) -> float:
+    """Weights that a step reads, on all devices together."""
+    shape = run.shape
+    read = shape.woken_params(batch)
+    if run.layout.startswith("DEP"):
+        read += (run.n - 1) * shape.layers * shape.attention_params
+    return read
+
+
+def _width(device: Device, bits: float) -> str:
+    """The numbers that products are computed with."""
+    if bits <= 5 and "fp4" in device.flops:
+        return "fp4"
+    return "fp8" if bits <= 8.5 else "fp16"
+
+
+def _family(device: Device) -> str:
+    """Devices whose kernels are alike: by vendor, kind of memory, and the narrowest numbers that
+    they compute with, which tell the generation.
+    """
+    narrowest = next((kind for kind in ("fp4", "fp8", "int8") if kind in device.flops), "fp16")
+    return f"{device.vendor} {memory_class(device)} {narrowest}"

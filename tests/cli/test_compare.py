@@ -1,0 +1,99 @@
+"""`atoll compare` as its user sees it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run
+from tests.conftest import MakeModel
+
+CARD = """
+[[devices]]
+name = "Reef card"
+kind = "gpu"
+vendor = "NVIDIA"
+memory = "48 GiB"
+memory_kind = "GDDR6"
+bandwidth = "1200 GB/s"
+fp16 = "100 TFLOPS"
+power = "250 W"
+hourly = "0.5 USD/h"
+source = "weighed by hand"
+"""
+
+
+def test_the_shipped_fleets(run: Run) -> None:
+    done = run("compare", "--model", "Llama-3.1-70B", "--json")
+    assert done.code == 0
+    found = json.loads(done.out)
+    assert found["model"] == "Llama-3.1-70B"
+    by_name = {fleet["fleet"]: fleet for fleet in found["fleets"]}
+    assert len(by_name) == 8
+    assert by_name["8xh100"]["token_s"] < by_name["6-rented"]["token_s"]
+    assert all(fleet["error_p90"] > 0 for fleet in by_name.values() if not fleet["problem"])
+
+
+def test_the_table(run: Run) -> None:
+    done = run(
+        *("compare", "--model", "Llama-3.1-70B", "--slo", "tpot<30ms", "--rate", "5/s"),
+        *("8xh100", "6 x RTX 4090 @ 40ms", "1 x H100 SXM"),
+    )
+    assert done.code == 0
+    assert "Llama-3.1-70B, 4.8" in done.out
+    assert "6 x RTX 4090 @ 40ms: a token takes" in done.err
+    assert "1 x H100 SXM" in done.out
+
+
+def test_models_and_devices_of_ones_own(run: Run, tmp_path: Path, random_model: MakeModel) -> None:
+    cards = tmp_path / "cards.toml"
+    cards.write_text(CARD)
+    config = tmp_path / "config.json"
+    config.write_text(
+        json.dumps(
+            {
+                "hidden_size": 4096,
+                "intermediate_size": 14336,
+                "num_attention_heads": 32,
+                "num_hidden_layers": 32,
+                "num_key_value_heads": 8,
+                "vocab_size": 128256,
+            }
+        )
+    )
+    asked = ("Reef card", "--devices", str(cards), "--json")
+    for model in (str(config), str(random_model("llama", n_layers=6))):
+        done = run("compare", "--model", model, *asked)
+        assert done.code == 0, done.err
+        [fleet] = json.loads(done.out)["fleets"]
+        assert fleet["usd_per_hour"] == 0.5
+        assert fleet["tokens_per_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--model", "Lama-3.1-70B"), "the nearest name is 'Llama-3.1-70B'"),
+        (("--model", "Llama-3.1-70B", "8 x H100 SMX"), "the nearest name is"),
+        (("--model", "Llama-3.1-70B", "--slo", "tpot<30"), "has no unit"),
+        (("--model", "Llama-3.1-70B", "--rate", "5"), "is no rate"),
+        (("--model", "Llama-3.1-70B", "--precision", "Q17"), "no known precision"),
+        (("--model", "Llama-3.1-70B", "--devices", "nowhere.toml"), "cannot read nowhere.toml"),
+        (("--model", "nowhere.json"), "cannot read nowhere.json"),
+    ],
+)
+def test_what_is_refused(run: Run, arguments: tuple[str, ...], problem: str) -> None:
+    done = run("compare", *arguments)
+    assert done.code != 0
+    assert problem in done.err
+
+
+def test_files_that_are_no_descriptions(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "model.toml"
+    path.write_text("")
+    assert "describes 0 models" in run("compare", "--model", str(path)).err
+    path.write_bytes(b"\xff\xfe\x00")
+    assert "is no text" in run("compare", "--model", str(path)).err
+    path.write_text("#" * (1 << 21))
+    assert "too large" in run("compare", "--model", str(path)).err

@@ -1,0 +1,115 @@
+"""Fleets beside each other: what holds whatever the constants are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from atoll.domain.errors import BadRequest
+from atoll.forecast.compare import Forecast, Workload, forecast
+from atoll.forecast.constants import shipped_fit
+from atoll.forecast.devices import shipped_devices
+from atoll.forecast.fleets import parse_fleet_line
+from atoll.forecast.models import shipped_models
+from atoll.forecast.targets import Target
+
+SHAPES = shipped_models().shapes
+WORK = Workload(SHAPES.find("Llama-3.1-70B"), 8.0, 500.0, 250.0)
+FREE = Target()
+
+
+def of(line: str, work: Workload = WORK, target: Target = FREE) -> Forecast:
+    return forecast(parse_fleet_line(line, shipped_devices()), work, target, shipped_fit())
+
+
+def test_a_server() -> None:
+    found = of("8xh100")
+    assert 0 < found.token_s < found.loaded_s
+    assert found.streams > 100
+    assert found.tokens_per_s == pytest.approx(found.streams / found.loaded_s)
+    assert found.joules_per_token == pytest.approx(found.watts / found.tokens_per_s)
+    assert found.usd_per_million == pytest.approx(found.hourly / found.tokens_per_s / 0.0036)
+    assert found.fleets == 0
+
+
+def test_a_target_bounds_the_streams() -> None:
+    free = of("8xh100")
+    bound = of("8xh100", target=Target(tpot_s=free.loaded_s * 0.7))
+    assert 0 < bound.streams < free.streams
+    assert bound.loaded_s <= free.loaded_s * 0.7
+    none = of("8xh100", target=Target(tpot_s=1e-4))
+    assert (none.streams, none.tokens_per_s, none.joules_per_token, none.fleets) == (0, 0, 0, 0)
+    assert any("later than asked for" in note for note in none.notes)
+
+
+def test_a_rate_takes_so_many_fleets() -> None:
+    one = of("8xh100")
+    few = of("8xh100", target=Target(rate=1.0))
+    many = of("8xh100", target=Target(rate=1000.0))
+    assert few.fleets == 1
+    assert (many.fleets - 1) * one.tokens_per_s < 250_000 <= many.fleets * one.tokens_per_s
+
+
+def test_distance_is_hidden_by_streams_and_by_nothing_else() -> None:
+    near, far = of("6 x RTX 4090 @ 1ms", Q4), of("6 x RTX 4090 @ 40ms", Q4)
+    assert far.token_s - near.token_s == pytest.approx(2 * 0.039, rel=0.05)
+    assert far.tokens_per_s == pytest.approx(near.tokens_per_s, rel=0.15)
+    assert far.streams > near.streams
+    late = of("6 x RTX 4090 @ 40ms", Q4, Target(tpot_s=0.1))
+    assert late.streams == 0
+
+
+Q4 = replace(WORK, bits=4.5)
+
+
+def test_lpus_are_fast_for_one() -> None:
+    lpu = of("lpu")
+    assert lpu.token_s < of("8xh100").token_s
+    assert any("not published" in note for note in lpu.notes)
+    # So nothing is said of what it does under load.
+    assert (lpu.tokens_per_s, lpu.fleets, lpu.joules_per_token) == (0, 0, 0)
+    late = of("lpu", target=Target(tpot_s=1e-4))
+    assert any("longer than asked for" in note for note in late.notes)
+
+
+@pytest.mark.parametrize("tokens", [0.0, -1.0, float("inf"), float("nan"), 1e9])
+def test_requests_that_nobody_sends(tokens: float) -> None:
+    for work in (replace(WORK, prompt=tokens), replace(WORK, answer=tokens)):
+        with pytest.raises(BadRequest, match="a request has 1 to"):
+            of("8xh100", work)
+
+
+def test_machines_that_hold_the_model_alone_form_no_ring() -> None:
+    one, four = of("Apple M3 Ultra", Q4), of("4-ultras", Q4)
+    assert one.token_s == four.token_s
+    assert four.tokens_per_s == pytest.approx(4 * one.tokens_per_s)
+    assert "4 machines, each alone" in four.notes
+
+
+def test_rings_are_of_as_few_machines_as_hold_the_model() -> None:
+    homes = of("200-homes", Q4)
+    assert any("rings of 4" in note for note in homes.notes)
+    few = of("4 x RTX 3060 @ 20ms", Q4)
+    assert homes.token_s == few.token_s
+    assert homes.tokens_per_s == pytest.approx(50 * few.tokens_per_s)
+
+
+def test_what_is_not_published_is_left_out() -> None:
+    tpu = of("v6e-8", Q4)
+    assert (tpu.watts, tpu.joules_per_token, tpu.hourly, tpu.usd_per_million) == (0, 0, 0, 0)
+    assert any("the power of Google TPU v6e" in note for note in tpu.notes)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("1 x RTX 4090", "cannot hold Llama-3.1-70B"),
+        ("100 x Groq LPU v1", "it takes 340 of them"),
+        ("1 x Enfabrica EMFASYS memory node", "computes nothing"),
+    ],
+)
+def test_what_cannot_be(line: str, problem: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        of(line, Q4 if "Enfabrica" in line else WORK)
+    assert problem in str(caught.value)
