@@ -15,7 +15,8 @@ PAGE = Path(__file__).parent / "explanation" / "forecasts.md"
 BEGIN, END = "<!-- errors: begin -->", "<!-- errors: end -->"
 WHAT = {
     "local": "time per token of one stream on one machine",
-    "wide": "the same, of a model over several machines",
+    "prefill": "tokens a second of a prompt there",
+    "wide": "time per token of one stream of a model over several machines",
     "lpu": "the same, on LPU systems; rows of one run count as one",
     "throughput": "tokens a second of accelerators at full load",
     "throughput_bounded": "the same, within a benchmark's bounds on latency",

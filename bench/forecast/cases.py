@@ -15,6 +15,7 @@ from bench.forecast.rows import Row, fold_of
 
 Key = Literal[
     "local",
+    "prefill",
     "wide",
     "lpu",
     "throughput",

@@ -1,4 +1,4 @@
-"""Rows of one machine that decodes one stream: llama.cpp's scoreboards, and ollama's."""
+"""Rows of one machine with one stream: llama.cpp's scoreboards, and ollama's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from atoll.domain.errors import BadRequest
 from atoll.forecast.constants import Constants
-from atoll.forecast.decode import DecodeRun, token_s
+from atoll.forecast.decode import DecodeRun, prompt_s, token_s
 from atoll.forecast.devices import Device, shipped_devices
 from atoll.forecast.models import shipped_models
 from bench.forecast.cases import Apart, Case
@@ -20,10 +20,10 @@ _RUNTIMES = {"llama.cpp Metal": "metal", "llama.cpp CUDA": "cuda", "llama.cpp Vu
 
 
 def read(row: Row) -> Case | Apart | None:
-    """Of a decode row of one machine, its case."""
+    """Of a row of one machine that decodes or computes a prompt, its case."""
     if not row.system.startswith(("llama.cpp", "ollama")) or "RPC" in row.system:
         return None
-    if row.unit != "tok/s" or not row.metric.startswith(("tg", "decode")):
+    if row.unit != "tok/s" or not row.metric.startswith(("tg", "decode", "pp")):
         return None
     if row.batch != "1":
         return Apart(row, "not one stream")
@@ -55,6 +55,17 @@ def _case(row: Row) -> Case | Apart:
     run = DecodeRun(
         *(shape, device, bits, runtime, precision.lower(), stack, host, driver, context),
     )
+
+    if row.metric.startswith("pp"):
+        tokens = row.prompt or 512.0
+        if not device.flops.get("fp16"):
+            return Apart(row, f"what {device.name} computes in a second is not published")
+        return Case(
+            "prefill",
+            f"{runtime} {device.vendor}",
+            row,
+            lambda c: tokens / prompt_s(run, tokens, c),
+        )
 
     def predict(constants: Constants) -> float:
         return 1 / token_s(run, constants)

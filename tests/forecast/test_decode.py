@@ -8,6 +8,7 @@ import pytest
 
 from atoll.forecast.constants import Constants, shipped_fit
 from atoll.forecast.decode import (
+    COMPUTE,
     EAGER_S,
     EFFICIENCY,
     EXPERT_LAYERS,
@@ -15,6 +16,8 @@ from atoll.forecast.decode import (
     LOOSE,
     DecodeRun,
     memory_class,
+    prompt_s,
+    rows_s,
     token_s,
 )
 from atoll.forecast.devices import shipped_devices
@@ -40,6 +43,27 @@ def test_two_machines_read_half_each() -> None:
     layers_s = 32 * LAYER_S.value
     half = token_s(replace(RUN, machines=2), BARE) - layers_s
     assert half == pytest.approx((token_s(RUN, BARE) - layers_s) / 2)
+
+
+def test_rows_of_others_come_along() -> None:
+    run = replace(RUN, context=1000)
+    one, nine = rows_s(run, 1, BARE), rows_s(run, 9, BARE)
+    assert one == token_s(run, BARE)
+    cached_s = 8 * 2 * 32 * 128 * 2 * 32 * 1000 / (936e9 * EFFICIENCY.value)
+    assert nine == pytest.approx(one + cached_s + prompt_s(run, 8, BARE))
+    # Weights are read once for all, but for experts that nobody else woke.
+    assert nine < 3 * one
+    some = replace(run, shape=shipped_models().shapes.find("Qwen3-30B-A3B"))
+    assert rows_s(some, 9, BARE) > 2 * rows_s(some, 1, BARE)
+
+
+def test_prompts() -> None:
+    card = shipped_devices().find("RTX 3090")
+    flops = 512 * SHAPE.token_flops(256)
+    assert prompt_s(RUN, 512, BARE) == pytest.approx(flops / (card.flops["fp16"] * COMPUTE.value))
+    # What nobody has published is not made up.
+    pi = shipped_devices().find("Raspberry Pi 4B")
+    assert prompt_s(replace(RUN, device=pi, runtime="cpu"), 512, BARE) == 0
 
 
 def test_an_interpreter_starts_every_operation() -> None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from atoll.domain.errors import BadRequest
 from atoll.forecast import lpu
-from atoll.forecast.constants import Constants, Errors, Fitted
-from atoll.forecast.decode import DecodeRun, token_s
+from atoll.forecast.constants import Errors, Fitted
+from atoll.forecast.decode import DecodeRun, prompt_s, rows_s
 from atoll.forecast.fleets import FleetLine
 from atoll.forecast.power import desk_watts, server_watts
 from atoll.forecast.prices import Paid, hourly_usd
-from atoll.forecast.serving import Load, Server, prompt_s, tpot_s, ttft_s
+from atoll.forecast.serving import Load, Server, tpot_s, ttft_s
 from atoll.forecast.shapes import ModelShape
 from atoll.forecast.spread import pipeline_s
 from atoll.forecast.targets import Target
@@ -26,6 +26,8 @@ from atoll.forecast.targets import Target
 USABLE = 0.9
 """Share of memory for weights and caches."""
 STREAMS_MAX = 4096
+SLOTS_MAX = 256
+"""Sessions of a stage: llama.cpp's LLAMA_MAX_SEQ."""
 TOKENS_MAX = 1e7
 LPU_BITS = 8.0
 """Of a weight on LPUs: what chip counts of public systems imply (a byte a weight)."""
@@ -167,31 +169,53 @@ def _server(fleet: FleetLine, work: Workload, target: Target, fitted: Fitted) ->
 
 
 def _ring(fleet: FleetLine, work: Workload, target: Target, fitted: Fitted) -> Forecast:
-    """Rings of as few machines as hold the model; in each, streams follow each other and hide
-    the ways: as many as there are machines keep all of them at work.
+    """Rings of as few machines as hold the model. In each, flights of as many rows follow each
+    other, so many that all machines compute while others' frames are on their way.
     """
     constants = fitted.constants
-    held = fleet.device.memory * USABLE
-    size = max(1, math.ceil(work.shape.total_params * work.bits / 8 / held)) if held else fleet.n
+    weights = work.shape.total_params * work.bits / 8
+    size = max(1, math.ceil(weights / (fleet.device.memory * USABLE)))
     rings = max(1, fleet.n // size)
-    run = DecodeRun(work.shape, fleet.device, work.bits, _runtime(fleet))
+    context = work.prompt + work.answer / 2
+    run = DecodeRun(work.shape, fleet.device, work.bits, _runtime(fleet), context=context)
     ways = (fleet.way_s or 0.0,) * (size if size > 1 else 0)
     alone_s = pipeline_s(run, ways, RING, constants)
-    stage_s = token_s(run, constants) / size
-    # A prompt is computed machine by machine, each with its part of the layers.
-    first_s = alone_s + _prompt_s(fleet, work, constants)
+    asked_s = prompt_s(run, work.prompt, constants)
+    first_s = alone_s + asked_s
+    # Distance is the same however many rows a flight has.
+    distance_s = alone_s - rows_s(run, 1, constants)
+
+    def own_s(rows: int) -> float:
+        """A flight's time on all machines, with its part of new prompts."""
+        return rows_s(run, rows, constants) + rows * asked_s / work.answer
+
+    cached = work.shape.kv_values * 2 * work.shape.cached_positions(work.prompt + work.answer)
+    room = int(min(SLOTS_MAX, (size * fleet.device.memory * USABLE - weights) / cached))
+
+    def flights(rows: int) -> int:
+        return math.ceil((own_s(rows) + distance_s) * size / own_s(rows))
+
+    def is_met(rows: int) -> bool:
+        fits = rows * flights(rows) <= room
+        return fits and not _is_late(target, first_s, own_s(rows) + distance_s)
+
     late = _is_late(target, first_s, alone_s)
-    each = 0 if late else max(1, int((target.tpot_s or alone_s) / stage_s))
-    streams = min(STREAMS_MAX, rings * each)
-    notes = ["streams are not computed together, and nothing is guessed: both make it faster"]
+    rows = 0 if late else max(1, _most(SLOTS_MAX, is_met))
+    each = min(max(1, room), rows * flights(max(1, rows)))
+    loaded_s = own_s(max(1, rows)) + distance_s
+    notes = [
+        "nothing is guessed: drafts make a ring faster where they are right",
+        "that many streams' rows cost what a prompt's do is not held against results",
+    ]
     if rings > 1:
         notes.append(f"{rings} rings of {size}" if size > 1 else f"{rings} machines, each alone")
     if late:
         notes.append(late)
-    watts = fleet.n * desk_watts(fleet.device, "", constants) if fleet.device.power else 0.0
+    if not fleet.device.flops.get("fp16"):
+        notes.append(f"what {fleet.device.name} computes in a second is not published: not counted")
     return _finished(
-        *(fleet, work, target, _Pace(alone_s, first_s, streams, max(alone_s, each * stage_s))),
-        watts=watts,
+        *(fleet, work, target, _Pace(alone_s, first_s, rings * each * bool(rows), loaded_s)),
+        watts=fleet.n * desk_watts(fleet.device, "", constants) if fleet.device.power else 0.0,
         error=fitted.errors["wide" if size > 1 else "local"],
         notes=notes,
     )
@@ -203,13 +227,6 @@ def _runtime(fleet: FleetLine) -> str:
     if fleet.device.kind == "cpu":
         return "cpu"
     return {"Apple": "metal", "NVIDIA": "cuda", "AMD": "rocm"}.get(vendor, "vulkan")
-
-
-def _prompt_s(fleet: FleetLine, work: Workload, constants: Constants) -> float:
-    if not fleet.device.best_flops(work.bits):
-        return 0.0
-    server = Server(work.shape, fleet.device, 1, work.bits)
-    return prompt_s(server, Load(1, work.prompt, work.answer), constants)
 
 
 def _most(room: int, is_met: Callable[[int], bool]) -> int:

@@ -1,11 +1,13 @@
-"""Time per token of one stream on one machine: weights pass through memory once, layer by layer.
+"""Time per token on one machine: weights pass through memory once, layer by layer.
 
-    t = layers x a + bytes / (e x bandwidth)
+    t = layers x a + (bytes + caches) / (e x bandwidth) + further rows x operations / (m x peak)
 
 `a` is what a layer costs however small it is: kernels to launch, threads to join, and on a
 machine whose processor feeds a GPU, that processor. `e` is the share of the memory's named
 bandwidth that the kernels get, which depends on how weights are packed, and on the kind of
-memory: kernels made for one stream do not fill the widest.
+memory: kernels made for one stream do not fill the widest. Rows of other streams come along
+in the same pass and cost what is computed for them, as the positions of a prompt do: `m` is
+the share of the peak that products of many rows get.
 
 That decode is bound by memory: Pope et al., arXiv:2211.05102, section 2; that one efficiency is
 not enough and a constant per layer is needed: least squares over llama.cpp discussion #4167
@@ -30,12 +32,16 @@ EFFICIENCY = Constant("decode.efficiency", 0.8, (0.1, 0.15, 0.1), "0.8: aiconfig
 LOOSE = Constant(
     "decode.efficiency_loose", 0.45, (0.2, 0.3, 0.6), "kernels that differ much from card to card"
 )
+EXPERT_ROWS = Constant(
+    "decode.expert_rows", 0.5, (0.3, 0.3), "rows of a prompt, dealt out to experts"
+)
 CARD = Constant("decode.card", 1.0, (0.01, 0.15), "what a card gets whatever the runtime")
 PACKING = Constant("decode.packing", 1.0, (0.01, 0.1, 0.1), "how well a format uses memory")
 EXPERTS = Constant("decode.experts", 1.0, (0.1, 0.2), "weights of experts are read in pieces")
 EXPERT_LAYERS = Constant(
     "decode.expert_layers", 1.5, (0.3, 0.3), "kernels that choose experts and gather their rows"
 )
+COMPUTE = Constant("decode.compute", 0.5, (0.3, 0.3, 0.2), "products of many rows, dequantised")
 KV_BITS = 16.0
 _TIGHT = frozenset({"Apple", "NVIDIA"})
 """Makers whose cards' kernels have been worked on so long that they are much alike."""
@@ -73,19 +79,52 @@ def token_s(run: DecodeRun, constants: Constants) -> float:
         layer_s = constants.of(EAGER_S, kind)
     else:
         layer_s = constants.of(LAYER_S, kind, run.stack, run.driver or device.name)
+    if shape.experts:
+        layer_s *= constants.of(EXPERT_LAYERS, run.runtime)
+    weights = shape.active_params * run.bits / 8
+    caches = shape.kv_values * shape.cached_positions(run.context) * KV_BITS / 8
+    rate = run.machines * device.bandwidth * _share(run, constants)
+    return shape.layers * layer_s + (weights + caches) / rate
+
+
+def _share(run: DecodeRun, constants: Constants) -> float:
+    """The share of the memory's bandwidth that weights are read at."""
+    device = run.device
     tight = device.vendor in _TIGHT and device.kind != "cpu"
     efficiency = EFFICIENCY if tight else LOOSE
     family = f"{run.runtime} {device.vendor} {memory_class(device)}"
     share = constants.of(efficiency, family, device.name)
     share *= constants.of(CARD, device.name)
     share *= constants.of(PACKING, run.format, run.runtime)
-    if shape.experts:
+    if run.shape.experts:
         share *= constants.of(EXPERTS, run.runtime)
-        layer_s *= constants.of(EXPERT_LAYERS, run.runtime)
-    weights = shape.active_params * run.bits / 8
+    return share
+
+
+def rows_s(run: DecodeRun, rows: float, constants: Constants) -> float:
+    """Seconds for a pass with one row of each of several streams: the first as `token_s`; of the
+    others their caches, the experts that they wake, and what is computed for them.
+    """
+    shape, device = run.shape, run.device
+    more = rows - 1
     caches = shape.kv_values * shape.cached_positions(run.context) * KV_BITS / 8
-    rate = run.machines * device.bandwidth * share
-    return shape.layers * layer_s + (weights + caches) / rate
+    experts = (shape.woken_params(rows) - shape.active_params) * run.bits / 8
+    rate = run.machines * device.bandwidth * _share(run, constants)
+    return (
+        token_s(run, constants) + (more * caches + experts) / rate + prompt_s(run, more, constants)
+    )
+
+
+def prompt_s(run: DecodeRun, tokens: float, constants: Constants) -> float:
+    """Seconds to compute so many positions of a prompt; 0 where no peak is published."""
+    peak = run.machines * run.device.flops.get("fp16", 0.0)
+    if not peak:
+        return 0.0
+    family = f"{run.runtime} {run.device.vendor} {memory_class(run.device)}"
+    share = constants.of(COMPUTE, family, run.device.name)
+    if run.shape.experts:
+        share *= constants.of(EXPERT_ROWS, run.runtime)
+    return tokens * run.shape.token_flops(tokens / 2) / (peak * share)
 
 
 def memory_class(device: Device) -> str:

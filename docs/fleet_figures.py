@@ -1,0 +1,69 @@
+"""Writes the table of central-or-pooled.md from what the package forecasts.
+
+    python -m docs.fleet_figures
+
+A test checks that the page is current.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from atoll.domain.errors import BadRequest
+from atoll.forecast.compare import Forecast, Workload, forecast
+from atoll.forecast.constants import shipped_fit
+from atoll.forecast.devices import shipped_devices
+from atoll.forecast.fleets import SHIPPED, parse_fleet_line
+from atoll.forecast.models import shipped_models
+from atoll.forecast.targets import Target
+
+PAGE = Path(__file__).parent / "explanation" / "central-or-pooled.md"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+MODELS = ("Llama-3.1-8B", "Llama-3.1-70B", "DeepSeek-R1")
+PRECISION = "Q4_K_M"
+PROMPT, ANSWER = 500.0, 250.0
+COLUMNS = ("Model", "Fleet", "ms a token, alone", "tokens/s, full", "J a token", "USD a million")
+UNKNOWN = "-"
+
+
+def table() -> str:
+    """The table in Markdown, one row for each model and fleet."""
+    rows = [_row(model, fleet) for model in MODELS for fleet in SHIPPED]
+    lines = [COLUMNS, tuple("---" for _ in COLUMNS), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def page_with_table(page: str) -> str:
+    """`page` with what lies between the marks replaced by the current table."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+def found(model: str, fleet: str) -> Forecast:
+    """What the fleet would do with the model.
+
+    Raises:
+        BadRequest: It cannot hold it.
+    """
+    models = shipped_models()
+    shape = models.shapes.find(model)
+    work = Workload(shape, models.bits(shape, PRECISION), PROMPT, ANSWER)
+    line = parse_fleet_line(fleet, shipped_devices())
+    return forecast(line, work, Target(), shipped_fit())
+
+
+def _row(model: str, fleet: str) -> tuple[str, ...]:
+    what = f"`{fleet}`: {SHIPPED[fleet]}"
+    try:
+        one = found(model, fleet)
+    except BadRequest:
+        return (model, what, "does not fit", *[UNKNOWN] * 3)
+    figures = (one.tokens_per_s, one.joules_per_token, one.usd_per_million)
+    forms = ("{:,.0f}", "{:.2f}", "{:.2f}")
+    cells = [form.format(x) if x else UNKNOWN for form, x in zip(forms, figures, strict=True)]
+    return (model, what, f"{1e3 * one.token_s:.1f}", *cells)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_with_table(PAGE.read_text("utf-8")), "utf-8")

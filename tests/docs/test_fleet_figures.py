@@ -1,0 +1,28 @@
+"""The page on racks and pools shows what the package forecasts, and says what follows from it."""
+
+from __future__ import annotations
+
+from docs.fleet_figures import MODELS, PAGE, found, page_with_table, table
+
+from atoll.forecast.fleets import SHIPPED
+
+
+def test_the_page_is_current() -> None:
+    page = PAGE.read_text("utf-8")
+    assert page == page_with_table(page), "run: .venv/bin/python -m docs.fleet_figures"
+
+
+def test_every_fleet_has_a_row_for_every_model() -> None:
+    assert len(table().splitlines()) == 2 + len(MODELS) * len(SHIPPED)
+
+
+def test_what_the_page_says_follows_from_its_figures() -> None:
+    rack, server, rented, homes = (
+        found("Llama-3.1-70B", fleet) for fleet in ("lpu", "8xh100", "6-rented", "200-homes")
+    )
+    assert rack.token_s * 2 < server.token_s < rented.token_s / 10 < homes.token_s / 10
+    assert server.joules_per_token * 5 < min(rented.joules_per_token, homes.joules_per_token)
+    small, small_server = found("Llama-3.1-8B", "6-rented"), found("Llama-3.1-8B", "8xh100")
+    assert small.usd_per_million < small_server.usd_per_million
+    assert small.joules_per_token < 2 * small_server.joules_per_token
+    assert found("DeepSeek-R1", "200-homes").tokens_per_s > 0
