@@ -6,7 +6,7 @@ import re
 
 from atoll.domain.errors import BadRequest
 from atoll.forecast.constants import Constants
-from atoll.forecast.decode import DecodeRun, prompt_s, token_s
+from atoll.forecast.decode import DecodeRun, prompt_s, token_s, usual_runtime
 from atoll.forecast.devices import Device, shipped_devices
 from atoll.forecast.models import shipped_models
 from bench.forecast.cases import Apart, Case
@@ -80,7 +80,7 @@ def where(row: Row) -> tuple[Device | None, str, str]:
     if match is None:
         device = catalogue.find_in(row.device)
         runtime = _RUNTIMES.get(row.system, "")
-        return device, "", runtime or usual_runtime(device)
+        return device, "", runtime or (usual_runtime(device) if device else "")
     inner = match["inner"]
     if match["unit"] == "CPU":
         return catalogue.find_in(row.device), "", "cpu"
@@ -88,12 +88,4 @@ def where(row: Row) -> tuple[Device | None, str, str]:
     small = "small" if _SMALL_HOSTS.search(match["host"]) else ""
     if "Vulkan" in inner:
         return device, small, "vulkan"
-    return device, small, usual_runtime(device)
-
-
-def usual_runtime(device: Device | None) -> str:
-    """What llama.cpp computes with on a device, unless told."""
-    by_vendor = {"Apple": "metal", "NVIDIA": "cuda", "AMD": "rocm"}
-    if device is None or device.kind == "cpu":
-        return "cpu"
-    return by_vendor.get(device.vendor, "vulkan")
+    return device, small, usual_runtime(device) if device else ""

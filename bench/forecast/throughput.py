@@ -18,9 +18,9 @@ LENGTHS = {
     "mixtral-8x7b": (300.0, 145.9),
     "deepseek-r1": (800.0, 3886.2),
 }
-"""Mean tokens of prompts and answers of MLPerf's data sets: tokens per sample of the reference
-implementations (mlcommons/inference, language/*/README.md, accuracy targets); prompts are
-means of the data sets' tokenised inputs, to two digits.
+"""Mean tokens of prompts and answers of MLPerf's data sets. Llama 2's answers are those of the
+reference's accuracy target (mlcommons/inference, `TOKENS_PER_SAMPLE`: 294.45); the others and
+all prompts are from memory, to the digits given, and not checked here.
 """
 KV_BITS = 8.0
 

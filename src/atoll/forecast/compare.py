@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from atoll.domain.errors import BadRequest
 from atoll.forecast import lpu
 from atoll.forecast.constants import Errors, Fitted
-from atoll.forecast.decode import DecodeRun, prompt_s, rows_s
+from atoll.forecast.decode import DecodeRun, prompt_s, rows_s, usual_runtime
 from atoll.forecast.fleets import FleetLine
 from atoll.forecast.power import desk_watts, server_watts
 from atoll.forecast.prices import Paid, hourly_usd
@@ -177,7 +177,9 @@ def _ring(fleet: FleetLine, work: Workload, target: Target, fitted: Fitted) -> F
     size = max(1, math.ceil(weights / (fleet.device.memory * USABLE)))
     rings = max(1, fleet.n // size)
     context = work.prompt + work.answer / 2
-    run = DecodeRun(work.shape, fleet.device, work.bits, _runtime(fleet), context=context)
+    run = DecodeRun(
+        work.shape, fleet.device, work.bits, usual_runtime(fleet.device), context=context
+    )
     ways = (fleet.way_s or 0.0,) * (size if size > 1 else 0)
     alone_s = pipeline_s(run, ways, RING, constants)
     asked_s = prompt_s(run, work.prompt, constants)
@@ -219,14 +221,6 @@ def _ring(fleet: FleetLine, work: Workload, target: Target, fitted: Fitted) -> F
         error=fitted.errors["wide" if size > 1 else "local"],
         notes=notes,
     )
-
-
-def _runtime(fleet: FleetLine) -> str:
-    """What llama.cpp computes with on the device."""
-    vendor = fleet.device.vendor
-    if fleet.device.kind == "cpu":
-        return "cpu"
-    return {"Apple": "metal", "NVIDIA": "cuda", "AMD": "rocm"}.get(vendor, "vulkan")
 
 
 def _most(room: int, is_met: Callable[[int], bool]) -> int:

@@ -127,6 +127,13 @@ def prompt_s(run: DecodeRun, tokens: float, constants: Constants) -> float:
     return tokens * run.shape.token_flops(tokens / 2) / (peak * share)
 
 
+def usual_runtime(device: Device) -> str:
+    """What llama.cpp computes with on a device, unless told."""
+    if device.kind == "cpu":
+        return "cpu"
+    return {"Apple": "metal", "NVIDIA": "cuda", "AMD": "rocm"}.get(device.vendor, "vulkan")
+
+
 def memory_class(device: Device) -> str:
     """The kind of memory, without its generation."""
     kind = device.memory_kind.upper()

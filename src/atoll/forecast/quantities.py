@@ -69,9 +69,9 @@ def parse_quantity(text: str, dimension: Dimension, *, where: str) -> float:
     if match is None:
         raise BadRequest(f"{where}: {text!r} is no {dimension.what}", hint=example)
     number, unit = match.groups()
-    if not unit and 0.0 not in (float(number),):
+    if not unit:
         raise BadRequest(f"{where}: {text!r} has no unit", hint=example)
-    factor = dimension.units.get(unit) if unit else 1.0
+    factor = dimension.units.get(unit)
     if factor is None:
         known = ", ".join(dimension.units)
         raise BadRequest(
