@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from docs.marks import replaced
+
 from atoll.model.architectures import TABLE, Architecture
 
 PAGE = Path(__file__).parent / "reference" / "architectures.md"
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 COLUMNS = (
     "Architecture",
     "May be cut",
@@ -32,9 +33,7 @@ def table() -> str:
 
 def page_with_table(page: str) -> str:
     """`page` with what lies between the marks replaced by the current table."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    return replaced(page, "table", table())
 
 
 def _row(row: Architecture) -> tuple[str, ...]:

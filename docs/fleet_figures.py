@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from docs.marks import replaced
+
 from atoll.domain.errors import BadRequest
 from atoll.forecast.compare import Forecast, Workload, forecast
 from atoll.forecast.constants import shipped_fit
@@ -18,7 +20,6 @@ from atoll.forecast.models import shipped_models
 from atoll.forecast.targets import Target
 
 PAGE = Path(__file__).parent / "explanation" / "central-or-pooled.md"
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 MODELS = ("Llama-3.1-8B", "Llama-3.1-70B", "DeepSeek-R1")
 PRECISION = "Q4_K_M"
 PROMPT, ANSWER = 500.0, 250.0
@@ -35,9 +36,7 @@ def table() -> str:
 
 def page_with_table(page: str) -> str:
     """`page` with what lies between the marks replaced by the current table."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    return replaced(page, "figures", table())
 
 
 def found(model: str, fleet: str) -> Forecast:

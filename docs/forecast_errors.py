@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from docs.marks import replaced
+
 from atoll.forecast.constants import shipped_fit
 
 PAGE = Path(__file__).parent / "explanation" / "forecasts.md"
-BEGIN, END = "<!-- errors: begin -->", "<!-- errors: end -->"
 WHAT = {
     "local": "time per token of one stream on one machine",
     "prefill": "tokens a second of a prompt there",
@@ -41,9 +42,7 @@ def table() -> str:
 
 def page_with_table(page: str) -> str:
     """`page` with what lies between the marks replaced by the current table."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    return replaced(page, "errors", table())
 
 
 if __name__ == "__main__":
