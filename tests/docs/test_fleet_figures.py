@@ -21,8 +21,8 @@ def test_what_the_page_says_follows_from_its_figures() -> None:
         found("Llama-3.1-70B", fleet) for fleet in ("lpu", "8xh100", "6-rented", "200-homes")
     )
     assert rack.token_s * 2 < server.token_s < rented.token_s / 10 < homes.token_s / 10
-    assert server.joules_per_token * 5 < min(rented.joules_per_token, homes.joules_per_token)
+    assert server.joules_per_token * 10 < min(rented.joules_per_token, homes.joules_per_token)
     small, small_server = found("Llama-3.1-8B", "6-rented"), found("Llama-3.1-8B", "8xh100")
     assert small.usd_per_million < small_server.usd_per_million
-    assert small.joules_per_token < 2 * small_server.joules_per_token
+    assert 2 < small.joules_per_token / small_server.joules_per_token < 4
     assert found("DeepSeek-R1", "200-homes").tokens_per_s > 0

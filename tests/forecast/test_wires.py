@@ -52,6 +52,17 @@ def test_a_number_of_devices_that_was_not_measured() -> None:
     assert wires.all_reduce_s("reef", 16, 100) == 5e-6
 
 
+def test_large_ones_go_round_a_ring() -> None:
+    wires = parse_wires(MINE, source="mine.toml")
+    # 1.98 MB more than was measured, half of them out and half back, at 1 GB/s.
+    got = wires.all_reduce_s("reef", 2, 2e6, link=1e9)
+    assert got == pytest.approx(50e-6 + 1.99e6 / 1e9)
+    assert wires.all_reduce_s("reef", 2, 2e6) == pytest.approx(10_000e-6)
+    # A slow link makes nothing slower than was measured.
+    assert wires.all_reduce_s("reef", 2, 2e6, link=1e3) == pytest.approx(10_000e-6)
+    assert wires.all_reduce_s("reef", 2, 1000, link=1e3) == pytest.approx(15.811e-6, rel=1e-4)
+
+
 def test_places_that_are_not_known() -> None:
     wires = parse_wires(MINE, source="mine.toml")
     with pytest.raises(BadRequest) as caught:

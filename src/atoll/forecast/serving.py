@@ -69,9 +69,10 @@ def step_s(server: Server, load: Load, constants: Constants) -> float:
         layer_s *= constants.of(EXPERT_LAYERS)
     if server.n > 1:
         rows = load.streams * shape.hidden * ROW_BYTES
-        once = shipped_wires().all_reduce_s(device.name, server.n, rows)
+        wires = shipped_wires()
+        once = wires.all_reduce_s(device.name, server.n, rows, link=device.link)
         if once is None:
-            once = shipped_wires().all_reduce_s(USUAL, server.n, rows) or 0.0
+            once = wires.all_reduce_s(USUAL, server.n, rows, link=device.link) or 0.0
         layer_s += 2 * once * constants.of(COLLECTIVE, device.kind)
     return shape.layers * layer_s + (weights + load.streams * cached) / rate
 
