@@ -82,8 +82,15 @@ class Wrong:
         Wrong({"experts": 2, "experts_used": 3, "expert_ffn": 8}, "more experts"),
         Wrong({"ffn": 0}, "no width"),
         Wrong({"window_every": 0}, "a window out of range"),
+        Wrong({"shared_experts": -1}, "experts or layers out of range"),
+        Wrong({"dense_layers": -3}, "experts or layers out of range"),
+        Wrong({"params": -1.0}, "weights out of range"),
+        Wrong({"params": float("nan")}, "weights out of range"),
+        Wrong({"active": float("inf")}, "weights out of range"),
+        Wrong({"attn_params": -5.0}, "weights out of range"),
+        Wrong({"latent": Latent(0, -5, 1, 1, 1)}, "latent attention out of range"),
     ],
-    ids=lambda wrong: wrong.problem,
+    ids=str,
 )
 def test_what_no_model_is(wrong: Wrong) -> None:
     with pytest.raises(BadRequest, match=wrong.problem):

@@ -17,6 +17,7 @@ from atoll.domain.errors import BadRequest
 
 LAYERS_MAX = 1000
 WIDTH_MAX = 1 << 20
+PARAMS_MAX = 1e15
 
 
 class Latent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -201,3 +202,10 @@ def check_shape(shape: ModelShape) -> None:
         raise BadRequest(f"{shape.name}: the feed-forward block has no width")
     if shape.window < 0 or shape.window_every < 1:
         raise BadRequest(f"{shape.name}: a window out of range")
+    counts = (shape.experts, shape.experts_used, shape.shared_experts, shape.dense_layers)
+    if not all(0 <= count <= WIDTH_MAX for count in (*counts, shape.expert_ffn)):
+        raise BadRequest(f"{shape.name}: a number of experts or layers out of range")
+    if not all(0 <= n <= PARAMS_MAX for n in (shape.params, shape.active, shape.attn_params)):
+        raise BadRequest(f"{shape.name}: a number of weights out of range")
+    if shape.latent and not all(0 <= n <= WIDTH_MAX for n in msgspec.structs.astuple(shape.latent)):
+        raise BadRequest(f"{shape.name}: a part of its latent attention out of range")
