@@ -10,9 +10,12 @@ from atoll.forecast.power import (
     CAPPED,
     DESK_HOST,
     DESK_USE,
+    IDLE_USE,
     SERVER_AROUND,
     SERVER_USE,
     desk_watts,
+    idle_desk_watts,
+    idle_watts,
     server_watts,
 )
 
@@ -34,6 +37,15 @@ def test_desks() -> None:
     # A machine in one piece has nothing around it.
     mac = shipped_devices().find("Apple M2 Ultra (76c)")
     assert desk_watts(mac, "a desk", BARE) == pytest.approx(150 * DESK_USE.value)
+
+
+def test_what_waits_draws_less() -> None:
+    waiting = 700 * IDLE_USE.value + SERVER_AROUND.value
+    assert idle_watts(H200, 8, BARE) == pytest.approx(8 * waiting)
+    card = shipped_devices().find("RTX 4090")
+    assert idle_desk_watts(card, BARE) == pytest.approx(DESK_HOST.value + 450 * IDLE_USE.value)
+    mac = shipped_devices().find("Apple M2 Ultra (76c)")
+    assert idle_desk_watts(mac, BARE) == pytest.approx(150 * IDLE_USE.value)
 
 
 def test_with_what_was_fitted_it_is_near_what_was_measured() -> None:

@@ -16,6 +16,9 @@ from atoll.forecast.devices import Device
 SERVER_USE = Constant("power.server_use", 0.85, (0.1, 0.1), "below the limit where it is kept to")
 SERVER_AROUND = Constant("power.server_around", 350.0, (0.4,), "a server of eight less its boards")
 CAPPED = Constant("power.capped", 0.7, (0.2,), "boards told to run where they are most efficient")
+IDLE_USE = Constant(
+    "power.idle_use", 35 / 600, (0.5,), "RTX PRO 6000: 35 W idle of 600 W, LLMServingSim's figures"
+)
 DESK_HOST = Constant("power.desk_host", 60.0, (0.5, 0.6), "an idle desktop with its supply")
 DESK_USE = Constant("power.desk_use", 0.85, (0.2, 0.2, 0.15), "of cards that decode")
 
@@ -34,3 +37,14 @@ def desk_watts(device: Device, host: str, constants: Constants) -> float:
     if device.kind in ("soc", "cpu"):
         return use
     return constants.of(DESK_HOST, host) + use
+
+
+def idle_watts(device: Device, n: int, constants: Constants) -> float:
+    """A server of `n` accelerators that waits, W: boards idle, and all around them runs on."""
+    return n * (device.power * constants.of(IDLE_USE) + constants.of(SERVER_AROUND))
+
+
+def idle_desk_watts(device: Device, constants: Constants) -> float:
+    """A desk machine that waits, W."""
+    board = device.power * constants.of(IDLE_USE)
+    return board if device.kind in ("soc", "cpu") else constants.of(DESK_HOST, "") + board

@@ -66,35 +66,65 @@ class SaturatedRun:
 
 def tokens_per_s(run: SaturatedRun, constants: Constants) -> float:
     """Output tokens a second of all devices together."""
-    shape, device, n = run.shape, run.device, run.n
-    family, name = _family(device), device.name
     batch = streams(run, constants)
-    context = run.prompt + run.answer / 2
-    cached = shape.kv_values * run.kv_bits / 8 * shape.cached_positions(context)
-    bandwidth = n * device.bandwidth * constants.of(MEMORY, family, name)
+    cached = run.shape.cached_positions(run.prompt + run.answer / 2)
+    # Each step computes a part of the prompts of streams that begin.
+    prompts = batch * run.prompt / run.answer * prompt_row_s(run, constants)
+    caches = batch * cached * position_s(run, constants)
+    return batch / (fixed_s(run, batch, constants) + caches + prompts)
+
+
+def fixed_s(run: SaturatedRun, batch: float, constants: Constants) -> float:
+    """Seconds of a step of so many streams, but for their caches and prompts."""
+    shape = run.shape
     read = _read_params(run, batch) * run.bits / 8
     if shape.experts:
-        read /= constants.of(SCATTER, family)
-    memory_s = (read + batch * cached) / bandwidth
-    peak = n * device.best_flops(run.bits)
-    share = constants.of(COMPUTE, f"{family} {_width(device, run.bits)}", name)
-    if shape.experts:
-        share *= constants.of(EXPERTS, family)
-    products = 2 * shape.active_params / (peak * share)
-    looking = 4 * shape.heads * shape.attention_width * shape.cached_positions(run.prompt / 2)
-    looks_s = looking / (n * device.flops.get("fp16", peak / n) * constants.of(ATTENTION, family))
-    prompts = run.prompt / run.answer
+        read /= constants.of(SCATTER, _family(run.device))
+    layer_s = constants.of(LAYER_S, run.stack, f"{_family(run.device)} {run.layout}")
+    once = read / _bandwidth(run, constants) + batch * _products_s(run, constants)
+    return (once + shape.layers * layer_s) / _factor(run, constants)
+
+
+def position_s(run: SaturatedRun, constants: Constants) -> float:
+    """Seconds to read one cached position of one layer."""
+    cached = run.shape.kv_values * run.kv_bits / 8
+    return cached / _bandwidth(run, constants) / _factor(run, constants)
+
+
+def prompt_row_s(run: SaturatedRun, constants: Constants) -> float:
+    """Seconds for a position of a prompt, on average."""
+    shape, family = run.shape, _family(run.device)
     kind = "experts" if shape.experts else "dense"
-    fuller = products / constants.of(PROMPTS, kind, family)
-    compute_s = batch * (products + prompts * (fuller + looks_s))
-    layer_s = constants.of(LAYER_S, run.stack, f"{family} {run.layout}")
-    step_s = memory_s + compute_s + shape.layers * layer_s
+    fuller = _products_s(run, constants) / constants.of(PROMPTS, kind, family)
+    looking = 4 * shape.heads * shape.attention_width * shape.cached_positions(run.prompt / 2)
+    halves = run.device.flops.get("fp16", run.device.best_flops(run.bits))
+    looks_s = looking / (run.n * halves * constants.of(ATTENTION, family))
+    return (fuller + looks_s) / _factor(run, constants)
+
+
+def _bandwidth(run: SaturatedRun, constants: Constants) -> float:
+    share = constants.of(MEMORY, _family(run.device), run.device.name)
+    return run.n * run.device.bandwidth * share
+
+
+def _products_s(run: SaturatedRun, constants: Constants) -> float:
+    """Of one row with all the weights that it needs."""
+    device, family = run.device, _family(run.device)
+    share = constants.of(COMPUTE, f"{family} {_width(device, run.bits)}", device.name)
+    if run.shape.experts:
+        share *= constants.of(EXPERTS, family)
+    return 2 * run.shape.active_params / (run.n * device.best_flops(run.bits) * share)
+
+
+def _factor(run: SaturatedRun, constants: Constants) -> float:
+    """What software, layout and bounds on latency leave."""
+    shape, family = run.shape, _family(run.device)
     factor = constants.of(SOFTWARE, f"{run.stack} {shape.name}", f"{family} {run.layout}")
     if run.layout:
         factor *= constants.of(LAYOUT, f"{family} {run.layout}")
     if run.scenario:
         factor *= constants.of(SCENARIO, run.scenario, shape.name)
-    return factor * batch / step_s
+    return factor
 
 
 def streams(run: SaturatedRun, constants: Constants) -> float:

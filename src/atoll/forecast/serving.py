@@ -59,32 +59,51 @@ class Server:
 
 def step_s(server: Server, load: Load, constants: Constants) -> float:
     """Seconds of a step that gives every stream one token."""
-    shape, device = server.shape, server.device
+    shape = server.shape
     context = load.prompt + load.answer / 2
-    cached = shape.kv_values * server.kv_bits / 8 * shape.cached_positions(context)
-    weights = shape.woken_params(load.streams) * server.bits / 8
-    rate = server.n * device.bandwidth * constants.of(MEMORY, memory_class(device))
+    caches = load.streams * shape.cached_positions(context)
+    return fixed_s(server, load.streams, constants) + caches * position_s(server, constants)
+
+
+def fixed_s(server: Server, streams: float, constants: Constants) -> float:
+    """Seconds of a step, but for the caches of its streams."""
+    shape, device = server.shape, server.device
+    weights = shape.woken_params(streams) * server.bits / 8
     layer_s = constants.of(LAYER_S, device.kind)
     if shape.experts:
         layer_s *= constants.of(EXPERT_LAYERS)
     if server.n > 1:
-        rows = load.streams * shape.hidden * ROW_BYTES
+        rows = streams * shape.hidden * ROW_BYTES
         wires = shipped_wires()
         once = wires.all_reduce_s(device.name, server.n, rows, link=device.link)
         if once is None:
             once = wires.all_reduce_s(USUAL, server.n, rows, link=device.link) or 0.0
         layer_s += 2 * once * constants.of(COLLECTIVE, device.kind)
-    return shape.layers * layer_s + (weights + load.streams * cached) / rate
+    return shape.layers * layer_s + weights / _rate(server, constants)
+
+
+def position_s(server: Server, constants: Constants) -> float:
+    """Seconds to read one cached position of one layer."""
+    return server.shape.kv_values * server.kv_bits / 8 / _rate(server, constants)
+
+
+def _rate(server: Server, constants: Constants) -> float:
+    device = server.device
+    return server.n * device.bandwidth * constants.of(MEMORY, memory_class(device))
 
 
 def prompt_s(server: Server, load: Load, constants: Constants) -> float:
     """Seconds to compute one prompt."""
-    shape = server.shape
+    flops = server.shape.token_flops(load.prompt / 2)
+    return load.prompt * flops * operation_s(server, constants)
+
+
+def operation_s(server: Server, constants: Constants) -> float:
+    """Seconds of one operation for a prompt."""
     share = constants.of(COMPUTE, memory_class(server.device))
-    if shape.experts:
+    if server.shape.experts:
         share *= constants.of(EXPERTS)
-    peak = server.n * server.device.best_flops(server.bits) * share
-    return load.prompt * shape.token_flops(load.prompt / 2) / peak
+    return 1 / (server.n * server.device.best_flops(server.bits) * share)
 
 
 def tpot_s(server: Server, load: Load, constants: Constants) -> float:

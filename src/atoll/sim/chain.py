@@ -262,8 +262,12 @@ class Chain:
         if whole:
             done = node.BatchFailed("injected")
         life = self.nodes[stage].life
-        call_s = self.spec.engine_s + self.spec.row_s * sum(item.rows for item in items)
-        self.after(call_s, partial(self._batch_over, stage, life, done))
+        self.after(self._call_s(stage, items), partial(self._batch_over, stage, life, done))
+
+    def _call_s(self, stage: int, items: tuple[node.BatchItem, ...]) -> float:
+        if self.spec.calls is not None:
+            return self.spec.calls.stage_s(stage, items)
+        return self.spec.engine_s + self.spec.row_s * sum(item.rows for item in items)
 
     def _batch_over(self, stage: int, life: int, done: node.StageEvent) -> None:
         if self.nodes[stage].life == life:

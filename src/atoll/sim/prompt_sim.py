@@ -7,30 +7,21 @@ what sizes of chunks do to the prompt and to those who are answered meanwhile.
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from itertools import pairwise
 
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import SessionId
-from atoll.ring import coordinator_messages as gate
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.stage_messages import StageConfig
-from atoll.sim.ring_sim import RingSim, settle
+from atoll.sim.ring_sim import settle
 from atoll.sim.scenario import Arrival, ChainSpec, Scenario
+from atoll.sim.timed_ring import TimedRing
 
 ROWS_MAX = 512
 ASKED_S = 1.0
 """When the prompt comes; the others have been answered for a while."""
 PROMPT_ID = SessionId(99)
-
-
-class Steady(random.Random):
-    """Delays are what they are on average."""
-
-    def expovariate(self, lambd: float = 1.0) -> float:
-        """The mean."""
-        return 1 / lambd
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +53,13 @@ class Entered:
     gap_s: float
 
 
-class _Timed(RingSim):
-    """Notes when tokens are told."""
-
-    def __init__(self, scenario: Scenario) -> None:
-        super().__init__(scenario, Steady(1))
-        self.told_s: dict[SessionId, list[float]] = {}
-
-    def _perform(self, effect: gate.CoordinatorEffect, swallowed: int) -> None:
-        if isinstance(effect, gate.Emit):
-            self.told_s.setdefault(effect.session, []).append(self.chain.heap.now_s)
-        super()._perform(effect, swallowed)
-
-
 def run_prompt(ring: Ring) -> Entered:
     """Let the prompt enter.
 
     Raises:
         SimFailure: An invariant was broken.
     """
-    sim = _Timed(_scenario(ring))
+    sim = TimedRing(_scenario(ring))
     settle(0, sim.chain, sim.check)
     sim.check_settled()
     first_s = sim.told_s[PROMPT_ID][0]

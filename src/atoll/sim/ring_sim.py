@@ -321,7 +321,8 @@ class RingSim:
         done = partial(self._event, gate.EndsDone(results))
         spec = self.scenario.chain
         rows = sum(len(i.tokens) if isinstance(i, gate.HeadItem) else i.rows for i in effect.items)
-        self.chain.after(spec.engine_s + spec.ends_row_s * rows, done)
+        call_s = spec.engine_s + spec.ends_row_s * rows
+        self.chain.after(call_s if spec.calls is None else spec.calls.ends_s(rows), done)
 
     def _run_draft(self, effect: gate.RunDraft) -> None:
         if self._draft_is_gone or not self.scenario.coordinator.draft_model:

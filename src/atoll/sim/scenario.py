@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from atoll.domain.generation import GenerateRequest
 from atoll.domain.ids import SessionId
 from atoll.ring.coordinator_config import CoordinatorConfig
 from atoll.ring.parking import Parking, ParkingRates
-from atoll.ring.stage_messages import StageConfig
+from atoll.ring.stage_messages import BatchItem, StageConfig
 
 HORIZON_S = 2.0
 """Sessions, cancels, crashes and hostile frames begin within this time."""
@@ -46,6 +47,18 @@ class Outage:
         return {self.stage} | ({self.also} if self.also is not None else set())
 
 
+class CallTimes(Protocol):
+    """How long calls of engines take, where machines differ; seconds."""
+
+    def stage_s(self, stage: int, items: tuple[BatchItem, ...]) -> float:
+        """Of a stage."""
+        ...
+
+    def ends_s(self, rows: int) -> float:
+        """Of the gateway's ends."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ChainSpec:
     """Stages in ring order; stage i computes layers [cuts[i], cuts[i + 1])."""
@@ -62,6 +75,8 @@ class ChainSpec:
     """Mean time that a row adds to a call of a stage, and to one of the ends."""
     lose_rate: float = 0.0
     """Share of steps with a parcel at which it gets lost."""
+    calls: CallTimes | None = None
+    """Times of calls in place of `engine_s`, `row_s` and `ends_row_s`."""
 
 
 @dataclass(frozen=True, slots=True)
