@@ -18,6 +18,7 @@ FUNCTION_LINES_MAX = 70
 
 TESTED_ELSEWHERE = {
     "__main__.py": "one call of the command line's main",
+    "cli/serving_tables.py": "tests/cli/test_simulate_serving.py reads its tables",
     "client/replies.py": "structs; tests/client/test_api.py reads answers into them",
     "domain/bits.py": "a struct; tests/engine/test_numeric_class.py makes some",
     "domain/control.py": "structs; what may be in them is checked in tests/net/test_frames.py",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll.cli.app import COMMANDS, GROUPS, make_app
+from atoll.cli.app import COMMANDS, DEFAULTS, GROUPS, make_app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -30,8 +30,8 @@ def calls(page: Path) -> list[str]:
 
 def options_of(command: str, rest: list[str]) -> tuple[set[str], list[str]]:
     """Options a command takes, and its arguments without the name of a subcommand."""
-    app = make_app()[command]
-    if command in GROUPS:
+    app = make_app([command])[command]
+    if command in GROUPS and not (command in DEFAULTS and rest[0] not in GROUPS[command]):
         app, rest = app[rest[0]], rest[1:]
     names = {name for argument in app.assemble_argument_collection() for name in argument.names}
     return names | {"--help"}, rest

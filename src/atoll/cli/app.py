@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Container, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +46,7 @@ COMMANDS = {
     "keys": "Make, list, limit and revoke API keys.",
     "nodes": "List, approve, drain and revoke the nodes that may host stages.",
     "service": "Let this machine start its node by itself.",
-    "simulate": "Simulate the system under a seeded clock, with faults.",
+    "simulate": "Simulate fleets that serve a model, and the system itself with faults.",
 }
 """Command to its help in one line; the module of the same name holds the command."""
 
@@ -55,7 +56,10 @@ GROUPS = {
     "service": ("print",),
     "simulate": ("faults",),
 }
-"""Commands that only hold others; these are functions of the group's module."""
+"""Commands that hold others; these are functions of the group's module."""
+
+DEFAULTS = {"simulate": "atoll.cli.simulate_serving"}
+"""Groups that do something themselves: the module that has a function of their name."""
 
 GROUP_HELP = {
     "keys": f"""{COMMANDS["keys"]}
@@ -73,16 +77,11 @@ is changed here counts within a second; the gateway need not be started again.
 A description for systemd or launchd is printed, and it is said where to keep it; nothing is
 installed.
 """,
-    "simulate": f"""{COMMANDS["simulate"]}
-
-The same code that serves runs without network, engine and clock of its own, so that a run can
-be had again from its number.
-""",
 }
 
 EXIT_CODES = {
     0: "it worked",
-    1: "something failed, and none of the others fits; `atoll simulate`: an invariant was broken",
+    1: "something failed, and none of the others fits; `simulate faults`: an invariant was broken",
     2: "the command, a setting or a request cannot be carried out as it stands",
     3: "the model is unknown, damaged, or cannot be cut",
     4: "the model could not be brought here",
@@ -125,11 +124,13 @@ def make_app(chosen: Container[str] = ()) -> App:
         if name in GROUPS:
             group = App(
                 name=name,
-                help=GROUP_HELP[name] if name in chosen else text,
+                help=GROUP_HELP.get(name) if name in chosen else text,
                 default_parameter=plain_flags,
             )
             for part in GROUPS[name]:
                 group.command(f"atoll.cli.{name}:{part}_{name}", name=part)
+            if name in DEFAULTS and name in chosen:
+                group.default(getattr(import_module(DEFAULTS[name]), name))
             app.command(group)
         else:
             help_text = None if name in chosen else text

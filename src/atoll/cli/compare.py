@@ -10,25 +10,18 @@ from cyclopts import Parameter
 from cyclopts.types import PositiveFloat
 from rich.table import Table
 
+from atoll.cli.catalogue import chosen_model, known_devices
 from atoll.cli.screen import data_console, printable, say, show_json
 from atoll.cli.settings import flags
 from atoll.domain.errors import BadRequest
 from atoll.forecast.compare import Forecast, Workload, forecast
 from atoll.forecast.constants import shipped_fit
-from atoll.forecast.devices import Device, parse_devices, shipped_devices
 from atoll.forecast.fleets import SHIPPED, parse_fleet_line
-from atoll.forecast.gguf_shape import bits_of_gguf, shape_of_gguf
-from atoll.forecast.hf_config import shape_of_config
-from atoll.forecast.models import parse_models, shipped_models
-from atoll.forecast.names import ByName
-from atoll.forecast.precisions import bits_of
 from atoll.forecast.prices import Paid
 from atoll.forecast.shapes import ModelShape
 from atoll.forecast.targets import parse_target
-from atoll.model.parts import open_model
 
 UNKNOWN = "-"
-CONFIG_BYTES_MAX = 1 << 20
 
 
 @flags
@@ -106,10 +99,10 @@ def compare(*fleets: str, options: CompareFlags) -> int:
     Args:
         fleets: Fleets to compare. Default: the shipped ones.
     """
-    shape, bits = _model(options)
+    shape, bits = chosen_model(options.model, options.precision)
     target = parse_target(options.slo, options.rate)
     work = Workload(shape, bits, options.prompt, options.answer, options.paid)
-    catalogue = _devices(options.devices)
+    catalogue = known_devices(options.devices)
     replies = []
     for line in fleets or tuple(SHIPPED):
         fleet = parse_fleet_line(line, catalogue)
@@ -122,40 +115,6 @@ def compare(*fleets: str, options: CompareFlags) -> int:
     else:
         _show(shape, bits, replies)
     return 0
-
-
-def _model(options: CompareFlags) -> tuple[ModelShape, float]:
-    path = Path(options.model)
-    if path.suffix == ".gguf":
-        file = open_model(path)
-        return shape_of_gguf(file, name=path.stem), bits_of_gguf(file)
-    if path.suffix not in (".json", ".toml"):
-        models = shipped_models()
-        shape = models.shapes.find(options.model)
-        return shape, models.bits(shape, options.precision)
-    text = _read(path)
-    if path.suffix == ".json":
-        return shape_of_config(text, name=path.parent.name or path.stem), bits_of(options.precision)
-    shapes = list(parse_models(text, source=str(path)).shapes)
-    if len(shapes) != 1:
-        raise BadRequest(f"{path} describes {len(shapes)} models", hint="describe one in a file")
-    return shapes[0], bits_of(options.precision)
-
-
-def _devices(files: tuple[Path, ...]) -> ByName[Device]:
-    more = [device for path in files for device in parse_devices(_read(path), source=str(path))]
-    return ByName("device", [*shipped_devices(), *more])
-
-
-def _read(path: Path) -> str:
-    try:
-        if path.stat().st_size > CONFIG_BYTES_MAX:
-            raise BadRequest(f"{path} is too large to be a description")
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise BadRequest(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise BadRequest(f"{path} is no text") from error
 
 
 def _reply(found: Forecast) -> FleetReply:

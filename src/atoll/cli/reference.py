@@ -57,6 +57,8 @@ def reference_page() -> str:
     text = make_app(COMMANDS).generate_docs("markdown")
     # Commands of a group show how Python itself was started; that is no part of them.
     text = re.sub(r"^(atoll .*?) -m \S+", r"\1", text, flags=re.MULTILINE)
+    # A group that does something itself is called without a command.
+    text = re.sub(r"^(atoll \w+) COMMAND \[OPTIONS\]", r"\1 [OPTIONS]", text, flags=re.MULTILINE)
     # Each command repeats the options of all; they are told once, in front.
     everywhere = dict.fromkeys(GLOBAL_OPTIONS.findall(text))
     _, found, commands = GLOBAL_OPTIONS.sub("", text).partition("\n## atoll demo")

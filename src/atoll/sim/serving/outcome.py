@@ -56,13 +56,19 @@ class Outcome(msgspec.Struct, frozen=True):
 
 def outcome_of(run: ServingRun, target: Target) -> Outcome:
     """What came of a run that is over."""
-    tally = run.tally
     seconds = max(run.last_s, 1e-9)
-    parts = [_part(pool, run, seconds) for pool in run.pools]
-    joules = [part.watts for part in parts]
-    dollars = [part.usd for part in parts]
+    parts = tuple(_part(pool, run, seconds) for pool in run.pools)
+    return outcome_from(run.tally, seconds, target, parts)
+
+
+def outcome_from(
+    tally: Tally, seconds: float, target: Target, parts: tuple[PartOutcome, ...] = ()
+) -> Outcome:
+    """What times and parts come to; of parts that are not known, neither is what they draw."""
+    watts = [part.watts for part in parts] or [None]
+    dollars = [part.usd for part in parts] or [None]
     tokens = tally.tokens
-    energy = None if None in joules else sum(w for w in joules if w) * seconds
+    energy = None if None in watts else sum(w for w in watts if w) * seconds
     cost = None if None in dollars else sum(usd for usd in dollars if usd)
     failed = sum(tally.failed.values())
     return Outcome(
@@ -81,7 +87,7 @@ def outcome_of(run: ServingRun, target: Target) -> Outcome:
         joules_per_token=energy / tokens if energy is not None and tokens else None,
         usd_per_million_tokens=1e6 * cost / tokens if cost is not None and tokens else None,
         events=dict(tally.events),
-        parts=tuple(parts),
+        parts=parts,
     )
 
 

@@ -70,6 +70,18 @@ def _pool(part: Part, served: Served, constants: Constants) -> Pool:
 
 
 def _rings(part: Part, served: Served, constants: Constants) -> Pool:
+    ring, count, spares = rings_of(part, served)
+    chunk = (CHUNK_ROWS, BESIDE_ROWS)
+    pace = ring_pace(ring, constants, chunk=chunk, drafts=part.drafts, paid=served.paid)
+    return _filled(part, served, pace, count, size=len(ring.devices), spares=spares)
+
+
+def rings_of(part: Part, served: Served) -> tuple[Ring, int, int]:
+    """A part's rings: one of them, how many there are, and machines that stand by.
+
+    Raises:
+        BadRequest: They cannot hold the model, or too little is published of them.
+    """
     shape, line = served.shape, part.line
     for device in part.ring or (line.device,):
         if not device.bandwidth or not device.memory:
@@ -91,10 +103,7 @@ def _rings(part: Part, served: Served, constants: Constants) -> Pool:
         devices, count = (line.device,) * size, machines // size
         spares = machines - size * count
     ways = (line.way_s or 0.0,) * (len(devices) if len(devices) > 1 else 0)
-    ring = Ring(shape, devices, served.bits, ways)
-    chunk = (CHUNK_ROWS, BESIDE_ROWS)
-    pace = ring_pace(ring, constants, chunk=chunk, drafts=part.drafts, paid=served.paid)
-    return _filled(part, served, pace, count, size=len(devices), spares=spares)
+    return Ring(shape, devices, served.bits, ways), count, spares
 
 
 def _filled(part: Part, served: Served, pace: Pace, count: int, *, size: int, spares: int) -> Pool:

@@ -43,6 +43,21 @@ class Tally:
         """Of all answers."""
         return int(np.sum(np.frombuffer(self.answers, dtype=np.int64))) if self.done else 0
 
+    def add(self, other: Tally) -> None:
+        """Count what came of another run, too."""
+        for mine, more in (
+            (self.first_s, other.first_s),
+            (self.token_s, other.token_s),
+            (self.whole_s, other.whole_s),
+            (self.ended_s, other.ended_s),
+        ):
+            mine.extend(more)
+        self.answers.extend(other.answers)
+        self.failed.update(other.failed)
+        self.events.update(other.events)
+        self.prompts += other.prompts
+        self.reused += other.reused
+
     def answered(self, asked_s: float, first_s: float, end_s: float, answer: int) -> None:
         """A request got its last token."""
         self.first_s.append(first_s - asked_s)

@@ -1,0 +1,75 @@
+"""Models and devices as commands name them: from the catalogue, or from files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from atoll.domain.errors import BadRequest
+from atoll.forecast.devices import Device, parse_devices, shipped_devices
+from atoll.forecast.gguf_shape import bits_of_gguf, shape_of_gguf
+from atoll.forecast.hf_config import shape_of_config
+from atoll.forecast.models import parse_models, shipped_models
+from atoll.forecast.names import ByName
+from atoll.forecast.precisions import bits_of
+from atoll.forecast.shapes import ModelShape
+from atoll.model.parts import open_model
+
+DESCRIPTION_BYTES_MAX = 1 << 20
+
+
+def chosen_model(name: str, precision: str) -> tuple[ModelShape, float]:
+    """A model's shape, and the bits that a weight takes.
+
+    Args:
+        name: Of the catalogue, or a file: `.gguf`, a Hugging Face `config.json`, or `.toml`.
+        precision: How weights are packed; of a `.gguf` as they are.
+
+    Raises:
+        BadRequest: There is none of that name, or the file describes none.
+    """
+    path = Path(name)
+    if path.suffix == ".gguf":
+        file = open_model(path)
+        return shape_of_gguf(file, name=path.stem), bits_of_gguf(file)
+    if path.suffix not in (".json", ".toml"):
+        models = shipped_models()
+        shape = models.shapes.find(name)
+        return shape, models.bits(shape, precision)
+    text = read_description(path)
+    if path.suffix == ".json":
+        return shape_of_config(text, name=path.parent.name or path.stem), bits_of(precision)
+    shapes = list(parse_models(text, source=str(path)).shapes)
+    if len(shapes) != 1:
+        raise BadRequest(f"{path} describes {len(shapes)} models", hint="describe one in a file")
+    return shapes[0], bits_of(precision)
+
+
+def known_devices(files: Sequence[Path]) -> ByName[Device]:
+    """The catalogue's devices, and those of files, which come first.
+
+    Raises:
+        BadRequest: A file cannot be read, or describes no devices.
+    """
+    more = [
+        device
+        for path in files
+        for device in parse_devices(read_description(path), source=str(path))
+    ]
+    return ByName("device", [*shipped_devices(), *more])
+
+
+def read_description(path: Path, *, bytes_max: int = DESCRIPTION_BYTES_MAX) -> str:
+    """A file's text.
+
+    Raises:
+        BadRequest: It cannot be read, is too large, or is no text.
+    """
+    try:
+        if path.stat().st_size > bytes_max:
+            raise BadRequest(f"{path} is too large: {bytes_max} bytes at most")
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise BadRequest(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"{path} is no text") from error
