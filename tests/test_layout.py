@@ -65,6 +65,7 @@ TESTED_ELSEWHERE = {
     "world/worker.py": "tests/world/test_campaign.py runs it",
     "net/message_link.py": "what bulk, timing and memory links share, each of which is tested",
     "api/replies.py": "structs; tests/api/test_openai_client.py holds them to the API",
+    "sim/serving/streams.py": "a record; tests/sim/serving/test_replica.py plays with it",
     "sim/serving/requests.py": "a struct; tests/sim/serving/test_traces.py reads into it",
 }
 """Source files without a test file of their own, and why."""

@@ -26,6 +26,8 @@ leave = 0.05
 back = "10 min"
 takeover = "4 s"
 streams = 40
+caches = ["64 GB @ 25 GB/s", "2 TB @ 10 GB/s"]
+reuse = false
 
 [[parts]]
 ring = ["2 x RTX 4090", "1 x Apple M3 Ultra (80c)"]
@@ -56,6 +58,8 @@ def test_a_file() -> None:
     assert (servers.count, servers.role, servers.name) == (2, "prefill", "2 times 8 x H100 SXM")
     assert (pool.machines, pool.leave, pool.back_s, pool.takeover_s) == (3, 0.05, 600.0, 4.0)
     assert pool.streams == 40
+    assert [(tier.bytes, tier.rate) for tier in pool.caches] == [(64e9, 25e9), (2e12, 1e10)]
+    assert (servers.reuse, pool.reuse) == (True, False)
     assert [device.name for device in rings.ring] == [
         *["NVIDIA RTX 4090"] * 2,
         "Apple M3 Ultra (80c)",
@@ -81,6 +85,8 @@ def test_a_file() -> None:
         ("[[parts]]\nfleet = '8 x RTX 4090 @ 1 ms'\nback = '10'", "has no unit"),
         ("[[parts]]\nfleet = '8 x RTX 4090'\nway = '1 ms'", "goes with a `ring`"),
         ("[[parts]]\nring = ['2 x RTX 4090']", "needs the `way`"),
+        ("[[parts]]\nfleet = '8xh100'\ncaches = ['1 TB']", "is no tier of caches"),
+        ("[[parts]]\nfleet = '8xh100'\ncaches = ['1 TB @ 5']", "has no unit"),
         ("[[parts]]\nfleet = '8 x RTX 4090'\nrole = 'prefill'", "need others that decode"),
         ("[[parts]]\nfleet = '8 x RTX 4090'\nrole = 'cook'", "cannot be read"),
         (

@@ -13,6 +13,10 @@ In a line, parts stand between plus signs: `8 x H100 SXM + 60 x RTX 4090 @ 20 ms
     back = "10 min"               # until another comes, on average
 
     [[parts]]
+    fleet = "8 x H200 SXM"
+    caches = ["1 TB @ 50 GB/s"]   # memory for caches beside the accelerators'
+
+    [[parts]]
     ring = ["2 x RTX 4090", "1 x Apple M3 Ultra (80c)"]
     way = "5 ms"
 
@@ -33,7 +37,7 @@ from atoll.forecast.devices import Device
 from atoll.forecast.drafts import Drafts
 from atoll.forecast.fleets import COUNT_MAX, FleetLine, parse_fleet_line
 from atoll.forecast.names import ByName
-from atoll.forecast.quantities import RATE, TIME, parse_quantity
+from atoll.forecast.quantities import RATE, SIZE, TIME, parse_quantity
 
 PARTS_MAX = 100
 STREAMS_MAX = 1 << 16
@@ -51,6 +55,14 @@ what it computed. A machine that says that it ends is replaced in 0.8 s.
 
 
 @dataclass(frozen=True, slots=True)
+class CacheTier:
+    """Memory of one system for caches: bytes, and bytes a second at which they are copied."""
+
+    bytes: float
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """Machines of one kind, or rings alike.
 
@@ -58,7 +70,8 @@ class Part:
     are those of `line`). `count` systems: servers, or rings of `ring`. `machines` of a ring, 0:
     as few as hold the model. `leave` is the share of machines that leave in an hour, `back_s`
     the mean time until another comes, `takeover_s` that in which another takes a part.
-    `streams` at once, 0: what is usual for the kind.
+    `streams` at once, 0: what is usual for the kind. `caches` are tiers of memory that keep
+    beginnings of prompts, beside the machines' own; `reuse` says whether any are kept.
     """
 
     line: FleetLine
@@ -72,6 +85,8 @@ class Part:
     takeover_s: float = TAKEOVER_S
     streams: int = 0
     drafts: Drafts = NO_DRAFTS
+    caches: tuple[CacheTier, ...] = ()
+    reuse: bool = True
 
     @property
     def name(self) -> str:
@@ -109,6 +124,8 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     takeover: str = ""
     streams: int = 0
     drafts: _Drafts | None = None
+    caches: tuple[str, ...] = ()
+    reuse: bool = True
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -198,6 +215,19 @@ def _part(part: _Part, devices: ByName[Device], where: str) -> Part:
         takeover_s=seconds(part.takeover, TAKEOVER_S),
         streams=part.streams,
         drafts=drafts,
+        caches=tuple(_tier(text, where) for text in part.caches),
+        reuse=part.reuse,
+    )
+
+
+def _tier(text: str, where: str) -> CacheTier:
+    size, at, rate = text.partition("@")
+    if not at:
+        raise BadRequest(
+            f"{where}: {text!r} is no tier of caches", hint="write it like '1 TB @ 50 GB/s'"
+        )
+    return CacheTier(
+        parse_quantity(size, SIZE, where=where), parse_quantity(rate, RATE, where=where)
     )
 
 

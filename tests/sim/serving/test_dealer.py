@@ -6,8 +6,9 @@ import pytest
 from tests.sim.serving.paces import ring, server
 
 from atoll.sim.serving.dealer import Dealer
-from atoll.sim.serving.replica import Replica, Stream
+from atoll.sim.serving.replica import Replica
 from atoll.sim.serving.requests import Request
+from atoll.sim.serving.streams import Stream
 
 
 def deal(dealer: Dealer, n: int, *, prompt: int = 10) -> list[Replica | None]:

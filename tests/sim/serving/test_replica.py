@@ -6,8 +6,9 @@ import pytest
 from tests.sim.serving.paces import ring, server
 
 from atoll.forecast.paces import Pace
-from atoll.sim.serving.replica import NEVER, Replica, Stream
+from atoll.sim.serving.replica import NEVER, Replica
 from atoll.sim.serving.requests import Request
+from atoll.sim.serving.streams import Stream
 
 PROMPT_S = 1e-4
 STEP_S = 0.01

@@ -58,6 +58,7 @@ def outcome_of(run: ServingRun, target: Target) -> Outcome:
     """What came of a run that is over."""
     seconds = max(run.last_s, 1e-9)
     parts = tuple(_part(pool, run, seconds) for pool in run.pools)
+    run.tally.reused = sum(r.reused for pool in run.pools for r in pool.replicas)
     return outcome_from(run.tally, seconds, target, parts)
 
 

@@ -13,44 +13,12 @@ from collections import deque
 from heapq import heappop, heappush
 
 from atoll.forecast.paces import Pace
-from atoll.sim.serving.requests import Request
+from atoll.sim.serving.caches import BLOCK_TOKENS, PrefixCache
+from atoll.sim.serving.streams import Stream
 
 NEVER = math.inf
 NEARLY = 1e-6
 """Of a step, or of a position: sums of parts are not exact."""
-
-
-class Stream:
-    """A request on its way; `prompt` positions are to be computed, of which `computed` are; of
-    one that decodes, `computed` is what its caches will hold.
-
-    `left` tokens are to come, and `made` have. `first_s` is when the first came, or will;
-    negative: it has not. `way_s` is what tokens take to the user. `room` is what its caches are
-    to take, `finish` the step with which it ends, 0: it does not decode.
-    """
-
-    __slots__ = (
-        *("asked_s", "blocks", "computed", "finish", "first_s", "left", "made", "prompt"),
-        *("request", "room", "way_s"),
-    )
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.asked_s = request.at_s
-        self.prompt = request.prompt
-        self.blocks = request.blocks
-        self.computed = 0.0
-        self.left = request.answer
-        self.made = 0
-        self.first_s = -1.0
-        self.way_s = 0.0
-        self.room = 0.0
-        self.finish = 0.0
-
-    def begin_again(self) -> None:
-        """Its caches are lost: what was asked and answered is a prompt."""
-        self.prompt = self.request.prompt + self.made
-        self.computed = 0.0
 
 
 class Replica:
@@ -62,6 +30,7 @@ class Replica:
         hands_over: It computes prompts alone, and hands streams over with their first token.
         takes_over: It gets streams with their caches.
         patience_s: So long a request waits for its first token to begin, no longer.
+        cache: Keeps beginnings of prompts; None: they are computed each time.
     """
 
     def __init__(
@@ -71,8 +40,10 @@ class Replica:
         hands_over: bool = False,
         takes_over: bool = False,
         patience_s: float = NEVER,
+        cache: PrefixCache | None = None,
     ) -> None:
         self.pace = pace
+        self.cache = cache
         self.patience_s = patience_s
         self.hands_over = hands_over
         self.takes_over = takes_over
@@ -91,6 +62,8 @@ class Replica:
         self.busy_s = self.streams_s = 0.0
         self.streams_peak = 0
         self.steps = 0.0
+        self.reused = 0
+        """Positions of prompts that were in its caches."""
         self._prompts: deque[Stream] = deque()
         self._decoding: list[tuple[float, int, Stream]] = []
         self._order = 0
@@ -160,6 +133,8 @@ class Replica:
         self.waiting.clear()
         self.outstanding = 0
         self._positions = self._room = 0.0
+        if self.cache is not None:
+            self.cache.clear()
         self.is_up = False
         self.ends_s = NEVER
         self.version += 1
@@ -205,6 +180,8 @@ class Replica:
         while self.waiting and self._has_room(self.waiting[0]):
             stream = self.waiting.popleft()
             self._room += stream.room
+            if self.cache is not None and stream.blocks:
+                self._reuse(stream, self.cache)
             if self.takes_over and stream.made:
                 self._decode(stream)
             else:
@@ -222,6 +199,16 @@ class Replica:
         """Whether it has memory for the whole request."""
         pace = self.pace
         return pace.shape.cached_positions(stream.prompt + stream.left) <= pace.room
+
+    def _reuse(self, stream: Stream, cache: PrefixCache) -> None:
+        """Spare a prompt what is kept; its last position is computed, as a token comes of it."""
+        free = self.pace.room - self._room
+        cache.bound_first(free / self.pace.shape.cached_positions(BLOCK_TOKENS))
+        found, seconds = cache.find(stream.blocks)
+        reused = min(found * BLOCK_TOKENS, stream.prompt - 1)
+        stream.computed = float(reused)
+        stream.copy_s = seconds
+        self.reused += reused
 
     def _has_room(self, stream: Stream) -> bool:
         pace = self.pace
@@ -366,7 +353,11 @@ class Replica:
         """A prompt is computed, and with it the next token."""
         if stream.first_s < 0:
             stream.way_s = self.pace.way_s(stream.prompt, len(self._decoding))
+            # Others go on while caches are copied.
+            stream.way_s += stream.copy_s
             stream.first_s = now_s + stream.way_s
+        if self.cache is not None and stream.blocks:
+            self.cache.keep(stream.blocks)
         stream.left -= 1
         stream.made += 1
         if not stream.left or self.hands_over:

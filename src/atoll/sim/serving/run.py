@@ -12,8 +12,9 @@ from heapq import heappop, heappush
 
 from atoll.sim.serving.dealer import Dealer
 from atoll.sim.serving.pools import FORM_S, Pool
-from atoll.sim.serving.replica import NEVER, Replica, Stream
+from atoll.sim.serving.replica import NEVER, Replica
 from atoll.sim.serving.requests import Request
+from atoll.sim.serving.streams import Stream
 from atoll.sim.serving.tally import Tally
 
 Happening = Callable[[], None]

@@ -15,6 +15,7 @@ from atoll.forecast.ring_paces import Ring, ring_pace, smallest_ring
 from atoll.forecast.server_paces import USABLE, lpu_pace, server_pace
 from atoll.forecast.shapes import ModelShape
 from atoll.ring.coordinator_config import BESIDE_ROWS, CHUNK_ROWS
+from atoll.sim.serving.caches import BLOCK_TOKENS, PrefixCache, Tier
 from atoll.sim.serving.pools import Pool
 from atoll.sim.serving.replica import Replica
 
@@ -23,6 +24,8 @@ LPU_BITS = 8.0
 """Of a weight on LPUs: what chip counts of public systems imply (a byte a weight)."""
 DESKS = ("soc", "cpu")
 HOUR_S = 3600.0
+KV_BYTES = 2.0
+"""Of a cached value: half precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ def _filled(part: Part, served: Served, pace: Pace, count: int, *, size: int, sp
             hands_over=part.role == "prefill",
             takes_over=part.role == "decode",
             patience_s=served.patience_s,
+            cache=_cache(part, pace),
         )
         for _ in range(count)
     ]
@@ -130,6 +134,17 @@ def _filled(part: Part, served: Served, pace: Pace, count: int, *, size: int, sp
         watts=pace.watts[1] / size,
         hourly=hourly_usd(device, served.paid),
     )
+
+
+def _cache(part: Part, pace: Pace) -> PrefixCache | None:
+    """Of one system: what streams leave of its memory, and tiers beside it."""
+    if not part.reuse or pace.room == math.inf:
+        return None
+    shape = pace.shape
+    block = shape.kv_values * KV_BYTES * shape.layers * BLOCK_TOKENS
+    own = Tier(pace.room / shape.layers / BLOCK_TOKENS)
+    others = [Tier(tier.bytes / block, block / tier.rate) for tier in part.caches]
+    return PrefixCache([own, *others])
 
 
 def _check_memory(part: Part, served: Served) -> None:

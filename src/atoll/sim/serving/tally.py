@@ -29,7 +29,7 @@ class Tally:
     events: Counter[str] = field(default_factory=Counter)
     """What befell machines, and streams by them."""
     prompts: int = 0
-    """Tokens of prompts that were computed."""
+    """Tokens of prompts, of requests that were answered."""
     reused: int = 0
     """Tokens of prompts whose caches were there."""
 

@@ -20,8 +20,6 @@ import msgspec
 from atoll.domain.errors import BadRequest
 from atoll.sim.serving.requests import Request
 
-BLOCK_TOKENS = 512
-"""Of a Mooncake block."""
 TOKENS_MAX = 10_000_000
 SPAN_MAX_S = 366 * 24 * 3600.0
 AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
