@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from atoll.domain.errors import BadRequest
@@ -98,3 +100,10 @@ def test_a_file() -> None:
 def test_what_is_no_fleet_is_refused(text: str, problem: str) -> None:
     with pytest.raises(BadRequest, match=problem):
         parse_mixed_file(text, DEVICES, source="fleet.toml")
+
+
+def test_the_page_s_example_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs/howto/simulate-a-fleet.md").read_text("utf-8")
+    example = page.split("```toml\n")[1].split("```")[0]
+    fleet = parse_mixed_file(example, DEVICES, source="the page")
+    assert [part.role for part in fleet.parts] == ["prefill", "decode", "all", "all"]
