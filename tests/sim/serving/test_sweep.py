@@ -97,3 +97,17 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AtollError, match="Ray is not installed") as error:
         sweep_on_ray([], address="local", heard=lambda _: None)
     assert "atoll[ray]" in error.value.hint
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+def test_a_cluster_comes_to_the_same() -> None:
+    """With the extra `ray`, which is not among the tools: pip install -e '.[ray]'."""
+    pytest.importorskip("ray")
+    cases = [Case(fleet("1 x H100 SXM"), SERVED, WORK, seed=seed) for seed in (0, 1)]
+    heard: list[int] = []
+    assert sweep_on_ray(cases, address="local", heard=heard.append) == list(map(run_case, cases))
+    assert heard == [1, 2]
+    too_small = Case(fleet("8 x Groq LPU v1"), SERVED, WORK)
+    with pytest.raises(BadRequest, match="cannot hold"):
+        sweep_on_ray([too_small], address="local", heard=lambda _: None)

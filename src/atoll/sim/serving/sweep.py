@@ -7,6 +7,7 @@ outcome depends on it alone.
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -140,8 +141,13 @@ def sweep_on_ray(
         raise AtollError(
             "Ray is not installed", hint="pip install 'atoll[ray]', or leave out --ray"
         ) from error
+    # It would report what it is used for, to its makers.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    here: dict[str, Any] = {}
+    if address == "local":
+        here = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
+        ray.init(address=address, log_to_driver=False, configure_logging=False, **here)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise AtollError(f"no Ray cluster at {address!r}: {error}") from error
     try:
