@@ -12,11 +12,12 @@ from pathlib import Path
 from docs.marks import replaced
 
 from atoll.domain.errors import BadRequest
-from atoll.forecast.compare import Forecast, Workload, forecast
+from atoll.forecast.compare import Forecast, forecast
 from atoll.forecast.constants import shipped_fit
 from atoll.forecast.devices import shipped_devices
 from atoll.forecast.fleets import SHIPPED, parse_fleet_line
 from atoll.forecast.models import shipped_models
+from atoll.forecast.outlook import Workload
 from atoll.forecast.targets import Target
 
 PAGE = Path(__file__).parent / "explanation" / "central-or-pooled.md"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,22 @@ def test_the_table(run: Run) -> None:
     )
     assert done.code == 0
     assert "Llama-3.1-70B, 4.8" in done.out
-    assert "6 x RTX 4090 @ 40ms: a token takes" in done.err
+    assert done.err.count("6 x RTX 4090 @ 40ms: bound by tpot: a token takes") == 1
     assert "1 x H100 SXM" in done.out
+    assert "bound by" in done.out
+    assert re.search(
+        r"8xh100: bound by tpot: a token takes 30\.\d+ ms with [\d,]+ streams", done.err
+    )
+
+
+def test_what_breaks_first(run: Run) -> None:
+    done = run("compare", "--model", "Llama-3.1-70B", "--json", "8xh100", "lpu")
+    server, lpu = json.loads(done.out)["fleets"]
+    assert server["limit"]["bound"] == "memory"
+    assert "GiB for caches, full with" in server["limit"]["figure"]
+    assert lpu["limit"] is None
+    # A stream alone and all at once are forecast by models of their own.
+    assert server["alone_error_p90"] != server["error_p90"]
 
 
 def test_models_and_devices_of_ones_own(run: Run, tmp_path: Path, random_model: MakeModel) -> None:

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from atoll.domain.errors import BadRequest
-from atoll.forecast.compare import Forecast, Workload, forecast
+from atoll.forecast.compare import Forecast, forecast
 from atoll.forecast.constants import shipped_fit
 from atoll.forecast.devices import shipped_devices
 from atoll.forecast.fleets import parse_fleet_line
 from atoll.forecast.models import shipped_models
+from atoll.forecast.outlook import Workload
 from atoll.forecast.targets import Target
 
 SHAPES = shipped_models().shapes
@@ -49,7 +50,7 @@ def test_a_target_bounds_the_streams() -> None:
     assert bound.loaded_s <= free.loaded_s * 0.7
     none = of("8xh100", target=Target(tpot_s=1e-4))
     assert (none.streams, none.tokens_per_s, none.joules_per_token, none.fleets) == (0, 0, 0, 0)
-    assert any("longer than asked for" in note for note in none.notes)
+    assert any("longer than the" in note for note in none.notes)
 
 
 def test_a_rate_takes_so_many_fleets() -> None:
@@ -79,7 +80,21 @@ def test_lpus_are_fast_for_one() -> None:
     # So nothing is said of what it does under load.
     assert (lpu.tokens_per_s, lpu.fleets, lpu.joules_per_token) == (0, 0, 0)
     late = of("lpu", target=Target(tpot_s=1e-4))
-    assert any("longer than asked for" in note for note in late.notes)
+    assert any("longer than the" in note for note in late.notes)
+    assert late.limit is not None
+    assert late.limit.bound == "tpot"
+    # Nobody has published what bounds such a system.
+    assert lpu.limit is None
+
+
+def test_the_limit_is_what_the_kind_of_fleet_meets() -> None:
+    def bound(line: str) -> str:
+        found = of(line, Q4).limit
+        return found.bound if found else ""
+
+    assert bound("8xh100") == bound("6-rented") == "memory"
+    assert bound("4-ultras") == "sessions"
+    assert bound("8xb200") == "scheduler"
 
 
 @pytest.mark.parametrize("tokens", [0.0, -1.0, float("inf"), float("nan"), 1e9])

@@ -10,7 +10,16 @@ import pytest
 from atoll.forecast.constants import Constants, shipped_fit
 from atoll.forecast.devices import shipped_devices
 from atoll.forecast.models import shipped_models
-from atoll.forecast.saturated import BATCH, USABLE, SaturatedRun, streams, tokens_per_s
+from atoll.forecast.saturated import (
+    BATCH,
+    USABLE,
+    SaturatedRun,
+    room_streams,
+    software_streams,
+    stream_bytes,
+    streams,
+    tokens_per_s,
+)
 
 BARE = Constants()
 SHAPE = shipped_models().shapes.find("Llama-3.1-70B")
@@ -25,6 +34,10 @@ def test_streams_by_memory() -> None:
     full = replace(RUN, n=1)
     # No room beside the weights: one stream, and not none.
     assert streams(replace(full, bits=16.0), BARE) == pytest.approx(1.0, rel=0.01)
+    assert room_streams(RUN) == pytest.approx(room / cached)
+    assert room_streams(replace(full, bits=16.0)) < 0
+    assert stream_bytes(RUN) == cached
+    assert software_streams(RUN, BARE) == pytest.approx(8 * BATCH.value)
 
 
 def test_more_of_each_brings_more() -> None:

@@ -14,9 +14,11 @@ from atoll.cli.catalogue import chosen_model, known_devices
 from atoll.cli.screen import data_console, printable, say, show_json
 from atoll.cli.settings import flags
 from atoll.domain.errors import BadRequest
-from atoll.forecast.compare import Forecast, Workload, forecast
+from atoll.forecast.compare import Forecast, forecast
 from atoll.forecast.constants import shipped_fit
 from atoll.forecast.fleets import SHIPPED, parse_fleet_line
+from atoll.forecast.limits import Limit
+from atoll.forecast.outlook import Workload
 from atoll.forecast.prices import Paid
 from atoll.forecast.shapes import ModelShape
 from atoll.forecast.targets import parse_target
@@ -57,13 +59,18 @@ class CompareFlags:
 
 
 class FleetReply(msgspec.Struct, frozen=True):
-    """What one fleet would do, for `--json`; null: not known, or not to be had."""
+    """What one fleet would do, for `--json`; null: not known, or not to be had.
+
+    `limit` is what one more stream would break. Forecasts of a stream alone were off by the
+    `alone_error`s, those of all streams by the others.
+    """
 
     fleet: str
     problem: str
     token_s: float | None = None
     first_token_s: float | None = None
     streams: int | None = None
+    limit: Limit | None = None
     loaded_token_s: float | None = None
     tokens_per_s: float | None = None
     watts: float | None = None
@@ -71,6 +78,8 @@ class FleetReply(msgspec.Struct, frozen=True):
     usd_per_hour: float | None = None
     usd_per_million_tokens: float | None = None
     fleets_for_rate: int | None = None
+    alone_error_median: float | None = None
+    alone_error_p90: float | None = None
     error_median: float | None = None
     error_p90: float | None = None
     notes: tuple[str, ...] = ()
@@ -124,6 +133,7 @@ def _reply(found: Forecast) -> FleetReply:
         token_s=found.token_s,
         first_token_s=found.first_s,
         streams=found.streams if found.fleet.device.kind != "lpu" else None,
+        limit=found.limit,
         loaded_token_s=found.loaded_s if found.streams else None,
         tokens_per_s=found.tokens_per_s or None,
         watts=found.watts or None,
@@ -131,6 +141,8 @@ def _reply(found: Forecast) -> FleetReply:
         usd_per_hour=found.hourly or None,
         usd_per_million_tokens=found.usd_per_million or None,
         fleets_for_rate=found.fleets or None,
+        alone_error_median=found.alone_error.median,
+        alone_error_p90=found.alone_error.p90,
         error_median=found.error.median,
         error_p90=found.error.p90,
         notes=found.notes,
@@ -141,7 +153,7 @@ def _show(shape: ModelShape, bits: float, replies: list[FleetReply]) -> None:
     table = Table(title=f"{printable(shape.name)}, {bits:.2f} bits a weight")
     table.add_column("fleet")
     for heading in (
-        *("token ms", "first s", "streams", "loaded ms", "tokens/s", "W", "J/token"),
+        *("token ms", "first s", "streams", "bound by", "loaded ms", "tokens/s", "W", "J/token"),
         *("USD/h", "USD/Mtoken", "for the rate", "off by"),
     ):
         table.add_column(heading, justify="right")
@@ -149,8 +161,18 @@ def _show(shape: ModelShape, bits: float, replies: list[FleetReply]) -> None:
         table.add_row(printable(reply.fleet), *_cells(reply))
     data_console().print(table)
     for reply in replies:
-        for note in (*filter(None, [reply.problem]), *reply.notes):
+        for note in _notes(reply):
             say(f"{reply.fleet}: {note}")
+
+
+def _notes(reply: FleetReply) -> list[str]:
+    """All that is to be said of a fleet; what bounds it once, though a note may say it too."""
+    if reply.problem:
+        return [reply.problem]
+    if reply.limit is None:
+        return list(reply.notes)
+    others = [note for note in reply.notes if note != reply.limit.figure]
+    return [f"bound by {reply.limit.bound}: {reply.limit.figure}", *others]
 
 
 def _cells(reply: FleetReply) -> list[str]:
@@ -164,6 +186,7 @@ def _cells(reply: FleetReply) -> list[str]:
         number(reply.token_s, times=1e3),
         number(reply.first_token_s, "{:.2f}"),
         number(reply.streams, "{:.0f}"),
+        reply.limit.bound if reply.limit else UNKNOWN,
         number(reply.loaded_token_s, times=1e3),
         number(reply.tokens_per_s, "{:,.0f}"),
         number(reply.watts, "{:,.0f}"),

@@ -128,18 +128,30 @@ def _factor(run: SaturatedRun, constants: Constants) -> float:
 
 
 def streams(run: SaturatedRun, constants: Constants) -> float:
-    """How many streams there is room for: by memory, and by what schedulers allow."""
+    """How many streams there are at once: what memory and software allow, and at least one."""
+    # A soft minimum: not every moment has as many streams as there is room for.
+    return 1 / (1 / max(room_streams(run), 1.0) + 1 / software_streams(run, constants))
+
+
+def room_streams(run: SaturatedRun) -> float:
+    """How many streams' caches lie beside the weights; below 1: not even one's."""
     shape = run.shape
-    context = run.prompt + run.answer / 2
-    cached = shape.kv_values * run.kv_bits / 8 * shape.cached_positions(context)
     held = shape.total_params * run.bits / 8
     if run.layout.startswith("DEP"):
         # Attention is held by every device, experts by one each.
         held += (run.n - 1) * shape.layers * shape.attention_params * run.bits / 8
-    room = max(run.n * run.device.memory * USABLE - held, cached)
-    bound = run.n * constants.of(BATCH, run.stack)
-    # A soft minimum: not every moment has as many streams as there is room for.
-    return 1 / (cached / room + 1 / bound)
+    return (run.n * run.device.memory * USABLE - held) / stream_bytes(run)
+
+
+def stream_bytes(run: SaturatedRun) -> float:
+    """A stream's caches in the middle of its answer."""
+    context = run.prompt + run.answer / 2
+    return run.shape.kv_values * run.kv_bits / 8 * run.shape.cached_positions(context)
+
+
+def software_streams(run: SaturatedRun, constants: Constants) -> float:
+    """How many streams the software takes at once."""
+    return run.n * constants.of(BATCH, run.stack)
 
 
 def _read_params(run: SaturatedRun, batch: float) -> float:
