@@ -66,7 +66,7 @@ $(VENV)/.run: pyproject.toml constraints.txt $(VENV)/.pip
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.pip
-	@echo "Installing what Atoll runs on and is checked with (a download of about 120 MB) ..."
+	@echo "Installing what Atoll runs on and is checked with (a download of about 145 MB) ..."
 	@$(INSTALL) $(PINNED_BUILD) -e '.[dev]'
 	@touch $(VENV)/.run $@
 

@@ -1,4 +1,4 @@
-"""Writes the table of central-or-pooled.md from what the package forecasts.
+"""Writes the table and the picture of central-or-pooled.md from what the package forecasts.
 
     python -m docs.fleet_figures
 
@@ -7,6 +7,7 @@ A test checks that the page is current.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from docs.marks import replaced
@@ -19,8 +20,16 @@ from atoll.forecast.fleets import SHIPPED, parse_fleet_line
 from atoll.forecast.models import shipped_models
 from atoll.forecast.outlook import Workload
 from atoll.forecast.targets import Target
+from atoll.report.charts import BarChart
+from atoll.report.drawing import panels
+from atoll.report.fleets import READING, Compared, Question, fleet_charts
+from atoll.report.ink import svg
 
 PAGE = Path(__file__).parent / "explanation" / "central-or-pooled.md"
+PICTURE = PAGE.parent / "figures" / "fleets-70b.svg"
+PICTURED = "Llama-3.1-70B"
+AXES = ("milliseconds", "joules a token")
+"""Of the charts in the picture."""
 MODELS = ("Llama-3.1-8B", "Llama-3.1-70B", "DeepSeek-R1")
 PRECISION = "Q4_K_M"
 PROMPT, ANSWER = 500.0, 250.0
@@ -40,17 +49,45 @@ def page_with_table(page: str) -> str:
     return replaced(page, "figures", table())
 
 
+def picture() -> str:
+    """How long a token takes and what it costs in energy, by fleet, as SVG."""
+    return svg(panels(pictured(), title=PICTURED, columns=1, note=READING), PICTURED)
+
+
+def pictured() -> list[BarChart]:
+    """The charts of the picture."""
+    fleets = [_compared(line) for line in SHIPPED]
+    shown = fleet_charts(Question(_work(PICTURED), Target()), fleets)
+    return [chart for chart in shown if chart.axis in AXES]
+
+
+def words_of(picture: str) -> list[str]:
+    """All that a picture says, figures too: its bytes depend on who draws it."""
+    return re.findall(r"<text[^>]*>([^<]*)</text>", picture)
+
+
+def _compared(line: str) -> Compared:
+    fleet = parse_fleet_line(line, shipped_devices())
+    try:
+        return Compared(fleet, found(PICTURED, line))
+    except BadRequest as problem:
+        return Compared(fleet, None, str(problem))
+
+
 def found(model: str, fleet: str) -> Forecast:
     """What the fleet would do with the model.
 
     Raises:
         BadRequest: It cannot hold it.
     """
+    line = parse_fleet_line(fleet, shipped_devices())
+    return forecast(line, _work(model), Target(), shipped_fit())
+
+
+def _work(model: str) -> Workload:
     models = shipped_models()
     shape = models.shapes.find(model)
-    work = Workload(shape, models.bits(shape, PRECISION), PROMPT, ANSWER)
-    line = parse_fleet_line(fleet, shipped_devices())
-    return forecast(line, work, Target(), shipped_fit())
+    return Workload(shape, models.bits(shape, PRECISION), PROMPT, ANSWER)
 
 
 def _row(model: str, fleet: str) -> tuple[str, ...]:
@@ -67,3 +104,4 @@ def _row(model: str, fleet: str) -> tuple[str, ...]:
 
 if __name__ == "__main__":
     PAGE.write_text(page_with_table(PAGE.read_text("utf-8")), "utf-8")
+    PICTURE.write_text(picture(), "utf-8")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +87,73 @@ def test_models_and_devices_of_ones_own(run: Run, tmp_path: Path, random_model: 
         [fleet] = json.loads(done.out)["fleets"]
         assert fleet["usd_per_hour"] == 0.5
         assert fleet["tokens_per_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "begin"), [("a.html", b"<!doctype"), ("a.svg", b"<?xml"), ("a.png", b"\x89PNG")]
+)
+def test_a_report(run: Run, tmp_path: Path, name: str, begin: bytes) -> None:
+    path = tmp_path / name
+    asked = ("--model", "Llama-3.1-8B", "--slo", "tpot<30ms", "--rate", "5/s", "8xh100", "lpu")
+    done = run("compare", *asked, "--json", "--report", str(path))
+    assert done.code == 0, done.err
+    assert path.read_bytes().startswith(begin)
+    # What goes to standard output is as without it.
+    assert done.out == run("compare", *asked, "--json").out
+    assert f"report: {path}" in done.err
+
+
+def test_names_in_a_report_are_no_markup(run: Run, tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)> $x_{ \x1b"
+    cards = tmp_path / "cards.toml"
+    cards.write_text(CARD.replace("Reef card", name.replace("\x1b", "\\u001b")))
+    path = tmp_path / "fleets.html"
+    asked = ("--model", "Llama-3.1-8B", "--devices", str(cards), "--report", str(path))
+    done = run("compare", *asked, f"2 x {name}")
+    assert done.code == 0, done.err
+    page = path.read_text("utf-8")
+    assert "<img" not in page
+    assert "\x1b" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt; $x_{" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("fleets.pdf", "a report cannot be written as 'fleets.pdf'"),
+        ("away/fleets.html", "there is no folder"),
+        ("taken.html", "cannot write"),
+    ],
+)
+def test_reports_that_cannot_be(run: Run, tmp_path: Path, name: str, problem: str) -> None:
+    (tmp_path / "taken.html").mkdir()
+    done = run("compare", "--model", "Llama-3.1-8B", "8xh100", "--report", str(tmp_path / name))
+    assert done.code == 2
+    assert problem in done.err
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["taken.html"]
+
+
+def test_a_report_without_matplotlib(run: Run, tmp_path: Path) -> None:
+    absent = tmp_path / "absent" / "matplotlib"
+    absent.mkdir(parents=True)
+    (absent / "__init__.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'matplotlib'\")"
+    )
+    path = os.pathsep.join(filter(None, [str(absent.parent), os.environ.get("PYTHONPATH", "")]))
+    asked = ("compare", "--model", "Llama-3.1-8B", "8xh100")
+    done = run(*asked, "--report", str(tmp_path / "a.html"), PYTHONPATH=path)
+    assert done.code == 2
+    assert "charts need matplotlib" in done.err
+    assert "pip install 'atoll[charts]'" in done.err
+    assert done.out == ""
+    # Without a report it is not needed.
+    assert run(*asked, PYTHONPATH=path).code == 0
+
+
+def test_nothing_of_charts_is_imported_without_a_report() -> None:
+    heavy = "{'matplotlib', 'jinja2', 'PIL'} & set(sys.modules)"
+    code = f"import sys, atoll.cli.compare; sys.exit(bool({heavy}))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from docs.fleet_figures import MODELS, PAGE, found, page_with_table, table
+from docs.fleet_figures import (
+    MODELS,
+    PAGE,
+    PICTURE,
+    found,
+    page_with_table,
+    picture,
+    pictured,
+    table,
+    words_of,
+)
 
 from atoll.forecast.fleets import SHIPPED
 
@@ -10,6 +20,12 @@ from atoll.forecast.fleets import SHIPPED
 def test_the_page_is_current() -> None:
     page = PAGE.read_text("utf-8")
     assert page == page_with_table(page), "run: .venv/bin/python -m docs.fleet_figures"
+
+
+def test_the_picture_is_current() -> None:
+    shown = words_of(PICTURE.read_text("utf-8"))
+    assert shown == words_of(picture()), "run: .venv/bin/python -m docs.fleet_figures"
+    assert {*SHIPPED, f"{1e3 * found('Llama-3.1-70B', '8xh100').token_s:.1f}"} <= set(shown)
 
 
 def test_every_fleet_has_a_row_for_every_model() -> None:
@@ -26,3 +42,14 @@ def test_what_the_page_says_follows_from_its_figures() -> None:
     assert small.usd_per_million < small_server.usd_per_million
     assert 2 < small.joules_per_token / small_server.joules_per_token < 4
     assert found("DeepSeek-R1", "200-homes").tokens_per_s > 0
+
+
+def test_errors_of_servers_and_pools_do_not_meet_and_those_of_pools_do() -> None:
+    for chart in pictured():
+        by_name = dict(zip(chart.labels, chart.series[0].bars, strict=True))
+        servers = [by_name[name].most for name in ("8xh100", "8xb200")]
+        pools = [by_name[name].most for name in ("4-ultras", "6-rented", "200-homes")]
+        highest = max(span[1] for span in servers if span)
+        lowest = [span[0] for span in pools if span]
+        assert highest < min(lowest)
+        assert max(lowest) < min(span[1] for span in pools if span)

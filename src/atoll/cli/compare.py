@@ -14,16 +14,15 @@ from atoll.cli.catalogue import chosen_model, known_devices
 from atoll.cli.screen import data_console, printable, say, show_json
 from atoll.cli.settings import flags
 from atoll.domain.errors import BadRequest
-from atoll.forecast.compare import Forecast, forecast
+from atoll.forecast.compare import forecast
 from atoll.forecast.constants import shipped_fit
 from atoll.forecast.fleets import SHIPPED, parse_fleet_line
 from atoll.forecast.limits import Limit
 from atoll.forecast.outlook import Workload
 from atoll.forecast.prices import Paid
-from atoll.forecast.shapes import ModelShape
 from atoll.forecast.targets import parse_target
-
-UNKNOWN = "-"
+from atoll.report.files import check_report, write_report
+from atoll.report.fleets import Compared, Question, fleet_page, fleet_table
 
 
 @flags
@@ -53,6 +52,9 @@ class CompareFlags:
 
     devices: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = ()
     """TOML files of further devices."""
+
+    report: Path | None = None
+    """Draw it too: a page (`.html`) or a picture (`.svg`, `.png`). Needs the extra `charts`."""
 
     json: bool = False
     """Print the numbers as JSON."""
@@ -105,30 +107,42 @@ def compare(*fleets: str, options: CompareFlags) -> int:
 
     Example: `atoll compare --model Llama-3.1-8B --slo "tpot<30ms" --rate 5/s 8xh100 4-ultras`
 
+    Example: `atoll compare --model Llama-3.1-70B --report fleets.html`
+
     Args:
         fleets: Fleets to compare. Default: the shipped ones.
     """
+    report = options.report.expanduser() if options.report else None
+    if report:
+        check_report(report)
     shape, bits = chosen_model(options.model, options.precision)
     target = parse_target(options.slo, options.rate)
     work = Workload(shape, bits, options.prompt, options.answer, options.paid)
     catalogue = known_devices(options.devices)
-    replies = []
+    found = []
     for line in fleets or tuple(SHIPPED):
         fleet = parse_fleet_line(line, catalogue)
         try:
-            replies.append(_reply(forecast(fleet, work, target, shipped_fit())))
+            answer = forecast(fleet, work, target, shipped_fit())
+            found.append(Compared(fleet, answer))
         except BadRequest as problem:
-            replies.append(FleetReply(fleet.name, str(problem)))
+            found.append(Compared(fleet, None, str(problem)))
     if options.json:
-        show_json(CompareReply(shape.name, round(bits, 3), tuple(replies)))
+        show_json(CompareReply(shape.name, round(bits, 3), tuple(map(_reply, found))))
     else:
-        _show(shape, bits, replies)
+        _show(f"{shape.name}, {bits:.2f} bits a weight", found)
+    if report:
+        write_report(report, fleet_page(Question(work, target), found))
+        say(f"report: {report}")
     return 0
 
 
-def _reply(found: Forecast) -> FleetReply:
+def _reply(compared: Compared) -> FleetReply:
+    found = compared.forecast
+    if found is None:
+        return FleetReply(compared.name, compared.problem)
     return FleetReply(
-        fleet=found.fleet.name,
+        fleet=compared.name,
         problem="",
         token_s=found.token_s,
         first_token_s=found.first_s,
@@ -149,50 +163,25 @@ def _reply(found: Forecast) -> FleetReply:
     )
 
 
-def _show(shape: ModelShape, bits: float, replies: list[FleetReply]) -> None:
-    table = Table(title=f"{printable(shape.name)}, {bits:.2f} bits a weight")
-    table.add_column("fleet")
-    for heading in (
-        *("token ms", "first s", "streams", "bound by", "loaded ms", "tokens/s", "W", "J/token"),
-        *("USD/h", "USD/Mtoken", "for the rate", "off by"),
-    ):
-        table.add_column(heading, justify="right")
-    for reply in replies:
-        table.add_row(printable(reply.fleet), *_cells(reply))
+def _show(title: str, found: list[Compared]) -> None:
+    shown = fleet_table(found)
+    table = Table(title=printable(title))
+    for place, head in enumerate(shown.heads):
+        table.add_column(head, justify="left" if place in shown.texts else "right")
+    for row in shown.rows:
+        table.add_row(*map(printable, row))
     data_console().print(table)
-    for reply in replies:
-        for note in _notes(reply):
-            say(f"{reply.fleet}: {note}")
+    for one in found:
+        for note in _notes(one):
+            say(f"{one.name}: {note}")
 
 
-def _notes(reply: FleetReply) -> list[str]:
+def _notes(compared: Compared) -> list[str]:
     """All that is to be said of a fleet; what bounds it once, though a note may say it too."""
-    if reply.problem:
-        return [reply.problem]
-    if reply.limit is None:
-        return list(reply.notes)
-    others = [note for note in reply.notes if note != reply.limit.figure]
-    return [f"bound by {reply.limit.bound}: {reply.limit.figure}", *others]
-
-
-def _cells(reply: FleetReply) -> list[str]:
-    def number(value: float | None, form: str = "{:.1f}", times: float = 1.0) -> str:
-        return UNKNOWN if value is None else form.format(value * times)
-
-    off = UNKNOWN
-    if reply.error_median is not None and reply.error_p90 is not None:
-        off = f"{reply.error_median:.0%}, {reply.error_p90:.0%}"
-    return [
-        number(reply.token_s, times=1e3),
-        number(reply.first_token_s, "{:.2f}"),
-        number(reply.streams, "{:.0f}"),
-        reply.limit.bound if reply.limit else UNKNOWN,
-        number(reply.loaded_token_s, times=1e3),
-        number(reply.tokens_per_s, "{:,.0f}"),
-        number(reply.watts, "{:,.0f}"),
-        number(reply.joules_per_token, "{:.3g}"),
-        number(reply.usd_per_hour, "{:.2f}"),
-        number(reply.usd_per_million_tokens, "{:.2f}"),
-        number(reply.fleets_for_rate, "{:,.0f}"),
-        off,
-    ]
+    found = compared.forecast
+    if found is None:
+        return [compared.problem]
+    if found.limit is None:
+        return list(found.notes)
+    others = [note for note in found.notes if note != found.limit.figure]
+    return [f"bound by {found.limit.bound}: {found.limit.figure}", *others]

@@ -1,0 +1,1 @@
+"""Report: figures as charts and pages, for people who decide by them."""
