@@ -22,7 +22,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 PINNED_BUILD := --build-constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint docs check bench bench-peers soak clean
+.PHONY: help setup demo test test-long lint docs check bench bench-peers bench-vidur soak clean
 
 help:
 	@echo "make demo    set up, then show a model answered by a ring of three nodes"
@@ -33,6 +33,7 @@ help:
 	@echo "make check   lint, docs and test"
 	@echo "make bench   measure the ring against the whole model (many minutes)"
 	@echo "make bench-peers  compile llama.cpp with RPC, which 'bench distance' compares (13 minutes of a core)"
+	@echo "make bench-vidur  install Vidur, which 'bench.vidur' measures (2 minutes)"
 	@echo "make soak    many more simulated runs, made bytes, made requests and deaths than the tests try (hours);"
 	@echo "             one part alone: make soak ARGS='--inputs 0 --cases 0', and so on"
 	@echo "make clean   remove the environment and everything built"
@@ -97,6 +98,9 @@ bench: $(VENV)/.run
 
 bench-peers: $(VENV)/.run
 	@$(BIN)/python -m bench.build_peers
+
+bench-vidur: $(VENV)/.run
+	@$(BIN)/python -m bench.build_vidur
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m bench.soak $(ARGS)
