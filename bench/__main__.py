@@ -24,6 +24,7 @@ NAMES = {
     "api-fuzz": "made requests to a real gateway, from the API's own document",
     "fuzz": "made bytes to all that reads bytes of strangers",
     "forecast": "forecasts of other machines held against published results",
+    "simulate": "ten thousand simulated machines for an hour, and Vidur on the same trace",
     "fit-forecast": "fit the forecasts' constants anew, and write them into the package",
     "wire": "the encodings of hidden states: bytes, time, and their effect on answers",
 }
@@ -39,7 +40,9 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     parser.add_argument(
-        "--rounds", type=int, help="interleaved rounds (local: 3; distance: 2; prefill: 3)"
+        "--rounds",
+        type=int,
+        help="interleaved rounds (local: 3; distance: 2; prefill, simulate: 3)",
     )
     parser.add_argument("--small-only", action="store_true", help="skip the large model (local)")
     parser.add_argument("--delays", help="one-way delays in ms, such as 0,50 (distance)")
@@ -61,7 +64,7 @@ def main() -> None:
     elif asked.name == "distance":
         chosen = [int(ms) for ms in (asked.delays or "0,5,20,50").split(",")]
         found = module.run(asked.rounds or 2, delays_ms=chosen, quick=asked.quick)
-    elif asked.name == "prefill":
+    elif asked.name in {"prefill", "simulate"}:
         found = module.run(asked.rounds or 3)
     elif asked.name == "disconnects":
         found = module.run(asked.clients or module.CLIENTS)

@@ -1,41 +1,29 @@
 """Vidur on a trace of requests: how fast it simulates, and what it foretells.
 
-    make bench-vidur
-    python -m bench.vidur TRACE --profiles FOLDER [--replicas 4] [--rounds 3]
-
-A trace is a CSV file with the columns `at_s,prompt,answer`: when a request comes, and the
-lengths of its prompt and its answer in tokens. One that is not there is made. Vidur runs in
-a process of one thread, in its own environment (`build_vidur`), with what it knows of
-machines (`vidur_profiles`).
+It runs in a process of one thread, in its own environment (`build_vidur`), with what it knows
+of machines (`vidur_profiles`).
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import dataclasses
 import json
 import math
 import os
-import random
-import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atoll.domain.errors import AtollError, BadRequest
+from atoll.domain.errors import BadRequest
+from atoll.sim.serving.requests import Request
 from bench.build_vidur import built_vidur, vidur_folder
 from bench.forecast.score import quantile
 from bench.vidur_profiles import VidurSetting, lay_profiles
 
-COLUMNS = ("at_s", "prompt", "answer")
-PROMPT_MEAN, ANSWER_MEAN, LENGTHS_SIGMA = 1000, 200, 0.6
-LENGTHS_MAX = (3072, 1000)
-"""A made prompt and its answer together fit in a context of 4096 tokens."""
 DATE = "2000-01-01"
 """Vidur replays one day of a trace; all of ours is on this one."""
 LIMIT_S = 3600.0
@@ -46,15 +34,6 @@ ALONE = {
 }
 """One thread, and nothing asked of a network."""
 _CHILD = Path(__file__).parent / "vidur_child.py"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request: when it comes, and its tokens."""
-
-    at_s: float
-    prompt: int
-    answer: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,65 +68,11 @@ class VidurRun:
 
     @property
     def requests_per_s(self) -> float:
-        """Simulated requests in a second of the simulation alone."""
-        return self.requests / self.simulate_s
+        """Simulated requests in a second of the processor, in the simulation alone."""
+        return self.requests / self.cpu_s
 
 
-def made_trace(count: int, per_s: float, seed: int = 0) -> list[Asked]:
-    """Requests of independent people (Poisson), with lengths as people have (log-normal).
-
-    Prompts have 1000 tokens in the mean and answers 200, before the longest are cut.
-    """
-    source = random.Random(seed)
-    # The mean of a log-normal distribution is exp(mu + sigma² / 2).
-    mus = [math.log(mean) - LENGTHS_SIGMA**2 / 2 for mean in (PROMPT_MEAN, ANSWER_MEAN)]
-    made: list[Asked] = []
-    at_s = 0.0
-    for _ in range(count):
-        at_s += source.expovariate(per_s)
-        prompt, answer = (
-            max(1, min(most, round(source.lognormvariate(mu, LENGTHS_SIGMA))))
-            for mu, most in zip(mus, LENGTHS_MAX, strict=True)
-        )
-        made.append(Asked(round(at_s, 6), prompt, answer))
-    return made
-
-
-def write_trace(path: Path, trace: Iterable[Asked]) -> None:
-    """Write a trace as `read_trace` reads it."""
-    lines = (f"{asked.at_s},{asked.prompt},{asked.answer}\n" for asked in trace)
-    path.write_text(",".join(COLUMNS) + "\n" + "".join(lines))
-
-
-def read_trace(path: Path) -> list[Asked]:
-    """The requests of a file, in the order in which they come.
-
-    Raises:
-        BadRequest: It is none, or a line is no request.
-    """
-    try:
-        lines = list(csv.DictReader(path.read_text().splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadRequest(f"{path} cannot be read: {error}") from None
-    found: list[Asked] = []
-    for number, line in enumerate(lines, 2):
-        try:
-            asked = Asked(float(line["at_s"]), int(line["prompt"]), int(line["answer"]))
-        except (KeyError, TypeError, ValueError):
-            asked = Asked(math.nan, 0, 0)
-        earlier = found[-1].at_s if found else 0.0
-        if not (earlier <= asked.at_s < math.inf and asked.prompt > 0 and asked.answer > 0):
-            raise BadRequest(
-                f"{path}, line {number} is no request after the one before it",
-                hint=f"columns {','.join(COLUMNS)}, in the order of arrival; lengths above 0",
-            )
-        found.append(asked)
-    if not found:
-        raise BadRequest(f"{path} has no requests")
-    return found
-
-
-def replayed(trace: Sequence[Asked], context_tokens: int) -> str:
+def replayed(trace: Sequence[Request], context_tokens: int) -> str:
     """The trace as Vidur reads it.
 
     Raises:
@@ -161,7 +86,7 @@ def replayed(trace: Sequence[Asked], context_tokens: int) -> str:
 
 
 def spreads(
-    trace: Sequence[Asked], times: Sequence[tuple[float, float, float]]
+    trace: Sequence[Request], times: Sequence[tuple[float, float, float]]
 ) -> tuple[Spread, Spread]:
     """Of the time to the first token, and of the time for each further one.
 
@@ -202,7 +127,7 @@ def vidur_python() -> Path:
 
 def run_vidur(
     python: Path,
-    trace: Path,
+    trace: Sequence[Request],
     setting: VidurSetting,
     *,
     profiles: Path,
@@ -212,16 +137,15 @@ def run_vidur(
 
     Args:
         python: Of Vidur's environment (`vidur_python`).
-        trace: A file that `read_trace` reads.
+        trace: The requests.
         setting: The servers that answer it.
         profiles: A folder like `data/profiling` of Vidur's repository.
         caches: Where what it learns from them is kept; beside its environment by default.
 
     Raises:
-        BadRequest: The trace is none, a profile is missing, or Vidur cannot simulate it.
+        BadRequest: A profile is missing, or Vidur cannot simulate the trace.
     """
-    asked = read_trace(trace)
-    lines = replayed(asked, setting.context_tokens)
+    lines = replayed(trace, setting.context_tokens)
     cache, model, wires = lay_profiles(profiles, setting, caches or vidur_folder() / "caches")
     known = set(cache.glob("predictions/*"))
     with tempfile.TemporaryDirectory(prefix="atoll-vidur-") as name:
@@ -241,9 +165,9 @@ def run_vidur(
         found = _simulated(python, folder, told)
         whole_s = time.perf_counter() - began_s
     times = [(at_s, first_s, last_s) for at_s, first_s, last_s in found.pop("times")]
-    ttft, tpot = spreads(asked, times)
+    ttft, tpot = spreads(trace, times)
     return VidurRun(
-        requests=len(asked),
+        requests=len(trace),
         learned=not known.issuperset(cache.glob("predictions/*")),
         whole_s=whole_s,
         simulated_s=max(last_s for _, _, last_s in times),
@@ -274,45 +198,3 @@ def _simulated(python: Path, folder: Path, told: dict[str, Any]) -> dict[str, An
         )
     answer: dict[str, Any] = json.loads(found.read_text())
     return answer
-
-
-def main() -> None:
-    """Simulate a trace some times over, and print the figures as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m bench.vidur", description=__doc__)
-    parser.add_argument("trace", type=Path, help="a CSV file; made if it is not there")
-    parser.add_argument("--requests", type=int, default=2000, help="of a made trace")
-    parser.add_argument("--per-s", type=float, default=2.0, help="requests a second, if made")
-    parser.add_argument("--seed", type=int, default=0, help="of a made trace")
-    parser.add_argument("--profiles", type=Path, default=vidur_folder() / "profiles")
-    parser.add_argument("--rounds", type=int, default=3)
-    for field in dataclasses.fields(VidurSetting):
-        kind = type(field.default)
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
-    asked = parser.parse_args()
-    try:
-        told = _measured(asked)
-    except AtollError as error:
-        raise SystemExit(str(error)) from None
-    print(json.dumps(told, indent=1))
-
-
-def _measured(asked: argparse.Namespace) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(VidurSetting)]
-    setting = VidurSetting(**{name: getattr(asked, name) for name in names})
-    python = vidur_python()
-    if not asked.trace.exists():
-        write_trace(asked.trace, made_trace(asked.requests, asked.per_s, asked.seed))
-    runs = [
-        run_vidur(python, asked.trace, setting, profiles=asked.profiles)
-        for _ in range(asked.rounds)
-    ]
-    return {
-        "requests_per_s": statistics.median(run.requests_per_s for run in runs),
-        "requests_per_cpu_s": statistics.median(run.requests / run.cpu_s for run in runs),
-        "setting": dataclasses.asdict(setting),
-        "runs": [dataclasses.asdict(run) for run in runs],
-    }
-
-
-if __name__ == "__main__":
-    main()

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 from pathlib import Path
 
 import pytest
 from bench.build_peers import FOLDER_VARIABLE
-from bench.vidur import (
-    Asked,
-    Spread,
-    made_trace,
-    read_trace,
-    replayed,
-    run_vidur,
-    spreads,
-    vidur_python,
-    write_trace,
-)
+from bench.vidur import Spread, replayed, run_vidur, spreads, vidur_python
 from bench.vidur_profiles import VidurSetting, profile_files
 
 from atoll.domain.errors import BadRequest
+from atoll.sim.serving.requests import Request
 
-HEAD = "at_s,prompt,answer\n"
 SETTING = VidurSetting()
 STAND_IN = """#!{python}
 import json, sys
@@ -47,70 +36,22 @@ def profiles(tmp_path: Path) -> Path:
     return tmp_path / "profiles"
 
 
-@pytest.fixture
-def trace(tmp_path: Path) -> Path:
-    path = tmp_path / "trace.csv"
-    write_trace(path, [Asked(0.5, 100, 4), Asked(2.25, 50, 1), Asked(2.25, 7, 3)])
-    return path
-
-
-def test_made_traces_come_as_often_and_are_as_long_as_asked() -> None:
-    trace = made_trace(20_000, 2.0, seed=1)
-    assert trace[-1].at_s == pytest.approx(10_000, rel=0.03)
-    # Cutting the longest takes some hundredths of the mean.
-    assert statistics.mean(asked.prompt for asked in trace) == pytest.approx(1000, rel=0.04)
-    assert statistics.mean(asked.answer for asked in trace) == pytest.approx(200, rel=0.04)
-    assert max(asked.prompt + asked.answer for asked in trace) <= SETTING.context_tokens
-    assert made_trace(5, 2.0, seed=1) == trace[:5]
-    assert made_trace(5, 2.0, seed=2) != trace[:5]
-
-
-def test_a_written_trace_reads_as_it_was(tmp_path: Path) -> None:
-    made = made_trace(50, 3.0)
-    write_trace(tmp_path / "t.csv", made)
-    assert read_trace(tmp_path / "t.csv") == made
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("", "has no requests"),
-        (HEAD, "has no requests"),
-        ("at_s,prompt\n1,2\n", "line 2 is no request"),
-        (f"{HEAD}1,2,3\n2,x,3\n", "line 3 is no request"),
-        (f"{HEAD}1,2\n", "line 2 is no request"),
-        (f"{HEAD}nan,2,3\n", "line 2 is no request"),
-        (f"{HEAD}inf,2,3\n", "line 2 is no request"),
-        (f"{HEAD}-1,2,3\n", "line 2 is no request"),
-        (f"{HEAD}1,0,3\n", "line 2 is no request"),
-        (f"{HEAD}1,2,0\n", "line 2 is no request"),
-        (f"{HEAD}2,2,3\n1,2,3\n", "line 3 is no request after the one before it"),
-    ],
-)
-def test_files_that_are_no_trace(tmp_path: Path, text: str, problem: str) -> None:
-    (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(BadRequest, match=problem):
-        read_trace(tmp_path / "t.csv")
-
-
-def test_no_file_at_all(tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match="cannot be read"):
-        read_trace(tmp_path / "t.csv")
+TRACE = [Request(0.5, 100, 4), Request(2.25, 50, 1), Request(2.25, 7, 3)]
 
 
 def test_a_trace_as_vidur_reads_it() -> None:
-    text = replayed([Asked(0.5, 100, 4), Asked(2.25, 50, 1)], 104)
+    text = replayed([Request(0.5, 100, 4), Request(2.25, 50, 1)], 104)
     assert text.splitlines() == [
         "Date,Time,PromptTokenCount,CompletionTokenCount",
         "2000-01-01,0.5,100,4",
         "2000-01-01,2.25,50,1",
     ]
     with pytest.raises(BadRequest, match="a request of 104 tokens"):
-        replayed([Asked(0.5, 100, 4)], 103)
+        replayed([Request(0.5, 100, 4)], 103)
 
 
 def test_times_to_first_and_further_tokens() -> None:
-    trace = [Asked(0.0, 10, 3), Asked(1.0, 10, 1), Asked(2.0, 10, 11)]
+    trace = [Request(0.0, 10, 3), Request(1.0, 10, 1), Request(2.0, 10, 11)]
     times = [(0.0, 1.0, 2.0), (1.0, 3.0, 3.0), (2.0, 5.0, 6.0)]
     ttft, tpot = spreads(trace, times)
     assert (ttft.median_s, ttft.p90_s) == pytest.approx((2.0, 2.8))
@@ -128,16 +69,16 @@ def test_times_to_first_and_further_tokens() -> None:
 )
 def test_times_that_are_of_other_requests(times: list[tuple[float, float, float]]) -> None:
     with pytest.raises(RuntimeError, match="not those of the trace"):
-        spreads([Asked(0.0, 10, 3), Asked(1.0, 10, 2)], times)
+        spreads([Request(0.0, 10, 3), Request(1.0, 10, 2)], times)
 
 
-def test_a_run_by_a_stand_in(tmp_path: Path, profiles: Path, trace: Path) -> None:
+def test_a_run_by_a_stand_in(tmp_path: Path, profiles: Path) -> None:
     program = tmp_path / "stand-in"
     program.write_text(STAND_IN.format(python=sys.executable))
     program.chmod(0o700)
-    run = run_vidur(program, trace, SETTING, profiles=profiles, caches=tmp_path / "caches")
+    run = run_vidur(program, TRACE, SETTING, profiles=profiles, caches=tmp_path / "caches")
     assert (run.requests, run.batches, run.cache_tokens) == (3, 7, 9)
-    assert run.requests_per_s == 6.0
+    assert run.requests_per_s == 7.5
     assert run.whole_s > 0
     assert run.simulated_s == 6.25
     assert not run.learned
@@ -147,11 +88,11 @@ def test_a_run_by_a_stand_in(tmp_path: Path, profiles: Path, trace: Path) -> Non
     assert told.read_text() == "2000-01-01,0.5,100,4"
 
 
-def test_why_a_run_failed(tmp_path: Path, profiles: Path, trace: Path) -> None:
+def test_why_a_run_failed(tmp_path: Path, profiles: Path) -> None:
     """This Python has no Vidur."""
     python = Path(sys.executable)
     with pytest.raises(BadRequest, match="No module named 'vidur'"):
-        run_vidur(python, trace, SETTING, profiles=profiles, caches=tmp_path / "caches")
+        run_vidur(python, TRACE, SETTING, profiles=profiles, caches=tmp_path / "caches")
 
 
 def test_where_it_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
