@@ -12,13 +12,13 @@ from typing import Any
 
 from atoll.domain.errors import BadRequest
 from atoll.forecast.devices import shipped_devices
-from atoll.forecast.fleet_file import parse_mixed_file
+from atoll.forecast.fleet_file import parse_fleet_file
 from atoll.forecast.models import shipped_models
+from atoll.forecast.outlook import Workload
 from atoll.sim.serving.arrivals import Arrivals, arrive
 from atoll.sim.serving.outcome import Outcome
 from atoll.sim.serving.requests import Request
 from atoll.sim.serving.sweep import Case, run_case
-from atoll.sim.serving.systems import Served
 from bench.build_vidur import vidur_folder
 from bench.vidur import VidurRun, run_vidur, vidur_python
 from bench.vidur_profiles import VidurSetting
@@ -63,10 +63,10 @@ def run(rounds: int = ROUNDS) -> dict[str, Any]:
 
 
 def _homes() -> Outcome:
-    fleet = parse_mixed_file(HOMES, shipped_devices(), source="homes")
+    fleet = parse_fleet_file(HOMES, shipped_devices(), source="homes")
     shape = shipped_models().shapes.find(HOMES_MODEL)
-    lengths = (HOMES_WORK.prompt, HOMES_WORK.answer)
-    return run_case(Case(fleet, Served(shape, HOMES_BITS, lengths), HOMES_WORK))
+    work = Workload(shape, HOMES_BITS, HOMES_WORK.prompt, HOMES_WORK.answer)
+    return run_case(Case(fleet, work, HOMES_WORK))
 
 
 def _alone(work: Any) -> tuple[float, float, Any]:
@@ -90,10 +90,10 @@ def vidur_trace() -> list[Request]:
 
 def _ours() -> tuple[float, Outcome]:
     """Requests a second of the processor in the simulation alone, and what it foretells."""
-    fleet = parse_mixed_file(VIDUR_FLEET, shipped_devices(), source="servers")
+    fleet = parse_fleet_file(VIDUR_FLEET, shipped_devices(), source="servers")
     shape = shipped_models().shapes.find(VIDUR_MODEL)
     trace = tuple(vidur_trace())
-    case = Case(fleet, Served(shape, 16.0, (VIDUR_WORK.prompt, VIDUR_WORK.answer)), trace)
+    case = Case(fleet, Workload(shape, 16.0, VIDUR_WORK.prompt, VIDUR_WORK.answer), trace)
     began_s = time.process_time()
     outcome = run_case(case)
     return len(trace) / (time.process_time() - began_s), outcome

@@ -15,8 +15,7 @@ from docs.marks import replaced
 from atoll.domain.errors import BadRequest
 from atoll.forecast.compare import Forecast, forecast
 from atoll.forecast.constants import shipped_fit
-from atoll.forecast.devices import shipped_devices
-from atoll.forecast.fleets import SHIPPED, parse_fleet_line
+from atoll.forecast.fleet_file import shipped_fleets
 from atoll.forecast.models import shipped_models
 from atoll.forecast.outlook import Workload
 from atoll.forecast.targets import Target
@@ -39,7 +38,7 @@ UNKNOWN = "-"
 
 def table() -> str:
     """The table in Markdown, one row for each model and fleet."""
-    rows = [_row(model, fleet) for model in MODELS for fleet in SHIPPED]
+    rows = [_row(model, fleet) for model in MODELS for fleet in shipped_fleets()]
     lines = [COLUMNS, tuple("---" for _ in COLUMNS), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -56,8 +55,8 @@ def picture() -> str:
 
 def pictured() -> list[BarChart]:
     """The charts of the picture."""
-    fleets = [_compared(line) for line in SHIPPED]
-    shown = fleet_charts(Question(_work(PICTURED), Target()), fleets)
+    fleets = [_compared(line) for line in shipped_fleets()]
+    shown = fleet_charts(Question(work_of(PICTURED), Target()), fleets)
     return [chart for chart in shown if chart.axis in AXES]
 
 
@@ -67,7 +66,7 @@ def words_of(picture: str) -> list[str]:
 
 
 def _compared(line: str) -> Compared:
-    fleet = parse_fleet_line(line, shipped_devices())
+    fleet = shipped_fleets()[line]
     try:
         return Compared(fleet, found(PICTURED, line))
     except BadRequest as problem:
@@ -80,18 +79,19 @@ def found(model: str, fleet: str) -> Forecast:
     Raises:
         BadRequest: It cannot hold it.
     """
-    line = parse_fleet_line(fleet, shipped_devices())
-    return forecast(line, _work(model), Target(), shipped_fit())
+    return forecast(shipped_fleets()[fleet], work_of(model), Target(), shipped_fit())
 
 
-def _work(model: str) -> Workload:
+def work_of(model: str) -> Workload:
+    """What is asked with the model."""
     models = shipped_models()
     shape = models.shapes.find(model)
     return Workload(shape, models.bits(shape, PRECISION), PROMPT, ANSWER)
 
 
 def _row(model: str, fleet: str) -> tuple[str, ...]:
-    what = f"`{fleet}`: {SHIPPED[fleet]}"
+    parts = " + ".join(part.name for part in shipped_fleets()[fleet].parts)
+    what = f"`{fleet}`: {parts}"
     try:
         one = found(model, fleet)
     except BadRequest:

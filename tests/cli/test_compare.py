@@ -34,7 +34,7 @@ def test_the_shipped_fleets(run: Run) -> None:
     found = json.loads(done.out)
     assert found["model"] == "Llama-3.1-70B"
     by_name = {fleet["fleet"]: fleet for fleet in found["fleets"]}
-    assert len(by_name) == 8
+    assert len(by_name) == 9
     assert by_name["8xh100"]["token_s"] < by_name["6-rented"]["token_s"]
     assert all(fleet["error_p90"] > 0 for fleet in by_name.values() if not fleet["problem"])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from docs.fleet_figures import (
     MODELS,
     PAGE,
@@ -12,9 +14,14 @@ from docs.fleet_figures import (
     pictured,
     table,
     words_of,
+    work_of,
 )
 
-from atoll.forecast.fleets import SHIPPED
+from atoll.forecast.compare import forecast
+from atoll.forecast.constants import shipped_fit
+from atoll.forecast.drafts import Drafts
+from atoll.forecast.fleet_file import Fleet, shipped_fleets
+from atoll.forecast.targets import Target
 
 
 def test_the_page_is_current() -> None:
@@ -25,23 +32,30 @@ def test_the_page_is_current() -> None:
 def test_the_picture_is_current() -> None:
     shown = words_of(PICTURE.read_text("utf-8"))
     assert shown == words_of(picture()), "run: .venv/bin/python -m docs.fleet_figures"
-    assert {*SHIPPED, f"{1e3 * found('Llama-3.1-70B', '8xh100').token_s:.1f}"} <= set(shown)
+    assert {*shipped_fleets(), f"{1e3 * found('Llama-3.1-70B', '8xh100').token_s:.1f}"} <= set(
+        shown
+    )
 
 
 def test_every_fleet_has_a_row_for_every_model() -> None:
-    assert len(table().splitlines()) == 2 + len(MODELS) * len(SHIPPED)
+    assert len(table().splitlines()) == 2 + len(MODELS) * len(shipped_fleets())
 
 
 def test_what_the_page_says_follows_from_its_figures() -> None:
     rack, server, rented, homes = (
         found("Llama-3.1-70B", fleet) for fleet in ("lpu", "8xh100", "6-rented", "200-homes")
     )
-    assert rack.token_s * 2 < server.token_s < rented.token_s / 10 < homes.token_s / 10
+    assert rack.token_s * 2 < server.token_s < homes.token_s / 10 < rented.token_s / 10
+    part = shipped_fleets()["200-homes"].parts[0]
+    plain = Fleet("plain", (replace(part, drafts=Drafts()),))
+    unguessed = forecast(plain, work_of("Llama-3.1-70B"), Target(), shipped_fit())
+    assert unguessed.token_s > 2 * homes.token_s
+    assert 1.4 < unguessed.joules_per_token / homes.joules_per_token < 1.7
     assert server.joules_per_token * 10 < min(rented.joules_per_token, homes.joules_per_token)
     small, small_server = found("Llama-3.1-8B", "6-rented"), found("Llama-3.1-8B", "8xh100")
     assert small.usd_per_million < small_server.usd_per_million
     assert 2 < small.joules_per_token / small_server.joules_per_token < 4
-    assert found("DeepSeek-R1", "200-homes").tokens_per_s > 0
+    assert "3 rings of 61" in found("DeepSeek-R1", "200-homes").notes
 
 
 def test_errors_of_servers_and_pools_do_not_meet_and_those_of_pools_do() -> None:

@@ -10,7 +10,7 @@ from atoll.domain.errors import BadRequest
 from atoll.forecast.compare import Forecast, forecast
 from atoll.forecast.constants import shipped_fit
 from atoll.forecast.devices import shipped_devices
-from atoll.forecast.fleets import parse_fleet_line
+from atoll.forecast.fleet_file import parse_fleet, parse_fleet_file
 from atoll.forecast.models import shipped_models
 from atoll.forecast.outlook import Workload
 from atoll.forecast.targets import Target
@@ -21,7 +21,7 @@ FREE = Target()
 
 
 def of(line: str, work: Workload = WORK, target: Target = FREE) -> Forecast:
-    return forecast(parse_fleet_line(line, shipped_devices()), work, target, shipped_fit())
+    return forecast(parse_fleet(line, shipped_devices()), work, target, shipped_fit())
 
 
 def test_a_server() -> None:
@@ -112,7 +112,7 @@ def test_machines_that_hold_the_model_alone_form_no_ring() -> None:
 
 
 def test_rings_are_of_as_few_machines_as_hold_the_model() -> None:
-    homes = of("200-homes", Q4)
+    homes = of("200 x RTX 3060 @ 20ms", Q4)
     assert any("rings of 4" in note for note in homes.notes)
     few = of("4 x RTX 3060 @ 20ms", Q4)
     assert homes.token_s == few.token_s
@@ -137,3 +137,48 @@ def test_what_cannot_be(line: str, problem: str) -> None:
     with pytest.raises(BadRequest) as caught:
         of(line, Q4 if "Enfabrica" in line else WORK)
     assert problem in str(caught.value)
+
+
+def test_parts_together() -> None:
+    mix = of("8xh100 + 4-ultras + 6-rented", Q4)
+    one, macs, cards = (of(line, Q4) for line in ("8xh100", "4-ultras", "6-rented"))
+    assert mix.tokens_per_s == pytest.approx(sum(f.tokens_per_s for f in (one, macs, cards)))
+    assert mix.streams == one.streams + macs.streams + cards.streams
+    assert mix.watts == pytest.approx(one.watts + macs.watts + cards.watts)
+    assert (mix.token_s, mix.first_s) == (one.token_s, one.first_s)
+    assert (mix.error, mix.alone_error) == (one.error, one.alone_error)
+    assert mix.limit is not None
+    assert one.limit is not None
+    assert mix.limit.figure == f"8 x NVIDIA H100 SXM: {one.limit.figure}"
+    # What an hour of an Ultra costs is not known, so neither is the whole.
+    assert mix.hourly == 0.0
+    assert of("8xh100 + 6-rented", Q4).hourly == pytest.approx(one.hourly + cards.hourly)
+
+
+def test_several_servers() -> None:
+    text = "[[parts]]\nfleet = '8 x H100 SXM'\ncount = 3"
+    fleet = parse_fleet_file(text, shipped_devices(), source="f")
+    three, one = forecast(fleet, Q4, FREE, shipped_fit()), of("8xh100", Q4)
+    assert three.tokens_per_s == pytest.approx(3 * one.tokens_per_s)
+    assert three.watts == pytest.approx(3 * one.watts)
+    assert three.hourly == pytest.approx(3 * one.hourly)
+    assert three.token_s == one.token_s
+
+
+def test_parts_with_roles_are_simulated_instead() -> None:
+    text = (
+        "[[parts]]\nfleet = '8 x H100 SXM'\nrole = 'prefill'\n"
+        "[[parts]]\nfleet = '8 x H100 SXM'\nrole = 'decode'"
+    )
+    fleet = parse_fleet_file(text, shipped_devices(), source="f")
+    with pytest.raises(BadRequest, match="not compared") as error:
+        forecast(fleet, Q4, FREE, shipped_fit())
+    assert "atoll simulate" in error.value.hint
+
+
+def test_a_rack_in_a_mix_answers_a_stream_alone() -> None:
+    mix = of("lpu + 8xh100")
+    assert mix.token_s == of("lpu").token_s
+    assert mix.tokens_per_s == of("8xh100").tokens_per_s
+    assert mix.knows_streams
+    assert not of("lpu").knows_streams

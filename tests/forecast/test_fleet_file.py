@@ -8,7 +8,7 @@ import pytest
 
 from atoll.domain.errors import BadRequest
 from atoll.forecast.devices import shipped_devices
-from atoll.forecast.fleet_file import BACK_S, parse_mixed_file, parse_mixed_line
+from atoll.forecast.fleet_file import BACK_S, parse_fleet, parse_fleet_file, shipped_fleets
 
 DEVICES = shipped_devices()
 FILE = """
@@ -44,17 +44,17 @@ guess = "2 ms"
 
 
 def test_a_line_of_parts() -> None:
-    fleet = parse_mixed_line("8xh100 + 60 x RTX 4090 @ 20 ms", DEVICES)
+    fleet = parse_fleet("8xh100 + 60 x RTX 4090 @ 20 ms", DEVICES)
     assert [(part.line.n, part.line.is_ring) for part in fleet.parts] == [(8, False), (60, True)]
     assert fleet.name == "8xh100 + 60 x RTX 4090 @ 20 ms"
-    assert len(parse_mixed_line("lpu", DEVICES).parts) == 1
+    assert len(parse_fleet("lpu", DEVICES).parts) == 1
     with pytest.raises(BadRequest, match="no device") as error:
-        parse_mixed_line("8xh100 + 4 x RTX 409", DEVICES)
+        parse_fleet("8xh100 + 4 x RTX 409", DEVICES)
     assert "RTX 4090" in error.value.hint
 
 
 def test_a_file() -> None:
-    fleet = parse_mixed_file(FILE, DEVICES, source="fleet.toml")
+    fleet = parse_fleet_file(FILE, DEVICES, source="fleet.toml")
     assert (fleet.name, fleet.handover_rate) == ("a mix", 50e9)
     servers, pool, rings = fleet.parts
     assert (servers.count, servers.role, servers.name) == (2, "prefill", "2 times 8 x H100 SXM")
@@ -99,11 +99,33 @@ def test_a_file() -> None:
 )
 def test_what_is_no_fleet_is_refused(text: str, problem: str) -> None:
     with pytest.raises(BadRequest, match=problem):
-        parse_mixed_file(text, DEVICES, source="fleet.toml")
+        parse_fleet_file(text, DEVICES, source="fleet.toml")
 
 
 def test_the_page_s_example_is_one() -> None:
     page = (Path(__file__).parents[2] / "docs/howto/simulate-a-fleet.md").read_text("utf-8")
     example = page.split("```toml\n")[1].split("```")[0]
-    fleet = parse_mixed_file(example, DEVICES, source="the page")
+    fleet = parse_fleet_file(example, DEVICES, source="the page")
     assert [part.role for part in fleet.parts] == ["prefill", "decode", "all", "all"]
+
+
+def test_those_that_are_shipped() -> None:
+    assert len(shipped_fleets()) == 9
+    for name, fleet in shipped_fleets().items():
+        assert parse_fleet(name.upper(), DEVICES).parts == fleet.parts
+    assert shipped_fleets()["200-homes"].parts[0].drafts.depth == 4
+    assert len(shipped_fleets()["mix"].parts) == 3
+    both = parse_fleet("8xh100 + mix", DEVICES)
+    assert [part.machines_in_words for part in both.parts] == [
+        "8 x NVIDIA H100 SXM",
+        "8 x NVIDIA H100 SXM",
+        "4 x Apple M3 Ultra (80c), 0.15 ms apart",
+        "60 x NVIDIA RTX 4090, 20 ms apart",
+    ]
+
+
+def test_a_part_in_words() -> None:
+    servers, _, rings = parse_fleet_file(FILE, DEVICES, source="fleet.toml").parts
+    assert servers.machines_in_words == "16 x NVIDIA H100 SXM"
+    assert rings.machines_in_words == "8 x NVIDIA RTX 4090, 4 x Apple M3 Ultra (80c), 5 ms apart"
+    assert [part.is_rings for part in (servers, rings)] == [False, True]

@@ -6,7 +6,7 @@ import pytest
 
 from atoll.domain.errors import BadRequest
 from atoll.forecast.devices import shipped_devices
-from atoll.forecast.fleets import SHIPPED, parse_fleet_line
+from atoll.forecast.fleets import parse_fleet_line
 
 DEVICES = shipped_devices()
 
@@ -18,7 +18,6 @@ DEVICES = shipped_devices()
         ("8xH100 SXM", "NVIDIA H100 SXM", 8, None),
         ("RTX 4090", "NVIDIA RTX 4090", 1, None),
         ("6 x RTX 4090 @ 40ms", "NVIDIA RTX 4090", 6, 0.04),
-        ("200-homes", "NVIDIA RTX 3060 12GB", 200, 0.02),
     ],
 )
 def test_lines(line: str, name: str, n: int, way_s: float | None) -> None:
@@ -27,11 +26,6 @@ def test_lines(line: str, name: str, n: int, way_s: float | None) -> None:
     assert fleet.way_s == pytest.approx(way_s)
     assert fleet.is_ring == (way_s is not None)
     assert fleet.memory == n * fleet.device.memory
-
-
-@pytest.mark.parametrize("name", SHIPPED)
-def test_those_that_are_shipped(name: str) -> None:
-    assert parse_fleet_line(name, DEVICES).name == name
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from atoll.domain.errors import BadRequest
 from atoll.forecast.compare import Forecast, forecast
 from atoll.forecast.constants import Errors, shipped_fit
 from atoll.forecast.devices import shipped_devices
-from atoll.forecast.fleets import parse_fleet_line
+from atoll.forecast.fleet_file import parse_fleet
 from atoll.forecast.models import shipped_models
 from atoll.forecast.outlook import Workload
 from atoll.forecast.targets import Target
@@ -32,7 +32,7 @@ TARGET = Question(WORK, Target(tpot_s=0.05, rate=20.0))
 
 
 def compared(line: str, question: Question = FREE) -> Compared:
-    fleet = parse_fleet_line(line, shipped_devices())
+    fleet = parse_fleet(line, shipped_devices())
     try:
         return Compared(fleet, forecast(fleet, question.work, question.target, shipped_fit()))
     except BadRequest as problem:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from atoll.domain.errors import BadRequest
 from atoll.forecast.devices import Device, parse_devices, shipped_devices
+from atoll.forecast.fleet_file import Fleet, parse_fleet, parse_fleet_file
 from atoll.forecast.gguf_shape import bits_of_gguf, shape_of_gguf
 from atoll.forecast.hf_config import shape_of_config
 from atoll.forecast.models import parse_models, shipped_models
@@ -43,6 +44,18 @@ def chosen_model(name: str, precision: str) -> tuple[ModelShape, float]:
     if len(shapes) != 1:
         raise BadRequest(f"{path} describes {len(shapes)} models", hint="describe one in a file")
     return shapes[0], bits_of(precision)
+
+
+def chosen_fleet(text: str, devices: ByName[Device]) -> Fleet:
+    """A fleet in a line, of a short name, or of a TOML file.
+
+    Raises:
+        BadRequest: It is none, or the file cannot be read.
+    """
+    path = Path(text)
+    if path.suffix == ".toml":
+        return parse_fleet_file(read_description(path), devices, source=str(path))
+    return parse_fleet(text, devices)
 
 
 def known_devices(files: Sequence[Path]) -> ByName[Device]:

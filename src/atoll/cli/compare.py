@@ -10,13 +10,13 @@ from cyclopts import Parameter
 from cyclopts.types import PositiveFloat
 from rich.table import Table
 
-from atoll.cli.catalogue import chosen_model, known_devices
+from atoll.cli.catalogue import chosen_fleet, chosen_model, known_devices
 from atoll.cli.screen import data_console, printable, say, show_json
 from atoll.cli.settings import flags
 from atoll.domain.errors import BadRequest
 from atoll.forecast.compare import forecast
 from atoll.forecast.constants import shipped_fit
-from atoll.forecast.fleets import SHIPPED, parse_fleet_line
+from atoll.forecast.fleet_file import shipped_fleets
 from atoll.forecast.limits import Limit
 from atoll.forecast.outlook import Workload
 from atoll.forecast.prices import Paid
@@ -99,9 +99,10 @@ def compare(*fleets: str, options: CompareFlags) -> int:
     """Forecast what fleets would do with a model: speed, users, power and cost.
 
     A fleet is `N x DEVICE` for chips of one machine or system, `N x DEVICE @ TIME` for machines
-    of their own in a ring, so far apart one way, or one of the shipped ones: lpu, 8xh100,
-    8xb200, v6e-8, ironwood-8, 4-ultras, 6-rented, 200-homes. Forecasts are off; the last
-    columns say how far those of the kind were, on published results they were not made from.
+    of their own in rings, so far apart one way, several of them with ` + ` between, a TOML file,
+    or one of the shipped ones: lpu, 8xh100, 8xb200, v6e-8, ironwood-8, 4-ultras, 6-rented,
+    200-homes (with drafts), mix. Forecasts are off; the last columns say how far those of the
+    kind were, on published results they were not made from.
 
     Example: `atoll compare --model Llama-3.1-70B 8xh100 lpu "6 x RTX 4090 @ 40ms"`
 
@@ -120,8 +121,8 @@ def compare(*fleets: str, options: CompareFlags) -> int:
     work = Workload(shape, bits, options.prompt, options.answer, options.paid)
     catalogue = known_devices(options.devices)
     found = []
-    for line in fleets or tuple(SHIPPED):
-        fleet = parse_fleet_line(line, catalogue)
+    for text in fleets or tuple(shipped_fleets()):
+        fleet = chosen_fleet(text, catalogue)
         try:
             answer = forecast(fleet, work, target, shipped_fit())
             found.append(Compared(fleet, answer))
@@ -146,7 +147,7 @@ def _reply(compared: Compared) -> FleetReply:
         problem="",
         token_s=found.token_s,
         first_token_s=found.first_s,
-        streams=found.streams if found.fleet.device.kind != "lpu" else None,
+        streams=found.streams if found.knows_streams else None,
         limit=found.limit,
         loaded_token_s=found.loaded_s if found.streams else None,
         tokens_per_s=found.tokens_per_s or None,

@@ -10,14 +10,12 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from atoll.cli.catalogue import chosen_model, known_devices, read_description
+from atoll.cli.catalogue import chosen_fleet, chosen_model, known_devices, read_description
 from atoll.cli.screen import show_json, steps_bar
 from atoll.cli.serving_tables import CaseReply, ServingReply, show_run, show_runs
 from atoll.cli.settings import flags
 from atoll.domain.errors import BadRequest
-from atoll.forecast.devices import Device
-from atoll.forecast.fleet_file import MixedFleet, parse_mixed_file, parse_mixed_line
-from atoll.forecast.names import ByName
+from atoll.forecast.outlook import Workload
 from atoll.forecast.prices import Paid
 from atoll.forecast.quantities import TIME, parse_quantity
 from atoll.forecast.targets import parse_target
@@ -25,12 +23,11 @@ from atoll.sim.serving.arrivals import Arrivals
 from atoll.sim.serving.outcome import Outcome
 from atoll.sim.serving.requests import Request
 from atoll.sim.serving.sweep import Case, Detail, run_case, sweep, sweep_on_ray
-from atoll.sim.serving.systems import Served
 from atoll.sim.serving.traces import parse_trace
 
 TRACE_BYTES_MAX = 1 << 31
 CASES_MAX = 10_000
-Work = Arrivals | tuple[Request, ...]
+Asked = Arrivals | tuple[Request, ...]
 
 
 @flags
@@ -120,7 +117,7 @@ def simulate(*, options: ServingFlags | None = None) -> int:
             hint="atoll simulate --fleet 8xh100 --model Llama-3.1-70B --rate 5/s",
         )
     shape, bits = chosen_model(options.model, options.precision)
-    plans = _plans(options, Served(shape, bits, (1.0, 1.0)))
+    plans = _plans(options, Workload(shape, bits, 1.0, 1.0, options.paid))
     outcomes = _run([plan.case for plan in plans], options)
     replies = tuple(
         CaseReply(
@@ -147,34 +144,27 @@ class _Plan:
     speed_up: float | None
 
 
-def _plans(options: ServingFlags, served: Served) -> list[_Plan]:
+def _plans(options: ServingFlags, work: Workload) -> list[_Plan]:
     devices = known_devices(options.devices)
-    fleets = [_fleet(text, devices) for text in options.fleet]
-    works = _works(options)
-    n = len(fleets) * len(works) * options.seeds
+    fleets = [chosen_fleet(text, devices) for text in options.fleet]
+    requests = _requests(options)
+    n = len(fleets) * len(requests) * options.seeds
     if n > CASES_MAX:
         raise BadRequest(f"{n} runs are more than {CASES_MAX}", hint="take fewer seeds or rates")
     patience_s = parse_quantity(options.patience, TIME, where="--patience")
     target = parse_target(options.slo, "")
     found = []
     for fleet in fleets:
-        for work, rate, speed_up in works:
-            lengths = _lengths(work)
-            kept = replace(served, lengths=lengths, patience_s=patience_s, paid=options.paid)
+        for asked, rate, speed_up in requests:
+            prompt, answer = _lengths(asked)
+            mean = replace(work, prompt=prompt, answer=answer)
             for seed in range(options.seed, options.seed + options.seeds):
-                case = Case(fleet, kept, work, target, seed, options.detail)
+                case = Case(fleet, mean, asked, target, seed, options.detail, patience_s)
                 found.append(_Plan(case, rate, speed_up))
     return found
 
 
-def _fleet(text: str, devices: ByName[Device]) -> MixedFleet:
-    path = Path(text)
-    if path.suffix == ".toml":
-        return parse_mixed_file(read_description(path), devices, source=str(path))
-    return parse_mixed_line(text, devices)
-
-
-def _works(options: ServingFlags) -> list[tuple[Work, float | None, float | None]]:
+def _requests(options: ServingFlags) -> list[tuple[Asked, float | None, float | None]]:
     """Requests, with their rate where they are made, and how much faster a trace is."""
     if options.trace is None:
         if not options.rate:
@@ -195,11 +185,11 @@ def _works(options: ServingFlags) -> list[tuple[Work, float | None, float | None
     ]
 
 
-def _lengths(work: Work) -> tuple[float, float]:
-    if isinstance(work, Arrivals):
-        return work.prompt, work.answer
-    n = len(work)
-    return sum(r.prompt for r in work) / n, sum(r.answer for r in work) / n
+def _lengths(asked: Asked) -> tuple[float, float]:
+    if isinstance(asked, Arrivals):
+        return asked.prompt, asked.answer
+    n = len(asked)
+    return sum(r.prompt for r in asked) / n, sum(r.answer for r in asked) / n
 
 
 def _run(cases: list[Case], options: ServingFlags) -> list[Outcome]:
@@ -213,6 +203,6 @@ def _run(cases: list[Case], options: ServingFlags) -> list[Outcome]:
         if len(cases) > 1:
             workers = options.workers or os.cpu_count() or 1
             return sweep(cases, workers=workers, heard=done)
-        work = cases[0].work
-        total = int(work.rate * work.seconds) if isinstance(work, Arrivals) else len(work)
+        asked = cases[0].requests
+        total = int(asked.rate * asked.seconds) if isinstance(asked, Arrivals) else len(asked)
         return [run_case(cases[0], lambda _now_s, n: step("requests", n, max(n, total)))]

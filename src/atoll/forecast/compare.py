@@ -8,22 +8,20 @@ far forecasts of its kind were off where it could be seen.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from atoll.domain.errors import BadRequest
 from atoll.forecast import lpu
 from atoll.forecast.constants import Errors, Fitted
+from atoll.forecast.fleet_file import Fleet, Part
 from atoll.forecast.fleets import FleetLine
 from atoll.forecast.limits import Limit, late_limit
-from atoll.forecast.outlook import USABLE, Outlook, Workload
+from atoll.forecast.outlook import Outlook, Workload
 from atoll.forecast.prices import hourly_usd
 from atoll.forecast.rings import ring_outlook
 from atoll.forecast.servers import server_outlook
+from atoll.forecast.systems import check_part, systems_of
 from atoll.forecast.targets import Target
-
-TOKENS_MAX = 1e7
-LPU_BITS = 8.0
-"""Of a weight on LPUs: what chip counts of public systems imply (a byte a weight)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class Forecast:
     those of all streams by `error`, those of `watts` by `power_error`.
     """
 
-    fleet: FleetLine
+    fleet: Fleet
     token_s: float
     first_s: float
     streams: int
@@ -53,6 +51,11 @@ class Forecast:
     notes: tuple[str, ...] = ()
 
     @property
+    def knows_streams(self) -> bool:
+        """Whether anything is known of how many streams it serves at once."""
+        return any(part.line.device.kind != "lpu" for part in self.fleet.parts)
+
+    @property
     def joules_per_token(self) -> float:
         """Energy of a token under that load, 0: not known."""
         return self.watts / self.tokens_per_s if self.tokens_per_s else 0.0
@@ -63,51 +66,73 @@ class Forecast:
         return self.hourly / self.tokens_per_s / 3600 * 1e6 if self.tokens_per_s else 0.0
 
 
-def forecast(fleet: FleetLine, work: Workload, target: Target, fitted: Fitted) -> Forecast:
+def forecast(fleet: Fleet, work: Workload, target: Target, fitted: Fitted) -> Forecast:
     """What the fleet would do.
 
     Raises:
-        BadRequest: It cannot hold the model, too little is published of its devices, or a
+        BadRequest: A part cannot hold the model, too little is published of its devices, or a
             request has no sane number of tokens.
     """
-    if not (0 < work.prompt <= TOKENS_MAX and 0 < work.answer <= TOKENS_MAX):
+    if any(part.role != "all" for part in fleet.parts):
         raise BadRequest(
-            f"a request has 1 to {TOKENS_MAX:,.0f} tokens of a prompt, and of an answer"
+            f"{fleet.name}: parts that compute prompts alone are not compared",
+            hint="atoll simulate runs them under requests",
         )
-    if fleet.device.kind in ("memory-pool", "fabric", "fabric-nic"):
-        raise BadRequest(
-            f"{fleet.device.name} computes nothing", hint="name the machines that it is to serve"
-        )
-    _check_memory(fleet, work)
-    if fleet.device.kind == "lpu":
-        return _finished(fleet, work, target, _lpu_outlook(fleet, work, target, fitted))
-    if not fleet.device.bandwidth:
-        raise BadRequest(
-            f"the memory bandwidth of {fleet.device.name} is not published",
-            hint="describe the device in a file of your own",
-        )
-    if fleet.is_ring or fleet.device.kind in ("soc", "cpu"):
-        return _finished(fleet, work, target, ring_outlook(fleet, work, target, fitted))
-    if not fleet.device.best_flops(work.bits):
-        raise BadRequest(
-            f"what {fleet.device.name} computes in a second is not published",
-            hint="describe the device in a file of your own",
-        )
-    return _finished(fleet, work, target, server_outlook(fleet, work, target, fitted))
+    outlooks = [_outlook(part, work, target, fitted) for part in fleet.parts]
+    costs = [_hourly(part, work) for part in fleet.parts]
+    hourly = sum(costs) if all(costs) else 0.0
+    whole = outlooks[0] if len(outlooks) == 1 else _together(fleet, outlooks)
+    return _finished(fleet, work, target, whole, hourly)
 
 
-def _check_memory(fleet: FleetLine, work: Workload) -> None:
-    bits = LPU_BITS if fleet.device.kind == "lpu" else work.bits
-    needed = work.shape.total_params * bits / 8
-    if fleet.memory * USABLE < needed:
-        each = fleet.device.memory * USABLE
-        how = (
-            f"it takes {math.ceil(needed / each):,} of them" if each else "its memory is not known"
-        )
-        raise BadRequest(
-            f"{fleet.name} cannot hold {work.shape.name}: {needed / 2**30:,.1f} GiB of weights",
-            hint=how,
-        )
+def _outlook(part: Part, work: Workload, target: Target, fitted: Fitted) -> Outlook:
+    check_part(part, work)
+    if part.is_rings:
+        systems = systems_of(part, work, fitted.constants)
+        return ring_outlook(systems, work, target, fitted)
+    if part.line.device.kind == "lpu":
+        one = _lpu_outlook(part.line, work, target, fitted)
+    else:
+        one = server_outlook(part.line, work, target, fitted)
+    return replace(one, streams=one.streams * part.count, watts=one.watts * part.count)
+
+
+def _hourly(part: Part, work: Workload) -> float:
+    """US dollars an hour, 0: not known."""
+    devices = part.ring or (part.line.device,) * part.line.n
+    prices = {device.name: hourly_usd(device, work.paid) for device in devices}
+    if not all(prices.values()):
+        return 0.0
+    return part.count * sum(prices[device.name] for device in devices)
+
+
+def _together(fleet: Fleet, outlooks: list[Outlook]) -> Outlook:
+    """Parts that serve beside each other. A stream alone is answered by the fastest; what is said
+    of all streams is off as forecasts of the part with most of the tokens are.
+    """
+    fastest = min(outlooks, key=lambda one: one.token_s)
+    rates = [one.streams / one.loaded_s for one in outlooks]
+    rate, streams = sum(rates), sum(one.streams for one in outlooks)
+    at = rates.index(max(rates))
+    largest, name = outlooks[at], fleet.parts[at].name
+    limit = largest.limit
+    notes = [
+        f"{part.name}: {note}"
+        for part, one in zip(fleet.parts, outlooks, strict=True)
+        for note in one.notes
+    ]
+    return Outlook(
+        token_s=fastest.token_s,
+        first_s=fastest.first_s,
+        streams=streams,
+        loaded_s=streams / rate if rate else fastest.token_s,
+        limit=Limit(limit.bound, f"{name}: {limit.figure}") if limit else None,
+        watts=sum(one.watts for one in outlooks) if all(o.watts for o in outlooks) else 0.0,
+        alone_error=fastest.alone_error,
+        error=largest.error,
+        power_error=largest.power_error,
+        notes=tuple(notes),
+    )
 
 
 def _lpu_outlook(fleet: FleetLine, work: Workload, target: Target, fitted: Fitted) -> Outlook:
@@ -124,14 +149,17 @@ def _lpu_outlook(fleet: FleetLine, work: Workload, target: Target, fitted: Fitte
     )
 
 
-def _finished(fleet: FleetLine, work: Workload, target: Target, outlook: Outlook) -> Forecast:
+def _finished(
+    fleet: Fleet, work: Workload, target: Target, outlook: Outlook, hourly: float
+) -> Forecast:
     rate = outlook.streams / outlook.loaded_s
-    hourly = fleet.n * hourly_usd(fleet.device, work.paid)
     notes = list(outlook.notes)
-    if not outlook.watts:
-        notes.append(f"the power of {fleet.device.name} is not published")
-    if not hourly:
-        notes.append(f"no price an hour of {fleet.device.name} is known")
+    devices = {d.name: d for part in fleet.parts for d in part.ring or (part.line.device,)}
+    for name, device in devices.items():
+        if not device.power:
+            notes.append(f"the power of {name} is not published")
+        if not hourly_usd(device, work.paid):
+            notes.append(f"no price an hour of {name} is known")
     return Forecast(
         fleet=fleet,
         token_s=outlook.token_s,

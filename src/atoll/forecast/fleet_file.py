@@ -27,22 +27,27 @@ In a line, parts stand between plus signs: `8 x H100 SXM + 60 x RTX 4090 @ 20 ms
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from typing import Literal
 
 import msgspec
 
 from atoll.domain.errors import BadRequest
-from atoll.forecast.devices import Device
+from atoll.forecast.devices import Device, shipped_devices
 from atoll.forecast.drafts import Drafts
 from atoll.forecast.fleets import COUNT_MAX, FleetLine, parse_fleet_line
 from atoll.forecast.names import ByName
 from atoll.forecast.quantities import RATE, SIZE, TIME, parse_quantity
 
 PARTS_MAX = 100
+DESKS = ("soc", "cpu")
 STREAMS_MAX = 1 << 16
 Role = Literal["all", "prefill", "decode"]
 Software = Literal["served", "tuned"]
+"""As usual servers run (vLLM), or as tuned submissions do (MLPerf's)."""
 
 BACK_S = 600.0
 """Until another machine comes in place of one that left, unless a fleet says."""
@@ -93,9 +98,26 @@ class Part:
         """As it is shown."""
         return self.line.name if self.count == 1 else f"{self.count} times {self.line.name}"
 
+    @property
+    def is_rings(self) -> bool:
+        """Whether it is served by rings; a desk machine is one of its own."""
+        return bool(self.ring) or self.line.is_ring or self.line.device.kind in DESKS
+
+    @property
+    def machines_in_words(self) -> str:
+        """What it consists of."""
+        line = self.line
+        apart = f", {1e3 * line.way_s:.4g} ms apart" if line.way_s is not None else ""
+        if self.ring:
+            kinds = Counter(device.name for device in self.ring)
+            what = ", ".join(f"{n * self.count:,} x {name}" for name, n in kinds.items())
+        else:
+            what = f"{line.n * self.count:,} x {line.device.name}"
+        return what + apart
+
 
 @dataclass(frozen=True, slots=True)
-class MixedFleet:
+class Fleet:
     """Parts that serve together. `handover_rate` is that between parts that compute prompts and
     those that go on, bytes a second; 0: handing over takes no time.
     """
@@ -134,18 +156,26 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     handover: str = ""
 
 
-def parse_mixed_line(text: str, devices: ByName[Device]) -> MixedFleet:
+class _Shipped(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    fleets: tuple[_File, ...]
+
+
+def parse_fleet(text: str, devices: ByName[Device]) -> Fleet:
     """The fleet that a line, or a short name, describes.
 
     Raises:
         BadRequest: A part is none, or names no device; the message has the nearest name.
     """
-    lines = [part for part in text.split(" + ") if part.strip()] or [text]
-    parts = tuple(Part(parse_fleet_line(line, devices)) for line in lines)
-    return MixedFleet(text.strip(), parts)
+    lines = [line for line in text.split(" + ") if line.strip()] or [text]
+    shipped = shipped_fleets()
+    parts: list[Part] = []
+    for line in lines:
+        known = shipped.get(line.strip().lower())
+        parts += known.parts if known else [Part(parse_fleet_line(line, devices))]
+    return Fleet(text.strip(), tuple(parts))
 
 
-def parse_mixed_file(text: str, devices: ByName[Device], *, source: str) -> MixedFleet:
+def parse_fleet_file(text: str, devices: ByName[Device], *, source: str) -> Fleet:
     """The fleet that a TOML file describes.
 
     Raises:
@@ -159,6 +189,18 @@ def parse_mixed_file(text: str, devices: ByName[Device], *, source: str) -> Mixe
             f"{source} cannot be read: {error}",
             hint="docs/howto/simulate-a-fleet.md shows its form",
         ) from error
+    return _fleet(found, devices, source)
+
+
+@cache
+def shipped_fleets() -> dict[str, Fleet]:
+    """The fleets that this package carries, by their short names."""
+    text = resources.files("atoll.forecast").joinpath("data", "fleets.toml").read_text("utf-8")
+    found = msgspec.toml.decode(text, type=_Shipped).fleets
+    return {file.name: _fleet(file, shipped_devices(), file.name) for file in found}
+
+
+def _fleet(found: _File, devices: ByName[Device], source: str) -> Fleet:
     if not 1 <= len(found.parts) <= PARTS_MAX:
         raise BadRequest(f"{source}: a fleet has 1 to {PARTS_MAX} parts")
     parts = tuple(
@@ -172,7 +214,7 @@ def parse_mixed_file(text: str, devices: ByName[Device], *, source: str) -> Mixe
             hint='give one part role = "prefill" and one role = "decode"',
         )
     rate = parse_quantity(found.handover, RATE, where=source) if found.handover else 0.0
-    return MixedFleet(found.name or source, parts, rate)
+    return Fleet(found.name or source, parts, rate)
 
 
 def _part(part: _Part, devices: ByName[Device], where: str) -> Part:

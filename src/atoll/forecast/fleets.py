@@ -17,21 +17,6 @@ from atoll.forecast.quantities import TIME, parse_quantity
 COUNT_MAX = 1_000_000
 _LINE = re.compile(r"\s*(?:(?P<n>\d{1,9})\s*[x*]\s*)?(?P<device>[^@]+?)\s*(?:@\s*(?P<way>.+?)\s*)?")
 
-SHIPPED = {
-    "lpu": "576 x Groq LPU v1",
-    "8xh100": "8 x NVIDIA H100 SXM",
-    "8xb200": "8 x NVIDIA B200 SXM",
-    "v6e-8": "8 x Google TPU v6e (Trillium)",
-    "ironwood-8": "8 x Google TPU7x (Ironwood)",
-    "4-ultras": "4 x Apple M3 Ultra (80c) @ 0.15 ms",
-    "6-rented": "6 x NVIDIA RTX 4090 @ 40 ms",
-    "200-homes": "200 x NVIDIA RTX 3060 12GB @ 20 ms",
-}
-"""Fleets by a short name. One way between rented cards in six regions: half of the mean of
-published round trips of such a pool (Shard, docs/receipts); between homes of one continent: half
-of 40 ms; between Macs over Thunderbolt: half of "about 300 us" over TCP.
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class FleetLine:
@@ -54,13 +39,12 @@ class FleetLine:
 
 
 def parse_fleet_line(text: str, devices: ByName[Device]) -> FleetLine:
-    """The fleet that a line, or a short name, describes.
+    """The fleet that a line describes.
 
     Raises:
         BadRequest: It is no such line, or names no device; the message has the nearest name.
     """
-    line = SHIPPED.get(text.strip().lower(), text)
-    match = _LINE.fullmatch(line)
+    match = _LINE.fullmatch(text)
     if match is None or not (device_name := match["device"].strip()):
         raise BadRequest(
             f"{text!r} describes no fleet",
@@ -72,5 +56,4 @@ def parse_fleet_line(text: str, devices: ByName[Device]) -> FleetLine:
     device = devices.find(device_name)
     way = match["way"]
     way_s = None if way is None else parse_quantity(way, TIME, where=text.strip())
-    shown = text.strip() if text.strip().lower() in SHIPPED else line.strip()
-    return FleetLine(shown, device, n, way_s)
+    return FleetLine(text.strip(), device, n, way_s)

@@ -20,16 +20,19 @@ from atoll.forecast.constants import Constants
 from atoll.forecast.decode import DecodeRun, prompt_s, rows_s, token_s, usual_runtime
 from atoll.forecast.devices import Device
 from atoll.forecast.drafts import Drafts
+from atoll.forecast.outlook import USABLE
 from atoll.forecast.paces import Pace
 from atoll.forecast.power import desk_watts, idle_desk_watts
 from atoll.forecast.prices import Paid, hourly_usd
 from atoll.forecast.shapes import ModelShape
 from atoll.forecast.spread import pipeline_s
 
-USABLE = 0.9
-"""Share of memory for weights and caches."""
 SLOTS_MAX = 256
 """Sessions of a stage: llama.cpp's LLAMA_MAX_SEQ."""
+WINDOW = (256, 128)
+"""Rows of a prompt's window, alone and beside streams: `CHUNK_ROWS` and `BESIDE_ROWS` of the
+ring's coordinator.
+"""
 KV_BITS = 16.0
 STACK = "Atoll"
 
@@ -54,7 +57,6 @@ def ring_pace(
     ring: Ring,
     constants: Constants,
     *,
-    chunk: tuple[int, int],
     drafts: Drafts | None = None,
     paid: Paid = "on-demand",
 ) -> Pace:
@@ -63,7 +65,6 @@ def ring_pace(
     Args:
         ring: Its machines and ways.
         constants: What was fitted.
-        chunk: Rows of a prompt's window, alone and beside streams.
         drafts: What guesses; none: nothing does.
         paid: How machines are come by.
 
@@ -100,11 +101,11 @@ def ring_pace(
         fixed_s=fixed_s,
         position_s=sum(share * each for share, each in zip(shares, reads, strict=True)),
         operation_s=slowest,
-        chunk=(chunk[0] * lanes, chunk[1] * lanes),
+        chunk=(WINDOW[0] * lanes, WINDOW[1] * lanes),
         room=_room(ring, layers),
         streams_max=SLOTS_MAX,
         first_s=distance_s,
-        fill_s=beyond * shape.token_flops(chunk[0] / 2),
+        fill_s=beyond * shape.token_flops(WINDOW[0] / 2),
         flights=lanes,
         slowest_s=lambda streams: (
             min(streams, lanes) * max(stages_s(drafts.rows * streams / min(streams, lanes)))
@@ -138,14 +139,15 @@ def share_layers(ring: Ring, constants: Constants) -> list[int]:
     return given
 
 
-def smallest_ring(shape: ModelShape, device: Device, bits: float) -> int:
-    """How many such machines hold the model.
+def smallest_ring(shape: ModelShape, device: Device, bits: float, context: float) -> int:
+    """How many such machines hold the model, and the caches of a stream of so many positions.
 
     Raises:
         BadRequest: No number of them does: one cannot hold a layer.
     """
     layer_bytes = shape.total_params * bits / 8 / shape.layers
-    most = int(device.memory * USABLE / layer_bytes)
+    caches = shape.kv_values * KV_BITS / 8 * shape.cached_positions(context) / shape.layers
+    most = int(device.memory * USABLE / (layer_bytes + caches))
     if not most:
         raise BadRequest(
             f"{device.name} cannot hold a layer of {shape.name}",

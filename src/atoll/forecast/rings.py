@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 from atoll.forecast.constants import Fitted
-from atoll.forecast.decode import DecodeRun, prompt_s, rows_s, usual_runtime
-from atoll.forecast.fleets import FleetLine
 from atoll.forecast.limits import Limit, late_limit, memory_limit, most
-from atoll.forecast.outlook import USABLE, Outlook, Workload
+from atoll.forecast.outlook import Outlook, Workload
 from atoll.forecast.power import desk_watts
-from atoll.forecast.spread import pipeline_s
+from atoll.forecast.systems import Systems
 from atoll.forecast.targets import Target
 
-SLOTS_MAX = 256
-"""Sessions of a stage: llama.cpp's LLAMA_MAX_SEQ."""
-SOFTWARE = "Atoll"
+KV_BYTES = 2.0
+"""Of a cached value: half precision."""
 
 
-def ring_outlook(fleet: FleetLine, work: Workload, target: Target, fitted: Fitted) -> Outlook:
-    """Rings of as few machines as hold the model and a stream. In each, flights of as many rows
-    follow each other, so many that all machines compute while others' frames are on their way.
+def ring_outlook(systems: Systems, work: Workload, target: Target, fitted: Fitted) -> Outlook:
+    """What rings alike do. In each, flights of streams follow each other, so that machines compute
+    while others' frames are on their way.
     """
-    device, constants = fleet.device, fitted.constants
-    ring = _Ring(fleet, work, fitted)
-    load = _most_load(ring, target)
-    rings = max(1, fleet.n // ring.size)
+    part, pace, count = systems.part, systems.pace, systems.count
+    ring = _Ring(systems, work)
+    found, limit = _most_streams(ring, target)
+    devices = part.ring * count or (part.line.device,) * (part.line.n * part.count)
     notes = [
-        "nothing is guessed: drafts make a ring faster where they are right",
+        f"guesses: a pass gives {pace.tokens:.2f} tokens on average"
+        if part.drafts.depth
+        else "nothing is guessed: drafts make a ring faster where they are right",
         "that many streams' rows cost what a prompt's do is not held against results",
     ]
-    if rings > 1:
-        alone = ring.size == 1
-        notes.append(f"{rings} machines, each alone" if alone else f"{rings} rings of {ring.size}")
-    if not load.streams:
-        notes.append(load.limit.figure)
-    if not device.flops.get("fp16"):
-        notes.append(f"what {device.name} computes in a second is not published: not counted")
-    error = fitted.errors["wide" if ring.size > 1 else "local"]
-    watts = fleet.n * desk_watts(device, "", constants) if device.power else 0.0
+    if count > 1:
+        alone = systems.size == 1
+        notes.append(
+            f"{count} machines, each alone" if alone else f"{count} rings of {systems.size}"
+        )
+    if not found:
+        notes.append(limit.figure)
+    kinds = {device.name: device for device in devices}
+    for device in kinds.values():
+        if not device.flops.get("fp16"):
+            notes.append(f"what {device.name} computes in a second is not published: not counted")
+    watts = 0.0
+    if all(device.power for device in kinds.values()):
+        each = {name: desk_watts(device, "", fitted.constants) for name, device in kinds.items()}
+        watts = sum(each[device.name] for device in devices)
+    error = fitted.errors["wide" if systems.size > 1 else "local"]
     return Outlook(
-        *(ring.alone_s, ring.first_s, rings * load.streams, load.token_s, load.limit, watts),
+        *(ring.alone_s, ring.first_s, count * found, ring.token_s(max(1, found)), limit, watts),
         alone_error=error,
         error=error,
         power_error=fitted.errors["power_desk"],
@@ -49,93 +52,58 @@ def ring_outlook(fleet: FleetLine, work: Workload, target: Target, fitted: Fitte
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Load:
-    """Streams of one ring, a token's time with them, seconds, and what one more would break."""
-
-    streams: int
-    token_s: float
-    limit: Limit
-
-
 class _Ring:
-    """One ring of the fleet's machines.
+    """One of the rings.
 
-    `size` is of how many; `alone_s` and `first_s` are a token and a first token of one stream,
-    seconds; `room` is how many streams' caches and sessions its machines hold.
+    `alone_s` and `first_s` are a token and a first token of one stream, seconds; `room` is how
+    many streams' caches and sessions its machines hold.
     """
 
-    def __init__(self, fleet: FleetLine, work: Workload, fitted: Fitted) -> None:
-        each = fleet.device.memory * USABLE
-        self.size = min(fleet.n, math.ceil((work.weights + work.cached) / each))
-        self.free = self.size * each - work.weights
-        self.room = int(min(SLOTS_MAX, self.free / work.cached))
-        self._work, self._constants = work, fitted.constants
-        context = work.prompt + work.answer / 2
-        runtime = usual_runtime(fleet.device)
-        self._run = DecodeRun(work.shape, fleet.device, work.bits, runtime, context=context)
-        ways = (fleet.way_s or 0.0,) * (self.size if self.size > 1 else 0)
-        self.alone_s = pipeline_s(self._run, ways, SOFTWARE, self._constants)
-        self._prompt_s = prompt_s(self._run, work.prompt, self._constants)
-        self.first_s = self.alone_s + self._prompt_s
-        # Distance is the same however many rows a flight has.
-        self._distance_s = self.alone_s - rows_s(self._run, 1, self._constants)
+    def __init__(self, systems: Systems, work: Workload) -> None:
+        pace = systems.pace
+        self.is_alone = systems.size == 1
+        self._pace = pace
+        self._prompt_s = pace.prompt_s(work.prompt)
+        self._answer = work.answer
+        self._context = work.prompt + work.answer / 2
+        cell = work.shape.kv_values * KV_BYTES
+        self._cached = cell * work.shape.cached_positions(work.prompt + work.answer)
+        self._free = cell * pace.room
+        self._sessions = pace.streams_max
+        self.room = int(min(pace.streams_max, self._free / self._cached))
+        self.alone_s = self._lap_s(1) / pace.tokens
+        self.first_s = self._prompt_s + pace.way_s(work.prompt)
 
-    def token_s(self, rows: int) -> float:
-        """A token's time where flights have so many rows, seconds."""
-        return self._own_s(rows) + self._distance_s
+    def _lap_s(self, streams: int) -> float:
+        return self._pace.step_s(streams) + self._pace.caches_s(streams, streams * self._context)
 
-    def flights(self, rows: int) -> int:
-        """How many flights of so many rows keep all machines busy."""
-        return math.ceil(self.token_s(rows) * self.size / self._own_s(rows))
+    def token_s(self, streams: int) -> float:
+        """A token's time with so many streams, of which some begin meanwhile: seconds."""
+        if streams == 1:
+            return self.alone_s
+        pace = self._pace
+        begins_s = streams * pace.tokens / self._answer * self._prompt_s
+        works_s = pace.works_s(streams, streams * self._context) + begins_s
+        return max(self._lap_s(streams), works_s) / pace.tokens
 
-    def _own_s(self, rows: int) -> float:
-        """A flight's time on all machines, with its part of new prompts, seconds."""
-        asked_s = self._prompt_s / self._work.answer
-        return rows_s(self._run, rows, self._constants) + rows * asked_s
+    def late(self, target: Target, streams: int) -> Limit | None:
+        """The bound of the target that so many streams miss."""
+        where = "a machine" if self.is_alone else "a ring"
+        load = "for a stream alone" if streams == 1 else f"with {streams} streams of {where}"
+        return late_limit(target, self.first_s, self.token_s(streams), load)
 
-    def late(self, target: Target, rows: int) -> Limit | None:
-        """The bound of the target that flights of so many rows miss; 0: a stream alone."""
-        if not rows:
-            return late_limit(target, self.first_s, self.alone_s, "for a stream alone")
-        if self.size == 1:
-            load = f"with {_count(rows, 'stream')} of a machine"
-        else:
-            load = f"with {_count(rows, 'row')} in a flight"
-        return late_limit(target, self.first_s, self.token_s(rows), load)
-
-    def full(self, rows: int) -> Limit:
-        """That there is no room for more than these flights."""
-        each = "each ring" if self.size > 1 else "each machine"
-        limit = memory_limit(self.free, self._work.cached, f"in {each}")
-        if self.free / self._work.cached >= SLOTS_MAX:
-            limit = Limit("sessions", f"a stage holds {SLOTS_MAX} sessions")
-        if not rows or self.size == 1:
-            return limit
-        flights = min(self.room, self.flights(rows))
-        return Limit(
-            limit.bound, f"{limit.figure}, in {_count(flights, 'flight')} of {_count(rows, 'row')}"
-        )
+    def full(self) -> Limit:
+        """That there is no room for more streams."""
+        if self._free / self._cached >= self._sessions:
+            return Limit("sessions", f"a stage holds {self._sessions} sessions")
+        where = "in each machine" if self.is_alone else "in each ring"
+        return memory_limit(self._free, self._cached, where)
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
-
-
-def _most_load(ring: _Ring, target: Target) -> _Load:
-    """As many streams as the target and the machines allow."""
-    late = ring.late(target, 0)
-    if late or not ring.room:
-        return _Load(0, ring.token_s(1), late or ring.full(0))
-    late = ring.late(target, 1)
-    if late:
-        return _Load(1, ring.alone_s, late)
-
-    def is_met(rows: int) -> bool:
-        return rows * ring.flights(rows) <= ring.room and ring.late(target, rows) is None
-
-    # Flights of one row that do not all fit leave machines idle.
-    rows = max(1, most(SLOTS_MAX, is_met))
-    streams = min(ring.room, rows * ring.flights(rows))
-    late = ring.late(target, rows + 1) if streams < ring.room else None
-    return _Load(streams, ring.token_s(rows), late or ring.full(rows))
+def _most_streams(ring: _Ring, target: Target) -> tuple[int, Limit]:
+    """As many streams as the target and the machines allow, and what one more would break."""
+    if not ring.room:
+        return 0, ring.late(target, 1) or ring.full()
+    found = most(ring.room, lambda streams: ring.late(target, streams) is None)
+    late = ring.late(target, found + 1) if found < ring.room else None
+    return found, late or ring.full()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from atoll.forecast import lpu, saturated, serving
 from atoll.forecast.constants import Constants
 from atoll.forecast.devices import Device
+from atoll.forecast.fleet_file import Software
+from atoll.forecast.outlook import USABLE
 from atoll.forecast.paces import Pace
 from atoll.forecast.power import idle_watts, server_watts
 from atoll.forecast.prices import Paid, hourly_usd
@@ -14,11 +14,6 @@ from atoll.forecast.saturated import SaturatedRun
 from atoll.forecast.serving import Server
 from atoll.forecast.shapes import ModelShape
 
-Software = Literal["served", "tuned"]
-"""As usual servers run (vLLM), or as tuned submissions do (MLPerf's)."""
-
-USABLE = 0.9
-"""Share of memory for weights and caches: the usual setting of vLLM and TensorRT-LLM."""
 TUNED = "MLPerf"
 CHUNK = {"served": 2048, "tuned": 8192}
 """Prompts' positions of a step: vLLM's `max_num_batched_tokens` where it serves, and where

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from atoll.domain.errors import BadRequest
 from atoll.forecast.compare import Forecast
-from atoll.forecast.fleets import FleetLine
+from atoll.forecast.fleet_file import Fleet
 from atoll.forecast.outlook import Workload
 from atoll.forecast.targets import Target
 from atoll.report.charts import Bar, BarChart, Bars, Mark, Span
@@ -28,7 +28,7 @@ READING = (
 class Compared:
     """A fleet, and what it would do, or the problem why nothing is forecast."""
 
-    fleet: FleetLine
+    fleet: Fleet
     forecast: Forecast | None
     problem: str = ""
 
@@ -40,9 +40,7 @@ class Compared:
     @property
     def machines(self) -> str:
         """What it consists of."""
-        way_s = self.fleet.way_s
-        apart = f", {1e3 * way_s:.4g} ms apart" if way_s is not None else ""
-        return f"{self.fleet.n:,} x {self.fleet.device.name}{apart}"
+        return " + ".join(part.machines_in_words for part in self.fleet.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ def _cells(found: Forecast | None, n: int) -> tuple[str, ...]:
     def number(value: float, form: str) -> str:
         return form.format(value) if value else UNKNOWN
 
-    is_lpu = found.fleet.device.kind == "lpu"
+    is_lpu = not found.knows_streams
     return (
         number(1e3 * found.token_s, "{:,.1f}"),
         number(found.first_s, "{:.2f}"),

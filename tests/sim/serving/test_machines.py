@@ -7,7 +7,7 @@ import pytest
 from atoll.forecast.constants import shipped_fit
 from atoll.forecast.devices import shipped_devices
 from atoll.forecast.models import shipped_models
-from atoll.forecast.ring_paces import Ring, ring_pace
+from atoll.forecast.ring_paces import WINDOW, Ring, ring_pace
 from atoll.ring.coordinator_config import BESIDE_ROWS, CHUNK_ROWS
 from atoll.sim.serving.arrivals import Arrivals, arrive
 from atoll.sim.serving.machines import run_machines
@@ -27,7 +27,7 @@ def ring_of(n: int, device: str, model: str, bits: float, way_s: float) -> Ring:
 
 
 def shortcut(ring: Ring, requests: list[Request]) -> Tally:
-    pace = ring_pace(ring, CONSTANTS, chunk=(CHUNK_ROWS, BESIDE_ROWS))
+    pace = ring_pace(ring, CONSTANTS)
     return ServingRun([Pool("ring", [Replica(pace)], len(ring.devices))], requests).run()
 
 
@@ -57,3 +57,7 @@ def test_under_load_it_is_near(ring: Ring, rate: float) -> None:
         assert one is not None
         assert other is not None
         assert other.mean == pytest.approx(one.mean, rel=near)
+
+
+def test_windows_are_the_coordinator_s() -> None:
+    assert WINDOW == (CHUNK_ROWS, BESIDE_ROWS)

@@ -9,11 +9,21 @@ have, and its other machines stand by.
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, field
 
+from atoll.forecast.constants import Constants
+from atoll.forecast.fleet_file import Fleet, Part
+from atoll.forecast.outlook import Workload
+from atoll.forecast.paces import Pace
+from atoll.forecast.systems import Systems, systems_of
+from atoll.sim.serving.caches import BLOCK_TOKENS, PrefixCache, Tier
 from atoll.sim.serving.replica import Replica
 
+HOUR_S = 3600.0
+KV_BYTES = 2.0
+"""Of a cached value: half precision."""
 FORM_S = 10.0
 """From enough machines to a ring that serves: layers are there (machines that stand by keep
 them), connections are made and caches begin empty.
@@ -68,3 +78,50 @@ class Pool:
             return None
         up = [replica for replica in self.replicas if replica.is_up]
         return up[at // self.size]
+
+
+def pools_of(
+    fleet: Fleet, work: Workload, constants: Constants, patience_s: float = math.inf
+) -> list[Pool]:
+    """The systems of each part.
+
+    Raises:
+        BadRequest: A part cannot hold the model, or too little is published of its devices.
+    """
+    return [_pool(systems_of(part, work, constants), patience_s) for part in fleet.parts]
+
+
+def _pool(systems: Systems, patience_s: float) -> Pool:
+    part, pace = systems.part, systems.pace
+    replicas = [
+        Replica(
+            pace,
+            hands_over=part.role == "prefill",
+            takes_over=part.role == "decode",
+            patience_s=patience_s,
+            cache=_cache(part, pace),
+        )
+        for _ in range(systems.count)
+    ]
+    return Pool(
+        name=part.name,
+        replicas=replicas,
+        size=systems.size,
+        spares=systems.spares,
+        leave_rate=part.leave / HOUR_S,
+        back_s=part.back_s,
+        takeover_s=part.takeover_s,
+        watts=pace.watts[1] / systems.size,
+        hourly=systems.hourly,
+    )
+
+
+def _cache(part: Part, pace: Pace) -> PrefixCache | None:
+    """Of one system: what streams leave of its memory, and tiers beside it."""
+    if not part.reuse or pace.room == math.inf:
+        return None
+    shape = pace.shape
+    block = shape.kv_values * KV_BYTES * shape.layers * BLOCK_TOKENS
+    own = Tier(pace.room / shape.layers / BLOCK_TOKENS)
+    others = [Tier(tier.bytes / block, block / tier.rate) for tier in part.caches]
+    return PrefixCache([own, *others])

@@ -6,6 +6,7 @@ outcome depends on it alone.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,14 +17,16 @@ from typing import Any, Literal
 
 from atoll.domain.errors import AtollError, BadRequest
 from atoll.forecast.constants import Constants, shipped_fit
-from atoll.forecast.fleet_file import MixedFleet
+from atoll.forecast.fleet_file import Fleet
+from atoll.forecast.outlook import Workload
+from atoll.forecast.systems import rings_of
 from atoll.forecast.targets import Target
 from atoll.sim.serving.arrivals import Arrivals, arrive
 from atoll.sim.serving.machines import run_machines
 from atoll.sim.serving.outcome import Outcome, outcome_from, outcome_of
+from atoll.sim.serving.pools import pools_of
 from atoll.sim.serving.requests import Request
 from atoll.sim.serving.run import ServingRun
-from atoll.sim.serving.systems import Served, pools_of, rings_of
 from atoll.sim.serving.tally import Tally
 
 Detail = Literal["steps", "machines"]
@@ -33,17 +36,19 @@ Heard = Callable[[float, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One run: a fleet, a model as it is served, requests or how they come, and a seed.
+    """One run: a fleet, the model and mean lengths, requests or how they come, and a seed.
 
-    `detail` says whether rings are run by their paces, or by the system's own machines.
+    `detail` says whether rings are run by their paces, or by the system's own machines;
+    `patience_s` is how long a request waits for its turn at most.
     """
 
-    fleet: MixedFleet
-    served: Served
-    work: Arrivals | tuple[Request, ...]
+    fleet: Fleet
+    work: Workload
+    requests: Arrivals | tuple[Request, ...]
     target: Target = NO_TARGET
     seed: int = 0
     detail: Detail = "steps"
+    patience_s: float = math.inf
 
 
 def run_case(case: Case, heard: Heard | None = None) -> Outcome:
@@ -55,9 +60,9 @@ def run_case(case: Case, heard: Heard | None = None) -> Outcome:
     constants = shipped_fit().constants
     if case.detail == "machines":
         return _run_machines(case, constants)
-    pools = pools_of(case.fleet, case.served, constants)
+    pools = pools_of(case.fleet, case.work, constants, case.patience_s)
     rate = case.fleet.handover_rate
-    shape = case.served.shape
+    shape = case.work.shape
     cell = shape.kv_values * 2 * shape.cached_positions(1.0)
     run = ServingRun(
         *(pools, _requests(case)), seed=case.seed, cell_s=cell / rate if rate else 0.0, heard=heard
@@ -67,21 +72,21 @@ def run_case(case: Case, heard: Heard | None = None) -> Outcome:
 
 
 def _requests(case: Case) -> Iterator[Request]:
-    work = case.work
-    return arrive(work, case.seed) if isinstance(work, Arrivals) else iter(work)
+    found = case.requests
+    return arrive(found, case.seed) if isinstance(found, Arrivals) else iter(found)
 
 
 def _run_machines(case: Case, constants: Constants) -> Outcome:
     """Rings alike, each as its own coordinator and stages; they get requests in turn."""
     part, *others = case.fleet.parts
     is_plain = not part.leave and not part.drafts.depth and part.role == "all"
-    if others or not (part.ring or part.line.is_ring) or not is_plain:
+    if others or not part.is_rings or not is_plain:
         raise BadRequest(
             "the system's own machines are run for rings of one kind, that nobody leaves, "
             "without drafts",
             hint="leave out the detail, or the other parts",
         )
-    ring, count, _ = rings_of(part, case.served)
+    ring, count, _ = rings_of(part, case.work)
     requests = list(_requests(case))
     tally = Tally()
     for first in range(count):
