@@ -129,3 +129,26 @@ def test_a_trace_has_its_own_rate(run: Run, tmp_path: Path) -> None:
     arguments = ("simulate", "--fleet", "8xh100", "--model", "Llama-3.1-8B", "--trace", str(trace))
     assert "has its own rate" in run(*arguments, "--rate", "1/s").err
     assert "line 4" in run(*arguments).err
+
+
+@pytest.mark.parametrize("ending", ["html", "svg", "png"])
+def test_a_report(run: Run, tmp_path: Path, ending: str) -> None:
+    report = tmp_path / f"report.{ending}"
+    done = run(
+        *("simulate", "--fleet", "1 x H100 SXM", "--model", "Llama-3.1-8B", "--rate", "1/s"),
+        *("--duration", "5 s", "--report", str(report), "--json"),
+    )
+    assert done.code == 0
+    assert json.loads(done.out)["runs"]
+    assert f"report: {report}" in done.err
+    begins = {"html": b"<!doctype html", "svg": b"<?xml", "png": b"\x89PNG"}[ending]
+    assert report.read_bytes()[: len(begins)].lower() == begins.lower()
+
+
+def test_a_report_of_another_ending(run: Run, tmp_path: Path) -> None:
+    done = run(
+        *("simulate", "--fleet", "1 x H100 SXM", "--model", "Llama-3.1-8B", "--rate", "1/s"),
+        *("--report", str(tmp_path / "x.pdf")),
+    )
+    assert done.code == 2
+    assert "cannot be written as" in done.err

@@ -137,6 +137,20 @@ def test_a_mark_is_named_and_within_the_axis() -> None:
     across = axes_of(LINES).lines[-1]
     assert floats(across.get_ydata()) == [1.0, 1.0]
     assert across.get_color() == INK
+    upright = axes_of(replace(LINES, x_marks=(Mark("then", 2.0),))).lines[-1]
+    assert floats(upright.get_xdata()) == [2.0, 2.0]
+
+
+def test_a_line_without_points_keeps_its_colour_and_has_no_name() -> None:
+    empty = Line("nothing", (), ())
+    whole = axes_of(LINES).lines[1]
+    first, second = LINES.lines[:2]
+    axes = axes_of(replace(LINES, lines=(empty, second)))
+    assert axes.lines[1].get_color() == whole.get_color()
+    legend = axes.get_legend()
+    names = [text.get_text() for text in legend.get_texts()] if legend else []
+    assert first.name not in names
+    assert "nothing" not in names
 
 
 def test_one_series_needs_no_legend() -> None:

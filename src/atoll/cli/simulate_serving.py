@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from atoll.cli.catalogue import chosen_fleet, chosen_model, known_devices, read_description
-from atoll.cli.screen import show_json, steps_bar
+from atoll.cli.screen import printable, say, show_json, steps_bar
 from atoll.cli.serving_tables import CaseReply, ServingReply, show_run, show_runs
 from atoll.cli.settings import flags
 from atoll.domain.errors import BadRequest
@@ -19,6 +19,8 @@ from atoll.forecast.outlook import Workload
 from atoll.forecast.prices import Paid
 from atoll.forecast.quantities import TIME, parse_quantity
 from atoll.forecast.targets import parse_target
+from atoll.report.files import check_report, write_report
+from atoll.report.serving import Run, serving_page
 from atoll.sim.serving.arrivals import Arrivals
 from atoll.sim.serving.outcome import Outcome
 from atoll.sim.serving.requests import Request
@@ -94,6 +96,9 @@ class ServingFlags:
     ray: str = ""
     """Send several runs to the Ray cluster at this address; `local`: one on this machine."""
 
+    report: Path | None = None
+    """Write tables and charts: a page (`.html`) or a picture (`.svg`, `.png`)."""
+
     json: bool = False
     """Print the numbers as JSON."""
 
@@ -116,6 +121,9 @@ def simulate(*, options: ServingFlags | None = None) -> int:
             "a fleet and a model are needed",
             hint="atoll simulate --fleet 8xh100 --model Llama-3.1-70B --rate 5/s",
         )
+    report = options.report.expanduser() if options.report else None
+    if report:
+        check_report(report)
     shape, bits = chosen_model(options.model, options.precision)
     plans = _plans(options, Workload(shape, bits, 1.0, 1.0, options.paid))
     outcomes = _run([plan.case for plan in plans], options)
@@ -132,7 +140,18 @@ def simulate(*, options: ServingFlags | None = None) -> int:
         show_run(replies[0])
     else:
         show_runs(replies)
+    if report:
+        target = parse_target(options.slo, "")
+        write_report(report, serving_page(shape.name, target, [_shown(one) for one in replies]))
+        say(f"report: {report}")
     return 0
+
+
+def _shown(reply: CaseReply) -> Run:
+    """As a report has it: a trace's rate is what came."""
+    found = reply.outcome
+    rate = reply.requests_per_s or found.requests / found.seconds
+    return Run(printable(reply.fleet), rate, reply.seed, found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class LineChart:
-    """Lines over a common axis; both axes' names have their units."""
+    """Lines over a common axis; both axes' names have their units. `marks` lie across, `x_marks`
+    stand upright.
+    """
 
     title: str
     x_axis: str
@@ -101,6 +103,7 @@ class LineChart:
     log_x: bool = False
     log_y: bool = False
     marks: tuple[Mark, ...] = ()
+    x_marks: tuple[Mark, ...] = ()
     caption: str = ""
 
 

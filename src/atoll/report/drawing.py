@@ -252,10 +252,13 @@ def _draw_lines(axes: Axes, chart: LineChart) -> None:
             drawstyle="steps-post" if line.style == "steps" else "default",
             marker=mark if lone or (line.style == "line" and len(line.x) <= DOTS_MAX) else "none",
             markersize=4.5,
-            label=plain(line.name),
+            # A line without points keeps its colour for others' sake, and needs no name.
+            label=plain(line.name) if line.x else None,
         )
     for mark_line in chart.marks:
         _mark(axes, mark_line, across=True)
+    for mark_line in chart.x_marks:
+        _mark(axes, mark_line, across=False)
     for axis, log, name in (
         (axes.xaxis, chart.log_x, chart.x_axis),
         (axes.yaxis, chart.log_y, chart.y_axis),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import msgspec
 import numpy as np
 
@@ -11,6 +13,8 @@ from atoll.sim.serving.run import ServingRun
 from atoll.sim.serving.tally import Spread, Tally, spread_of
 
 HOUR_S = 3600.0
+SLICES = 60
+"""Of a run's time."""
 
 
 class PartOutcome(msgspec.Struct, frozen=True):
@@ -29,6 +33,19 @@ class PartOutcome(msgspec.Struct, frozen=True):
     streams_peak: int
     watts: float | None
     usd: float | None
+
+
+class Curves(msgspec.Struct, frozen=True):
+    """How times are distributed, and when tokens came.
+
+    `first_token_s` and `token_s` are the least, each hundredth, and the most: 101 values, or none.
+    `tokens_per_s` is by slices of `slice_s` seconds, counted in the middle of each answer.
+    """
+
+    first_token_s: tuple[float, ...]
+    token_s: tuple[float, ...]
+    tokens_per_s: tuple[float, ...]
+    slice_s: float
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -52,6 +69,7 @@ class Outcome(msgspec.Struct, frozen=True):
     usd_per_million_tokens: float | None
     events: dict[str, int]
     parts: tuple[PartOutcome, ...]
+    curves: Curves
 
 
 def outcome_of(run: ServingRun, target: Target) -> Outcome:
@@ -89,7 +107,33 @@ def outcome_from(
         usd_per_million_tokens=1e6 * cost / tokens if cost is not None and tokens else None,
         events=dict(tally.events),
         parts=parts,
+        curves=_curves(tally, seconds),
     )
+
+
+def _curves(tally: Tally, seconds: float) -> Curves:
+    slice_s = seconds / SLICES
+    if not tally.done:
+        return Curves((), (), (0.0,) * SLICES, slice_s)
+    first, whole, ended = (
+        np.frombuffer(times) for times in (tally.first_s, tally.whole_s, tally.ended_s)
+    )
+    middles = ended - (whole - first) / 2
+    tokens, _ = np.histogram(
+        middles, SLICES, (0.0, seconds), weights=np.frombuffer(tally.answers, dtype=np.int64)
+    )
+    return Curves(
+        _hundredths(tally.first_s),
+        _hundredths(tally.token_s),
+        tuple(float(n) / slice_s for n in tokens),
+        slice_s,
+    )
+
+
+def _hundredths(times: array[float]) -> tuple[float, ...]:
+    if not times:
+        return ()
+    return tuple(float(v) for v in np.percentile(np.frombuffer(times), np.arange(101)))
 
 
 def _within(tally: Tally, target: Target, failed: int) -> float | None:
