@@ -152,3 +152,14 @@ def test_a_report_of_another_ending(run: Run, tmp_path: Path) -> None:
     )
     assert done.code == 2
     assert "cannot be written as" in done.err
+
+
+def test_what_nobody_measured_is_said_to_be_a_bound(run: Run, tmp_path: Path) -> None:
+    fleet = tmp_path / "pool.toml"
+    fleet.write_text("[[parts]]\nfleet = '1 x H100 SXM'\ncaches = ['1 x EMFASYS']\n")
+    done = run(
+        *("simulate", "--fleet", str(fleet), "--model", "Llama-3.1-8B", "--rate", "1/s"),
+        *("--duration", "5 s"),
+    )
+    assert done.code == 0
+    assert "no measurement of Enfabrica EMFASYS memory node is published" in done.err

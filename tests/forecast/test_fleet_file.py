@@ -87,7 +87,8 @@ def test_a_file() -> None:
         ("[[parts]]\nfleet = '8 x RTX 4090 @ 1 ms'\nback = '10'", "has no unit"),
         ("[[parts]]\nfleet = '8 x RTX 4090'\nway = '1 ms'", "goes with a `ring`"),
         ("[[parts]]\nring = ['2 x RTX 4090']", "needs the `way`"),
-        ("[[parts]]\nfleet = '8xh100'\ncaches = ['1 TB']", "is no tier of caches"),
+        ("[[parts]]\nfleet = '8xh100'\ncaches = ['1 TB']", "no device is called '1 TB'"),
+        ("[[parts]]\nfleet = '8xh100'\ncaches = ['2 x RTX 4090']", "is no tier of caches"),
         ("[[parts]]\nfleet = '8xh100'\ncaches = ['1 TB @ 5']", "has no unit"),
         ("[[parts]]\nfleet = '8 x RTX 4090'\nrole = 'prefill'", "need others that decode"),
         ("[[parts]]\nfleet = '8 x RTX 4090'\nrole = 'cook'", "cannot be read"),
@@ -122,6 +123,14 @@ def test_those_that_are_shipped() -> None:
         "4 x Apple M3 Ultra (80c), 0.15 ms apart",
         "60 x NVIDIA RTX 4090, 20 ms apart",
     ]
+
+
+def test_memory_pools_of_the_catalogue_keep_caches() -> None:
+    text = "[[parts]]\nfleet = '8 x H100 SXM'\ncaches = ['2 x EMFASYS']"
+    (part,) = parse_fleet_file(text, DEVICES, source="f").parts
+    (tier,) = part.caches
+    assert (tier.bytes, tier.rate) == (36e12, 800e9)
+    assert tier.pool == "Enfabrica EMFASYS memory node"
 
 
 def test_a_part_in_words() -> None:

@@ -18,6 +18,8 @@ DEVICES = shipped_devices()
         ("8xH100 SXM", "NVIDIA H100 SXM", 8, None),
         ("RTX 4090", "NVIDIA RTX 4090", 1, None),
         ("6 x RTX 4090 @ 40ms", "NVIDIA RTX 4090", 6, 0.04),
+        ("6 x RTX 4090 @ Home Wi-Fi LAN", "NVIDIA RTX 4090", 6, 0.005),
+        ("6 x RTX 4090 @ us-east-1 to eu-west-1", "NVIDIA RTX 4090", 6, 0.0403),
     ],
 )
 def test_lines(line: str, name: str, n: int, way_s: float | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from atoll.domain.errors import BadRequest
-from atoll.forecast.wires import Collective, parse_wires, shipped_wires
+from atoll.forecast.wires import Collective, parse_way, parse_wires, shipped_wires
 
 MINE = """
 [[links]]
@@ -85,3 +85,24 @@ def test_files_that_are_none(old: str, new: str, problem: str) -> None:
     with pytest.raises(BadRequest) as caught:
         parse_wires(MINE.replace(old, new), source="mine.toml")
     assert problem in str(caught.value)
+
+
+def test_ways_by_time_link_and_places() -> None:
+    wires = parse_wires(MINE, source="mine")
+    assert parse_way("20 ms", wires, where="x") == pytest.approx(0.02)
+    assert parse_way("String", wires, where="x") == pytest.approx(0.003)
+    assert parse_way("reef to shore", wires, where="x") == pytest.approx(0.00625)
+
+
+@pytest.mark.parametrize(
+    ("way", "problem"),
+    [
+        ("20", "has no unit"),
+        ("reef to moon", "between reef and moon is not known"),
+        ("rope", "is no time"),
+        ("Gigabit Ethernet", "latency of Gigabit Ethernet is not published"),
+    ],
+)
+def test_what_is_no_way(way: str, problem: str) -> None:
+    with pytest.raises(BadRequest, match=problem):
+        parse_way(way, shipped_wires(), where="x")

@@ -15,6 +15,7 @@ from atoll.cli.screen import printable, say, show_json, steps_bar
 from atoll.cli.serving_tables import CaseReply, ServingReply, show_run, show_runs
 from atoll.cli.settings import flags
 from atoll.domain.errors import BadRequest
+from atoll.forecast.fleet_file import Fleet
 from atoll.forecast.outlook import Workload
 from atoll.forecast.prices import Paid
 from atoll.forecast.quantities import TIME, parse_quantity
@@ -126,6 +127,8 @@ def simulate(*, options: ServingFlags | None = None) -> int:
         check_report(report)
     shape, bits = chosen_model(options.model, options.precision)
     plans = _plans(options, Workload(shape, bits, 1.0, 1.0, options.paid))
+    for fleet in {plan.case.fleet.name: plan.case.fleet for plan in plans}.values():
+        _say_bounds(fleet)
     outcomes = _run([plan.case for plan in plans], options)
     replies = tuple(
         CaseReply(
@@ -152,6 +155,13 @@ def _shown(reply: CaseReply) -> Run:
     found = reply.outcome
     rate = reply.requests_per_s or found.requests / found.seconds
     return Run(printable(reply.fleet), rate, reply.seed, found)
+
+
+def _say_bounds(fleet: Fleet) -> None:
+    """What nobody has measured is said to be a bound."""
+    for pool in dict.fromkeys(tier.pool for part in fleet.parts for tier in part.caches):
+        if pool:
+            say(f"{fleet.name}: no measurement of {pool} is published; what it gives is a bound")
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ from atoll.forecast.drafts import Drafts
 from atoll.forecast.fleets import COUNT_MAX, FleetLine, parse_fleet_line
 from atoll.forecast.names import ByName
 from atoll.forecast.quantities import RATE, SIZE, TIME, parse_quantity
+from atoll.forecast.wires import parse_way, shipped_wires
 
 PARTS_MAX = 100
 DESKS = ("soc", "cpu")
@@ -61,10 +62,15 @@ what it computed. A machine that says that it ends is replaced in 0.8 s.
 
 @dataclass(frozen=True, slots=True)
 class CacheTier:
-    """Memory of one system for caches: bytes, and bytes a second at which they are copied."""
+    """Memory of one system for caches: bytes, and bytes a second at which they are copied.
+
+    `pool` is the memory pool that it is, if it is one of the catalogue: nobody has published what
+    such a pool was measured to give, so that what follows from it is a bound.
+    """
 
     bytes: float
     rate: float
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,20 +263,27 @@ def _part(part: _Part, devices: ByName[Device], where: str) -> Part:
         takeover_s=seconds(part.takeover, TAKEOVER_S),
         streams=part.streams,
         drafts=drafts,
-        caches=tuple(_tier(text, where) for text in part.caches),
+        caches=tuple(_tier(text, devices, where) for text in part.caches),
         reuse=part.reuse,
     )
 
 
-def _tier(text: str, where: str) -> CacheTier:
+def _tier(text: str, devices: ByName[Device], where: str) -> CacheTier:
     size, at, rate = text.partition("@")
-    if not at:
-        raise BadRequest(
-            f"{where}: {text!r} is no tier of caches", hint="write it like '1 TB @ 50 GB/s'"
+    if at:
+        return CacheTier(
+            parse_quantity(size, SIZE, where=where), parse_quantity(rate, RATE, where=where)
         )
-    return CacheTier(
-        parse_quantity(size, SIZE, where=where), parse_quantity(rate, RATE, where=where)
-    )
+    pools = parse_fleet_line(text, devices)
+    pool = pools.device
+    # What a pool gives is bound by its memory and by its link, whichever is published.
+    known = [rate for rate in (pool.bandwidth, pool.link) if rate]
+    if pool.kind != "memory-pool" or not pool.memory or not known:
+        raise BadRequest(
+            f"{where}: {text!r} is no tier of caches",
+            hint="write it like '1 TB @ 50 GB/s', or name a memory pool of the catalogue",
+        )
+    return CacheTier(pools.n * pool.memory, pools.n * min(known), pool.name)
 
 
 def _machines(
@@ -289,7 +302,7 @@ def _machines(
     kinds = [parse_fleet_line(line, devices) for line in part.ring]
     ring = tuple(kind.device for kind in kinds for _ in range(kind.n))
     name = f"a ring of {', '.join(kind.name for kind in kinds)} @ {part.way}"
-    way_s = parse_quantity(part.way, TIME, where=where)
+    way_s = parse_way(part.way, shipped_wires(), where=where)
     return FleetLine(name, ring[0], len(ring), way_s), ring
 
 

@@ -1,7 +1,8 @@
 """Fleets in a line: `8 x H100 SXM`, `576 x Groq LPU v1`, `6 x RTX 4090 @ 40ms`.
 
 A fleet without `@` is one machine, or chips of one system; with it, machines of their own,
-so far apart, one way, in a ring.
+so far apart, one way, in a ring: a time, a kind of link or two places of the catalogue
+(`@ us-east-1 to eu-west-1`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from atoll.domain.errors import BadRequest
 from atoll.forecast.devices import Device
 from atoll.forecast.names import ByName
-from atoll.forecast.quantities import TIME, parse_quantity
+from atoll.forecast.wires import parse_way, shipped_wires
 
 COUNT_MAX = 1_000_000
 _LINE = re.compile(r"\s*(?:(?P<n>\d{1,9})\s*[x*]\s*)?(?P<device>[^@]+?)\s*(?:@\s*(?P<way>.+?)\s*)?")
@@ -55,5 +56,5 @@ def parse_fleet_line(text: str, devices: ByName[Device]) -> FleetLine:
         raise BadRequest(f"{text!r}: a fleet has 1 to {COUNT_MAX} devices")
     device = devices.find(device_name)
     way = match["way"]
-    way_s = None if way is None else parse_quantity(way, TIME, where=text.strip())
+    way_s = None if way is None else parse_way(way, shipped_wires(), where=text.strip())
     return FleetLine(text.strip(), device, n, way_s)

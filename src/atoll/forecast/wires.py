@@ -139,6 +139,30 @@ class Wires:
         return trip.ms / 1e3
 
 
+def parse_way(text: str, wires: Wires, *, where: str) -> float:
+    """One way between machines, seconds: a time, a kind of link, or two places.
+
+    Args:
+        text: `20 ms`, `Home Wi-Fi LAN`, or `us-east-1 to eu-west-1`.
+        wires: What is known of links and places.
+        where: What the way belongs to, for the message.
+
+    Raises:
+        BadRequest: It is none of these, or the link's latency is not published.
+    """
+    one, to, other = text.partition(" to ")
+    if to:
+        return wires.round_trip_s(one.strip(), other.strip()) / 2
+    wire = wires.links.get(text)
+    if wire is None:
+        return parse_quantity(text, TIME, where=where)
+    if not wire.latency:
+        raise BadRequest(
+            f"{where}: the latency of {wire.name} is not published", hint="write a time, like 20 ms"
+        )
+    return wire.latency
+
+
 def parse_wires(text: str, *, source: str) -> Wires:
     """What a TOML file describes.
 
