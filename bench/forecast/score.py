@@ -61,10 +61,17 @@ def sort_out(rows: Iterable[Row]) -> tuple[list[Case], list[Apart]]:
         if isinstance(found, Case):
             cases.append(found)
         else:
-            apart.append(
-                found or Apart(row, f"nothing here forecasts {row.metric!r} of its system")
-            )
+            apart.append(found or Apart(row, _reason(row)))
     return cases, apart
+
+
+def _reason(row: Row) -> str:
+    """Why nothing here forecasts a row."""
+    if row.model == "SDXL":
+        return "it makes pictures, not tokens"
+    if not row.n:
+        return "how many devices served it is not published"
+    return f"nothing here forecasts {row.metric!r} of its system"
 
 
 def error_of(case: Case, constants: Constants) -> float:
