@@ -172,6 +172,20 @@ def test_the_gateways_loop_sees_the_same() -> None:
     assert last_line == "assertion failed: tensor"
 
 
+def test_a_child_that_has_ended_unheard_may_be_killed() -> None:
+    """The gateway's loop knows of an end before it tells, and would refuse a signal then."""
+
+    async def run() -> int | None:
+        async with running({"do": "stop"}) as (child, _):
+            while child.alive:
+                child.kill()
+                await asyncio.sleep(0)
+            return child.returncode
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(run()) == -9
+
+
 PARENT = """
 import asyncio, json, socket, sys
 from atoll.engine.process import spawn_confined

@@ -8,6 +8,7 @@ it dies, and of what.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -159,7 +160,9 @@ class Child:
     def kill(self) -> None:
         """Kill it now, whatever it does; harmless if it has ended."""
         if self.alive:
-            self._transport.kill()
+            # uvloop knows of an end a turn before it tells, and refuses signals from then on.
+            with contextlib.suppress(ProcessLookupError):
+                self._transport.kill()
 
     async def close(self, grace_s: float = 0.0) -> str:
         """End it and wait for the end.
