@@ -9,9 +9,10 @@ import pytest
 from atoll.domain.errors import BadRequest
 from atoll.forecast.compare import Forecast, forecast
 from atoll.forecast.constants import shipped_fit
-from atoll.forecast.devices import shipped_devices
+from atoll.forecast.devices import Device, Timing, shipped_devices
 from atoll.forecast.fleet_file import parse_fleet, parse_fleet_file
 from atoll.forecast.models import shipped_models
+from atoll.forecast.names import ByName
 from atoll.forecast.outlook import Workload
 from atoll.forecast.targets import Target
 
@@ -117,6 +118,35 @@ def test_rings_are_of_as_few_machines_as_hold_the_model() -> None:
     few = of("4 x RTX 3060 @ 20ms", Q4)
     assert homes.token_s == few.token_s
     assert homes.tokens_per_s == pytest.approx(50 * few.tokens_per_s)
+
+
+REEF = Device(
+    *("reef", "gpu", 8 * 2.0**30, 20e9, {"fp16": 50e9}),
+    source="atoll probe, today",
+    timing=Timing(layer_s=30e-6, hop_s=1e-3, bits=4.6),
+)
+
+
+def test_a_measured_machine_works_alone_or_in_a_ring() -> None:
+    devices = ByName("device", [REEF])
+    small = replace(WORK, shape=SHAPES.find("Llama-3.1-8B"), bits=4.5)
+
+    def found(line: str, work: Workload = small) -> Forecast:
+        return forecast(parse_fleet(line, devices), work, FREE, shipped_fit())
+
+    alone, ring = found("reef"), found("12 x reef @ 5ms", replace(small, bits=16.0))
+    shape, context = small.shape, 500 + 250 / 2
+    caches = shape.layers * shape.kv_values * context * 2
+    assert alone.token_s == pytest.approx(
+        shape.layers * 30e-6 + (shape.active_params * 4.5 / 8 + caches) / 20e9
+    )
+    three_s = shape.layers * 30e-6 + (shape.active_params * 2 + caches) / 20e9 + 3 * (5e-3 + 1e-3)
+    assert ring.token_s == pytest.approx(three_s, rel=0.01)
+    assert "4 rings of 3" in ring.notes
+    # Whoever reads it learns where the figures end.
+    assert any("was measured; the errors are of machines that were not" in n for n in alone.notes)
+    assert not any("bits" in note for note in alone.notes)
+    assert any("measured with weights of 4.6 bits" in note for note in ring.notes)
 
 
 def test_what_is_not_published_is_left_out() -> None:

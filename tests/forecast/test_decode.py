@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from atoll.forecast.constants import Constants, shipped_fit
@@ -20,7 +21,7 @@ from atoll.forecast.decode import (
     rows_s,
     token_s,
 )
-from atoll.forecast.devices import shipped_devices
+from atoll.forecast.devices import Timing, shipped_devices
 from atoll.forecast.models import shipped_models
 
 BARE = Constants()
@@ -84,6 +85,22 @@ def test_kernels_that_differ_have_their_own_constant() -> None:
     assert got == pytest.approx(
         32 * LAYER_S.value + SHAPE.active_params / (card.bandwidth * LOOSE.value)
     )
+
+
+def test_a_measured_machine_is_forecast_as_it_was_measured() -> None:
+    card = msgspec.structs.replace(RUN.device, timing=Timing(0.1e-3, 1e-3, 8.0))
+    run = replace(RUN, device=card, eager=True, stack="ollama", format="q8_0")
+    seconds = 32 * 0.1e-3 + SHAPE.active_params / 936e9
+    assert token_s(run, BARE) == pytest.approx(seconds)
+    flops = 512 * SHAPE.token_flops(256)
+    assert prompt_s(run, 512, BARE) == pytest.approx(flops / card.flops["fp16"])
+    seen: dict[str, float] = {}
+    assert rows_s(run, 4, Constants(shipped_fit().factors, seen)) == rows_s(run, 4, BARE)
+    # No constant of a dense model was so much as asked for.
+    assert seen == {}
+    experts = replace(run, shape=shipped_models().shapes.find("gpt-oss-20b"))
+    weights_s = experts.shape.active_params / 936e9
+    assert token_s(experts, BARE) == pytest.approx(24 * 0.1e-3 * EXPERT_LAYERS.value + weights_s)
 
 
 @pytest.mark.parametrize(

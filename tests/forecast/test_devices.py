@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from atoll.domain.errors import BadRequest
-from atoll.forecast.devices import parse_devices, shipped_devices
+from atoll.forecast.devices import Timing, parse_devices, shipped_devices
 from atoll.forecast.names import ByName
 
 MINE = """
@@ -50,6 +51,44 @@ def test_users_add_theirs() -> None:
     # The user's word counts.
     assert both.find("rtx 3090").name == "Reef card"
     assert both.find("RTX 4090").name == "NVIDIA RTX 4090"
+
+
+def test_what_was_measured() -> None:
+    timing = 'timing = { layer = "110 us", hop = "0.9 ms", bits = 5 }\n'
+    [device] = parse_devices(MINE + timing, source="mine.toml")
+    assert device.timing is not None
+    seconds = (device.timing.layer_s, device.timing.hop_s)
+    assert seconds == pytest.approx((110e-6, 0.9e-3))
+    assert device.timing.bits == 5
+    # A layer that takes nothing besides its bytes.
+    [device] = parse_devices(MINE + "timing = { bits = 4.5 }", source="mine.toml")
+    assert device.timing == Timing(0.0, 0.0, 4.5)
+    assert all(known.timing is None for known in shipped_devices())
+
+
+def test_what_several_of_are_machines_of_a_ring() -> None:
+    known = shipped_devices()
+    assert known.find("Apple M3 Ultra").is_desk
+    assert known.find("Raspberry Pi 5").is_desk
+    card = known.find("RTX 3090")
+    assert not card.is_desk
+    assert msgspec.structs.replace(card, timing=Timing(0.0, 0.0, 4.5)).is_desk
+
+
+@pytest.mark.parametrize(
+    ("timing", "problem"),
+    [
+        ('{ layer = "110", bits = 4.5 }', "Reef card: '110' has no unit"),
+        ('{ layer = "110 us" }', "required field `bits`"),
+        ("{ bits = 0 }", "Reef card: a weight of 0 bits"),
+        ("{ bits = nan }", "Reef card: a weight of nan bits"),
+        ("{ bits = 4.5, steps = 3 }", "unknown field `steps`"),
+    ],
+)
+def test_measurements_that_are_none(timing: str, problem: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        parse_devices(f"{MINE}timing = {timing}", source="mine.toml")
+    assert problem in str(caught.value)
 
 
 @pytest.mark.parametrize(

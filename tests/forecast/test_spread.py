@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from atoll.forecast.constants import Constants
 from atoll.forecast.decode import DecodeRun, token_s
-from atoll.forecast.devices import shipped_devices
+from atoll.forecast.devices import Timing, shipped_devices
 from atoll.forecast.models import shipped_models
 from atoll.forecast.spread import (
     EXCHANGE_S,
@@ -16,6 +17,7 @@ from atoll.forecast.spread import (
     RATE_SHARE,
     Tier,
     Way,
+    distance_s,
     pipeline_s,
     split_s,
     tiers_s,
@@ -30,6 +32,16 @@ def test_a_pipeline_adds_its_ways() -> None:
     assert pipeline_s(RUN, (), "", BARE) == token_s(RUN, BARE)
     got = pipeline_s(RUN, (0.010, 0.020, 0.030), "", BARE)
     assert got == pytest.approx(token_s(RUN, BARE) + 0.060 + 3 * HOP_S.value)
+
+
+def test_hops_of_a_measured_machine_are_its_own() -> None:
+    card = msgspec.structs.replace(RUN.device, timing=Timing(0.1e-3, 0.7e-3, 8.0))
+    run = replace(RUN, device=card)
+    got = pipeline_s(run, (0.010, 0.020), "", BARE)
+    assert got == pytest.approx(token_s(run, BARE) + 0.030 + 2 * 0.7e-3)
+    # Of several kinds each has its own.
+    mixed = distance_s((card, RUN.device), (0.010, 0.020), "", BARE)
+    assert mixed == pytest.approx(0.030 + 0.7e-3 + HOP_S.value)
 
 
 def test_the_published_receipt() -> None:

@@ -1,11 +1,15 @@
-"""Models and devices as commands name them: from the catalogue, or from files."""
+"""Models and devices as commands name them, from the catalogue or from files, and files that a
+measured device goes into.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from atoll.domain.errors import BadRequest
+from atoll.forecast.device_file import with_device
 from atoll.forecast.devices import Device, parse_devices, shipped_devices
 from atoll.forecast.fleet_file import Fleet, parse_fleet, parse_fleet_file
 from atoll.forecast.gguf_shape import bits_of_gguf, shape_of_gguf
@@ -14,9 +18,11 @@ from atoll.forecast.models import parse_models, shipped_models
 from atoll.forecast.names import ByName
 from atoll.forecast.precisions import bits_of
 from atoll.forecast.shapes import ModelShape
+from atoll.model.files import atomic_file
 from atoll.model.parts import open_model
 
 DESCRIPTION_BYTES_MAX = 1 << 20
+OTHER_FILE = "choose another file"
 
 
 def chosen_model(name: str, precision: str) -> tuple[ModelShape, float]:
@@ -86,3 +92,35 @@ def read_description(path: Path, *, bytes_max: int = DESCRIPTION_BYTES_MAX) -> s
         raise BadRequest(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise BadRequest(f"{path} is no text") from error
+
+
+def check_catalogue(path: Path) -> None:
+    """Refuse a file that no device could be put into; one that is not there can be made.
+
+    Raises:
+        BadRequest: It is no file of devices, or cannot be written.
+    """
+    parse_devices(_text(path), source=str(path))
+    place = path.expanduser().absolute()
+    if not os.access(place if place.exists() else place.parent, os.W_OK):
+        raise BadRequest(f"cannot write {path}", hint=OTHER_FILE)
+
+
+def put_device(path: Path, device: Device) -> None:
+    """Write a measured machine into the file, in the place of an earlier measurement of it.
+
+    Raises:
+        BadRequest: It is no file of devices, cannot be written, or has another device of that name.
+    """
+    changed = with_device(_text(path), device, source=str(path))
+    try:
+        # A link stays one: what it leads to is replaced.
+        with atomic_file(path.expanduser().resolve()) as file:
+            file.write(changed.encode())
+    except OSError as error:
+        raise BadRequest(f"cannot write {path}: {error.strerror}", hint=OTHER_FILE) from error
+
+
+def _text(path: Path) -> str:
+    """What the file holds so far; nothing if it is not there."""
+    return read_description(path) if path.expanduser().exists() else ""

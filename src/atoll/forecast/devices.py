@@ -12,6 +12,8 @@ strings with units there (`quantities.py`), and plain SI numbers here.
     fp16 = "71.2 TFLOPS"
     power = "350 W"
     source = "where the figures are from"
+    # of one that `atoll probe` has measured; bandwidth and fp16 are then what software gets:
+    timing = { layer = "0.11 ms", hop = "0.9 ms", bits = 4.99 }
 """
 
 from __future__ import annotations
@@ -41,12 +43,25 @@ Kind = Literal[
     "lpu", "gpu", "gpu-consumer", "tpu", "soc", "cpu", "memory-pool", "fabric", "fabric-nic"
 ]
 
+BITS_MAX = 64.0
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """Of a device that was measured: seconds that a layer takes however small it is, and a hop of
+    a ring besides layers and ways; bits of a weight that it was measured with. Its bandwidth
+    and operations a second are then what software got of them.
+    """
+
+    layer_s: float
+    hop_s: float
+    bits: float
+
 
 class Device(msgspec.Struct, frozen=True):
     """A machine or chip. Bytes, bytes a second, operations a second, watts, seconds, US dollars;
     0: not published. `flops` are dense peaks by precision (`fp16`, `fp8`, `fp4`, `int8`), `power`
     what the device is rated for, `wall` the measured peak of a whole machine, `chips` how many
-    a device of several holds.
+    a device of several holds, `timing` what was measured of one that is here.
     """
 
     name: str
@@ -67,6 +82,14 @@ class Device(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...] = ()
     source: str = ""
     note: str = ""
+    timing: Timing | None = None
+
+    @property
+    def is_desk(self) -> bool:
+        """Whether several of it are machines of a ring, and no server of accelerators: as a stage
+        was timed on it, or as it is sold.
+        """
+        return self.timing is not None or self.kind in ("soc", "cpu")
 
     def best_flops(self, bits: float) -> float:
         """Operations a second with weights of so many bits: of the narrowest numbers that the
@@ -76,6 +99,12 @@ class Device(msgspec.Struct, frozen=True):
             if bits <= width and kind in self.flops:
                 return self.flops[kind]
         return self.flops.get("fp16", 0.0)
+
+
+class _Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    bits: float
+    layer: str = ""
+    hop: str = ""
 
 
 class _Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,6 +129,7 @@ class _Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wall: str = ""
     chips: int = 1
     note: str = ""
+    timing: _Timing | None = None
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,6 +156,12 @@ def _device(entry: _Device) -> Device:
     def number(text: str, dimension: Dimension) -> float:
         return parse_quantity(text, dimension, where=entry.name) if text else 0.0
 
+    timing = None
+    if entry.timing is not None:
+        if not 0 < entry.timing.bits <= BITS_MAX:
+            raise BadRequest(f"{entry.name}: a weight of {entry.timing.bits:g} bits")
+        seconds = (number(entry.timing.layer, TIME), number(entry.timing.hop, TIME))
+        timing = Timing(*seconds, entry.timing.bits)
     words = {kind: getattr(entry, kind) for kind in ("fp16", "fp8", "fp4", "int8")}
     return Device(
         name=entry.name,
@@ -146,6 +182,7 @@ def _device(entry: _Device) -> Device:
         aliases=entry.aliases,
         source=entry.source,
         note=entry.note,
+        timing=timing,
     )
 
 

@@ -44,7 +44,6 @@ from atoll.forecast.quantities import RATE, SIZE, TIME, parse_quantity
 from atoll.forecast.wires import parse_way, shipped_wires
 
 PARTS_MAX = 100
-DESKS = ("soc", "cpu")
 STREAMS_MAX = 1 << 16
 Role = Literal["all", "prefill", "decode"]
 Software = Literal["served", "tuned"]
@@ -107,7 +106,7 @@ class Part:
     @property
     def is_rings(self) -> bool:
         """Whether it is served by rings; a desk machine is one of its own."""
-        return bool(self.ring) or self.line.is_ring or self.line.device.kind in DESKS
+        return bool(self.ring) or self.line.is_ring or self.line.device.is_desk
 
     @property
     def machines_in_words(self) -> str:

@@ -44,7 +44,7 @@ RATE = Dimension(
     1e3,
     1e18,
 )
-COMPUTE = Dimension("compute", {**_scaled("FLOPS"), **_scaled("OPS")}, 1e9, 1e20)
+COMPUTE = Dimension("compute", {**_scaled("FLOPS"), **_scaled("OPS")}, 1e7, 1e20)
 POWER = Dimension("power", {"mW": 1e-3, "W": 1.0, "kW": 1e3, "MW": 1e6}, 0.1, 1e9)
 TIME = Dimension(
     "time", {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": _HOUR_S}, 1e-10, 1e7

@@ -25,7 +25,7 @@ from atoll.forecast.paces import Pace
 from atoll.forecast.power import desk_watts, idle_desk_watts
 from atoll.forecast.prices import Paid, hourly_usd
 from atoll.forecast.shapes import ModelShape
-from atoll.forecast.spread import pipeline_s
+from atoll.forecast.spread import distance_s
 
 SLOTS_MAX = 256
 """Sessions of a stage: llama.cpp's LLAMA_MAX_SEQ."""
@@ -76,8 +76,8 @@ def ring_pace(
     layers = share_layers(ring, constants)
     shares = [count / shape.layers for count in layers]
     runs = [ring.run(device) for device in ring.devices]
-    alone = runs[0]
-    distance_s = pipeline_s(alone, ring.ways_s, STACK, constants) - token_s(alone, constants)
+    hops = ring.devices if ring.ways_s else ()
+    distance = distance_s(hops, ring.ways_s, STACK, constants)
     lanes = n + 1 if n > 1 else 1
 
     def stages_s(rows: float) -> list[float]:
@@ -89,7 +89,7 @@ def ring_pace(
         flights = min(streams, lanes)
         stages = stages_s(drafts.rows * streams / flights)
         guesses_s = drafts.depth * drafts.guess_s
-        return max(sum(stages) + distance_s + guesses_s, flights * max(stages))
+        return max(sum(stages) + distance + guesses_s, flights * max(stages))
 
     cell = shape.kv_values * KV_BITS / 8
     reads = [cell / read_rate(run, constants) for run in runs]
@@ -104,7 +104,7 @@ def ring_pace(
         chunk=(WINDOW[0] * lanes, WINDOW[1] * lanes),
         room=_room(ring, layers),
         streams_max=SLOTS_MAX,
-        first_s=distance_s,
+        first_s=distance,
         fill_s=beyond * shape.token_flops(WINDOW[0] / 2),
         flights=lanes,
         slowest_s=lambda streams: (

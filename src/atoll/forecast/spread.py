@@ -5,8 +5,9 @@ In a pipeline a token passes the machines one after the other:
     t = sum of the machines' own times + sum of the ways between them + hops x h
 
 so that more machines hold more and are no faster. `h` is what software takes for a hop:
-framing, copies, a turn of an event loop. With split matrices (tensor parallelism) all
-machines compute each layer together and exchange its rows twice:
+framing, copies, a turn of an event loop; where the device was measured, so was that. With split
+matrices (tensor parallelism) all machines compute each layer together and exchange its rows
+twice:
 
     t = layers x a + bytes / (n x e x bandwidth)
       + layers x 2 x (n - 1) x (s + way + row / (r x link))
@@ -27,6 +28,7 @@ from dataclasses import dataclass, replace
 
 from atoll.forecast.constants import Constant, Constants
 from atoll.forecast.decode import DecodeRun, token_s
+from atoll.forecast.devices import Device
 
 HOP_S = Constant("spread.hop_s", 1e-3, (0.7, 1.0), "a frame through two event loops")
 EXCHANGE_S = Constant("spread.exchange_s", 100e-6, (0.7, 0.7), "a collective of small messages")
@@ -63,8 +65,28 @@ def pipeline_s(run: DecodeRun, ways_s: Sequence[float], stack: str, constants: C
         stack: The software.
         constants: What was fitted.
     """
-    ways = sum(ways_s) * constants.of(WAY_SHARE, stack)
-    return token_s(run, constants) + ways + len(ways_s) * constants.of(HOP_S, stack)
+    devices = (run.device,) * len(ways_s)
+    return token_s(run, constants) + distance_s(devices, ways_s, stack, constants)
+
+
+def distance_s(
+    devices: Sequence[Device], ways_s: Sequence[float], stack: str, constants: Constants
+) -> float:
+    """Seconds that a token is on its way, from device to device, and in the software between.
+
+    Args:
+        devices: Between which hops are.
+        ways_s: The one-way times of the hops, seconds, with the one back.
+        stack: The software.
+        constants: What was fitted.
+    """
+    hops_s = sum(hop_s(device, stack, constants) for device in devices)
+    return sum(ways_s) * constants.of(WAY_SHARE, stack) + hops_s
+
+
+def hop_s(device: Device, stack: str, constants: Constants) -> float:
+    """Seconds that software takes for a hop: as it was measured on a device, or as elsewhere."""
+    return constants.of(HOP_S, stack) if device.timing is None else device.timing.hop_s
 
 
 def split_s(run: DecodeRun, n: int, way: Way, stack: str, constants: Constants) -> float:

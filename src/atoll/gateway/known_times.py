@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from atoll.domain.measure import RAM, Measured, WindowTime
+from atoll.domain.measure import NODE_S, RAM, Measured, WindowTime
 from atoll.engine.devices import PROCESSOR
 from atoll.gateway.casting import Times
 from atoll.members.member import Member
 from atoll.plan.fleet import LinkEntry, Machine
-
-NODE_S = 0.0005
-"""What a window takes in a node's own handlers, which no measurement of its stage sees:
-0.49 to 0.66 ms in `python -m bench local`. The stages' reports say it for a ring that runs."""
 
 
 def known_times(

@@ -14,7 +14,7 @@ from atoll.domain.ids import SessionId
 from atoll.forecast.constants import Constants
 from atoll.forecast.decode import prompt_s, rows_s, token_s
 from atoll.forecast.ring_paces import KV_BITS, SLOTS_MAX, STACK, Ring, read_rate, share_layers
-from atoll.forecast.spread import HOP_S, WAY_SHARE
+from atoll.forecast.spread import distance_s
 from atoll.ring.coordinator_config import BESIDE_ROWS, CHUNK_ROWS, CHUNK_ROWS_MAX, CoordinatorConfig
 from atoll.ring.stage_messages import BatchItem, StageConfig
 from atoll.sim.scenario import Arrival, ChainSpec, Scenario
@@ -106,7 +106,7 @@ def _scenario(ring: Ring, requests: Sequence[Request], constants: Constants) -> 
     n = len(ring.devices)
     context = max(request.prompt + request.answer for request in requests) + 1
     stage = StageConfig(SLOTS_MAX, context, CHUNK_ROWS_MAX)
-    way_s = sum(ring.ways_s) * constants.of(WAY_SHARE, STACK) + n * constants.of(HOP_S, STACK)
+    way_s = distance_s(ring.devices, ring.ways_s, STACK, constants)
     arrivals = tuple(
         Arrival(
             request.at_s,
