@@ -23,7 +23,7 @@ NAMES = {
     "gateway-deaths": "gateways killed under load: what clients lose of their answers",
     "api-fuzz": "made requests to a real gateway, from the API's own document",
     "fuzz": "made bytes to all that reads bytes of strangers",
-    "forecast": "forecasts of other machines held against published results",
+    "forecast": "forecasts held against published results, and against rings of this machine",
     "simulate": "ten thousand simulated machines for an hour, and Vidur on the same trace",
     "fit-forecast": "fit the forecasts' constants anew, and write them into the package",
     "wire": "the encodings of hidden states: bytes, time, and their effect on answers",
@@ -55,6 +55,9 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=100_000, help="inputs (fuzz: 100000)")
     parser.add_argument("--seed", type=int, default=0, help="another one, other inputs (fuzz)")
     parser.add_argument("--data", default="", help="a CSV file of other results (forecast)")
+    parser.add_argument(
+        "--no-own", action="store_true", help="measure no rings of this machine (forecast)"
+    )
     asked = parser.parse_args()
     place = MODULES.get(asked.name, asked.name.replace("-", "_"))
     module = importlib.import_module(f"bench.{place}")
@@ -73,7 +76,7 @@ def main() -> None:
     elif asked.name == "api-fuzz":
         found = module.run(asked.cases, asked.seed)
     elif asked.name == "forecast":
-        found = module.run(asked.data)
+        found = module.run(asked.data, with_own=not asked.no_own)
     elif asked.name == "fit-forecast":
         found = module.fit_and_write()
     elif asked.name == "fuzz":

@@ -16,12 +16,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path as FilePath
 
 import msgspec
 
 from atoll.demo.programs import started
 from atoll.domain.address import Address, HostPort
+from atoll.domain.errors import RingDown
 from atoll.domain.generation import GenerateRequest, SamplingParams
 from atoll.gateway.casting import Cast, Times
 from atoll.gateway.known_times import known_times
@@ -36,6 +38,8 @@ from bench.slow_net import LOOPBACK, Path, slow_tcp
 
 READY_S = 120
 POLL_S = 0.02
+PROMPT = (5, 6, 7, 8)
+"""What streams begin with: any tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,20 @@ class Lab:
     nodes: Sequence[LabNode]
     ports: dict[tuple[str, str], int]
     """The proxy on the way from one to another; "" is the gateway."""
+    own_ports: dict[str, int]
+    """Where each listens itself, the gateway too."""
+    delays_s: dict[str, float]
+    """How far each is from the middle, the gateway not at all at first; may be changed."""
     _next: list[tuple[str, int, int]] = field(default_factory=list)
     _formed: int = 0
+
+    def way_s(self, source: str, target: str) -> float:
+        """One way from one to another; "" is the gateway."""
+        return self.delays_s[source] + self.delays_s[target]
+
+    def port(self, source: str, target: str) -> int:
+        """Where one dials another. Past the proxy if they are not apart: it takes time itself."""
+        return self.ports[source, target] if self.way_s(source, target) else self.own_ports[target]
 
     @property
     def members(self) -> dict[str, Member]:
@@ -90,14 +106,16 @@ class Lab:
         """In the caster's place: who was chosen, each dialled through its proxy."""
         del free, times, rings_max, fewer
         conductor, before, members = self.gateway.conductor, "", []
+        if gone := [name for name, _, _ in self._next if name not in self.members]:
+            raise RingDown(f"{', '.join(gone)} left")
         for name, _, _ in self._next:
             member = self.members[name]
-            place = HostPort(LOOPBACK, self.ports[before, name])
+            place = HostPort(LOOPBACK, self.port(before, name))
             member.join = msgspec.structs.replace(member.join, address=Address(tls=place))
             members.append(member)
             before = name
         assert conductor._reach is not None
-        conductor._reach = dataclasses.replace(conductor._reach, link_port=self.ports[before, ""])
+        conductor._reach = dataclasses.replace(conductor._reach, link_port=self.port(before, ""))
         entries = await conductor._caster._book.entries([(a, b) for _, a, b in self._next])
         return (Cast(tuple(members), entries),)
 
@@ -106,7 +124,7 @@ class Lab:
         found = []
         for _ in range(rounds):
             request = GenerateRequest(
-                (5, 6, 7, 8), tokens, SamplingParams(temperature=0.0), ignore_eos=True
+                PROMPT, tokens, SamplingParams(temperature=0.0), ignore_eos=True
             )
             arrivals = [time.perf_counter() async for _ in self.gateway.conductor.generate(request)]
             found.append((arrivals[-1] - arrivals[0]) / (len(arrivals) - 1))
@@ -139,10 +157,10 @@ async def open_lab(
         gateway = await stack.enter_async_context(
             open_gateway(model, store, home, serve, tell=lambda _line: None)
         )
-        lab = Lab(gateway, nodes, {})
-        link_port = gateway.addresses[0].port
-        own = {node.name: _free_port() for node in nodes}
-        await _open_proxies(stack, lab, own, link_port)
+        own = {node.name: _free_port() for node in nodes} | {"": gateway.addresses[0].port}
+        delays_s = {node.name: node.delay_s for node in nodes} | {"": 0.0}
+        lab = Lab(gateway, nodes, {}, own, delays_s)
+        await _open_proxies(stack, lab)
         caster, register = gateway.conductor._caster, Register(home / REGISTER_FILE)
         inner = range(ring.ends, model_layers(gateway) - ring.ends)
         share = -(-len(inner) // len(nodes))
@@ -181,22 +199,25 @@ def model_layers(gateway: Gateway) -> int:
     return gateway.status().n_layers
 
 
-async def _open_proxies(
-    stack: contextlib.AsyncExitStack, lab: Lab, own: dict[str, int], link_port: int
-) -> None:
+async def _open_proxies(stack: contextlib.AsyncExitStack, lab: Lab) -> None:
     """One on each way: gateway to node and back, node to node, and for each control link."""
 
-    async def proxy(port: int, delay_s: float) -> int:
-        return await stack.enter_async_context(slow_tcp(port, Path(delay_s=delay_s)))
+    async def proxy(source: str, target: str) -> int:
+        path = partial(_path, lab, source, target)
+        return await stack.enter_async_context(slow_tcp(lab.own_ports[target], path))
 
     for node in lab.nodes:
-        lab.ports["", node.name] = await proxy(own[node.name], node.delay_s)
-        lab.ports[node.name, ""] = await proxy(link_port, node.delay_s)
-        lab.ports["", node.name + "/control"] = await proxy(link_port, node.delay_s)
+        lab.ports["", node.name] = await proxy("", node.name)
+        lab.ports[node.name, ""] = await proxy(node.name, "")
+        lab.ports["", node.name + "/control"] = await proxy(node.name, "")
         for other in lab.nodes:
             if other is not node:
-                delay_s = node.delay_s + other.delay_s
-                lab.ports[node.name, other.name] = await proxy(own[other.name], delay_s)
+                lab.ports[node.name, other.name] = await proxy(node.name, other.name)
+
+
+def _path(lab: Lab, source: str, target: str) -> Path:
+    """The way as it is now."""
+    return Path(delay_s=lab.way_s(source, target))
 
 
 @contextlib.asynccontextmanager

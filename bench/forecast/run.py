@@ -2,6 +2,7 @@
 several ways of dividing them.
 
 With a file of other rows, these are scored with the constants that the product carries.
+Without, this machine's own rings are forecast and measured as well (`own`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.forecast.constants import Errors, Fitted, shipped_fit
+from bench.forecast import own
 from bench.forecast.cases import Apart, Case
 from bench.forecast.fit import fit
 from bench.forecast.rows import FOLDS, SPLITS, Row, read_rows, shipped_rows
@@ -40,11 +42,12 @@ def cross_validated(cases: list[Case]) -> Scores:
     return scores
 
 
-def run(data: str = "") -> dict[str, Any]:
+def run(data: str = "", *, with_own: bool = True) -> dict[str, Any]:
     """Score; minutes without `data`.
 
     Args:
         data: A CSV file of the published results' columns; empty: those themselves.
+        with_own: Without `data`, forecast and measure this machine's own rings as well.
     """
     if data:
         rows: list[Row] = list(read_rows(Path(data).read_text("utf-8"), source=data))
@@ -56,7 +59,8 @@ def run(data: str = "") -> dict[str, Any]:
     else:
         cases, apart = sort_out(shipped_rows())
         scores = cross_validated(cases)
-    return {**scores.figures(), **_told(apart)}
+    measured = own.run() if with_own and not data else {}
+    return {**scores.figures(), **measured, **_told(apart)}
 
 
 def fit_and_write() -> dict[str, Any]:

@@ -8,14 +8,19 @@ from random import Random
 
 import msgspec
 import pytest
+from bench.forecast import own
 from bench.forecast import run as forecast_run
 from bench.forecast.cases import Apart, Case
 from bench.forecast.fit import fit
 from bench.forecast.rows import COLUMNS, FOLDS, SPLITS, Row, read_rows, shipped_rows
-from bench.forecast.score import error_of, quantile, score, sort_out
+from bench.forecast.score import Scores, error_of, quantile, score, sort_out
+from tests.conftest import MakeModel
 
 from atoll.domain.errors import BadRequest
+from atoll.domain.ids import ModelId
 from atoll.forecast.constants import Constant, Constants, shipped_fit
+from atoll.forecast.devices import Device, Timing
+from atoll.store.layout import FoundModel
 
 HEAD = ",".join(COLUMNS)
 LINE = "llama.cpp CUDA,RTX 3090,1,Llama-2-7B,Q4_0,1,0,128,tg128,158.2,tok/s,somewhere"
@@ -122,6 +127,50 @@ def test_other_rows_are_scored_without_a_fit(tmp_path: Path) -> None:
     assert found["local_n"] == 1
     assert found["local_median"] < 0.3
     assert found["apart"] == 1
+
+
+def test_own_rings_are_left_out_where_they_are_not_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise AssertionError("asked for")
+
+    monkeypatch.setattr(own, "run", refuse)
+    monkeypatch.setattr(forecast_run, "cross_validated", lambda _cases: Scores())
+    assert "own_n" not in forecast_run.run(with_own=False)
+    path = tmp_path / "mine.csv"
+    path.write_text(f"{HEAD}\n{LINE}\n")
+    assert "own_n" not in forecast_run.run(str(path))
+    monkeypatch.setattr(own, "run", lambda: {"own_n": 3})
+    assert forecast_run.run()["own_n"] == 3
+
+
+def test_errors_of_own_rings() -> None:
+    settings = [own.Setting(n, 5.0, n * 1e-3, 2e-3) for n in (1, 2, 3)]
+    assert [setting.error for setting in settings] == pytest.approx([-0.5, 0.0, 0.5])
+    found = own.figures(settings)
+    assert (found["own_median"], found["own_p90"], found["own_n"]) == (0.5, 0.5, 3)
+    assert found["own_settings"][0] == [1, 5.0, 1.0, 2.0]
+
+
+def test_an_own_ring_is_a_model_hops_and_ways(random_model: MakeModel) -> None:
+    path = random_model("llama", n_layers=6)
+    model = FoundModel(ModelId("a" * 64), path, "random")
+    reef = Device("reef", "cpu", 8e9, 1e9, {}, timing=Timing(100e-6, 1e-3, 32.0))
+    near, far = (own.forecast_s(reef, model, 3, way_s) for way_s in (0.0, 5e-3))
+    # Three nodes and the gateway are four ways, none of which counts for less than it is.
+    assert far - near == pytest.approx(4 * 5e-3, rel=0.02)
+    assert near - own.forecast_s(reef, model, 1, 0.0) == pytest.approx(2 * 1e-3)
+    assert near == pytest.approx(6 * 100e-6 + 4 * 1e-3 + path.stat().st_size / 1e9, rel=0.1)
+
+
+@pytest.mark.long
+@pytest.mark.engine
+@pytest.mark.network
+def test_an_own_ring_is_measured() -> None:
+    found = own.run(sizes=(1, 2), ways_ms=(0.0, 5.0))
+    assert found["own_n"] == 4
+    assert all(measured > 0 for *_, measured in found["own_settings"])
 
 
 def test_rows_of_any_words_are_forecast_or_set_apart() -> None:
