@@ -15,7 +15,7 @@ from bench.forecast.rows import Row
 OLLAMA_DEFAULT = "Q4_K_M"
 """What ollama pulls unless told, where the model has no 4-bit format of its own."""
 _HOSTED = re.compile(r"(?P<host>.*?)\s*\((?P<inner>[^()]*)\)\s*\((?P<unit>GPU|CPU)\)")
-_SMALL_HOSTS = re.compile(r"\b(Pi [45]|Pi CM5|Pi 500\+|Pi 400|Radxa|Minisforum MS-R1|Orion)\b")
+_SMALL_HOSTS = re.compile(r"\b(Pi [45]|Pi CM5|Pi 500\+|Pi 400|Radxa|Minisforum MS-R1|Orion)(?!\w)")
 _RUNTIMES = {"llama.cpp Metal": "metal", "llama.cpp CUDA": "cuda", "llama.cpp Vulkan": "vulkan"}
 
 

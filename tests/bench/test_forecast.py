@@ -8,7 +8,7 @@ from random import Random
 
 import msgspec
 import pytest
-from bench.forecast import own
+from bench.forecast import local, own
 from bench.forecast import run as forecast_run
 from bench.forecast.cases import Apart, Case
 from bench.forecast.fit import fit
@@ -25,6 +25,20 @@ from atoll.store.layout import FoundModel
 HEAD = ",".join(COLUMNS)
 LINE = "llama.cpp CUDA,RTX 3090,1,Llama-2-7B,Q4_0,1,0,128,tg128,158.2,tok/s,somewhere"
 RATE = Constant("rate", 1.0, (1.0, 1.0), "a guess")
+
+
+@pytest.mark.parametrize(
+    ("device", "host"),
+    [
+        ("Pi 5 - 8GB (AMD RX 7600 [llama.cpp Vulkan]) (GPU)", "small"),
+        ("Pi 500+ - 16GB (AMD RX 9070 XT [llama.cpp Vulkan]) (GPU)", "small"),
+        ("Minisforum MS-R1 (Nvidia RTX A2000) (GPU)", "small"),
+        ("Ryzen 9 9950X (AMD 7900 XT) (GPU)", ""),
+    ],
+)
+def test_hosts_that_are_small(device: str, host: str) -> None:
+    [row] = read_rows(f"{HEAD}\n{LINE.replace('RTX 3090', device)}", source="made")
+    assert local.where(row)[1] == host
 
 
 def a_row(value: float, line: int = 1, text: str = LINE) -> Row:

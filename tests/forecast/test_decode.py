@@ -15,6 +15,9 @@ from atoll.forecast.decode import (
     EXPERT_LAYERS,
     LAYER_S,
     LOOSE,
+    MEMORY,
+    THREAD_S,
+    UNPACKING,
     DecodeRun,
     memory_class,
     prompt_s,
@@ -85,6 +88,33 @@ def test_kernels_that_differ_have_their_own_constant() -> None:
     assert got == pytest.approx(
         32 * LAYER_S.value + SHAPE.active_params / (card.bandwidth * LOOSE.value)
     )
+
+
+def test_processors_unpack_what_they_have_read_and_wait_for_each_other() -> None:
+    pi = shipped_devices().find("Raspberry Pi 5")
+    run = replace(RUN, device=pi, runtime="cpu", bits=4.5)
+    weights = SHAPE.active_params * 4.5 / 8
+    reading_s = weights / (17.07e9 * MEMORY.value)
+    unpacking_s = SHAPE.active_params / (0.614e12 / 2 * UNPACKING.value)
+    layer_s = LAYER_S.value + 4 * THREAD_S.value
+    assert token_s(run, BARE) == pytest.approx(32 * layer_s + reading_s + unpacking_s)
+    # Nothing is made up where cores and what they compute are not known.
+    unknown = msgspec.structs.replace(pi, cores=0, flops={})
+    got = token_s(replace(run, device=unknown), BARE)
+    assert got == pytest.approx(32 * LAYER_S.value + reading_s)
+    # GPUs have neither term, whatever they compute in eight bits.
+    card = msgspec.structs.replace(RUN.device, cores=80, flops={**RUN.device.flops, "int8": 1e12})
+    assert token_s(replace(RUN, device=card), BARE) == token_s(RUN, BARE)
+
+
+def test_a_small_model_gains_nothing_from_two_hundred_cores() -> None:
+    """Ollama on an AmpereOne with 192 cores: 23.5 tokens a second of Llama 3.2 3B, which is a
+    seventh of its memory's bandwidth, and 0.9 of Llama 3.1 405B, two thirds.
+    """
+    shapes, device = shipped_models().shapes, shipped_devices().find("AmpereOne A192-32X")
+    for name, measured in (("Llama-3.2-3B", 23.52), ("Llama-3.1-405B", 0.9)):
+        run = DecodeRun(shapes.find(name), device, 4.85, "cpu", "q4_k_m", "ollama")
+        assert 1 / token_s(run, shipped_fit().constants) == pytest.approx(measured, rel=0.2)
 
 
 def test_a_measured_machine_is_forecast_as_it_was_measured() -> None:

@@ -45,6 +45,14 @@ def test_figures(name: str, memory: float, bandwidth: float) -> None:
     assert (device.memory, device.bandwidth) == (memory, bandwidth)
 
 
+def test_what_is_known_of_a_processors_cores() -> None:
+    processors = [device for device in shipped_devices() if device.kind == "cpu"]
+    assert all(device.cores and device.flops["int8"] for device in processors)
+    # No core has made more than 64 products in a cycle, or fewer than 8, at 1.5 to 6 GHz.
+    each = [device.flops["int8"] / 2 / device.cores for device in processors]
+    assert 8 * 1.5e9 <= min(each) <= max(each) <= 64 * 6e9
+
+
 def test_users_add_theirs() -> None:
     mine = parse_devices(MINE, source="mine.toml")
     both = ByName("device", [*shipped_devices(), *mine])
@@ -109,6 +117,7 @@ def test_what_it_computes_with(bits: float, flops: float) -> None:
         ("fp16", "fp17", "unknown field `fp17`"),
         ('source = "weighed by hand"', "", "required field `source`"),
         ("[[devices]]", "[[devices", "mine.toml cannot be read"),
+        ("aliases =", "cores = -1\naliases =", "mine.toml cannot be read"),
     ],
 )
 def test_files_that_are_none(old: str, new: str, problem: str) -> None:

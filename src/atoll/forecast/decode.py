@@ -9,6 +9,14 @@ memory: kernels made for one stream do not fill the widest. Rows of other stream
 in the same pass and cost what is computed for them, as the positions of a prompt do: `m` is
 the share of the peak that products of many rows get.
 
+A processor's threads meet at the end of every operation, so that each more of them adds to
+`a`, and what memory sends its cores have to unpack, one after the other:
+
+    a + cores x b       1 / (e x bandwidth) + 1 / (u x products a second x bytes of a weight)
+
+`u` is the share of the products its vector units could make that kernels make of packed
+weights.
+
 Of a device that was measured (`Device.timing`) `a`, bandwidth and peak are what software was
 seen to get of it, and no share is taken of them: `_AsMeasured` stands in for `_AsFitted`.
 
@@ -34,6 +42,15 @@ EAGER_S = Constant(
 EFFICIENCY = Constant("decode.efficiency", 0.8, (0.1, 0.15, 0.1), "0.8: aiconfigurator's default")
 LOOSE = Constant(
     "decode.efficiency_loose", 0.45, (0.2, 0.3, 0.6), "kernels that differ much from card to card"
+)
+MEMORY = Constant(
+    "decode.memory", 0.8, (0.1, 0.15, 0.2), "what STREAM gets of a processor's named bandwidth"
+)
+UNPACKING = Constant(
+    "decode.unpacking", 0.1, (0.5, 0.3), "of a kernel's instructions about one in ten multiplies"
+)
+THREAD_S = Constant(
+    "decode.thread_s", 2.5e-6, (0.5, 0.3), "30 barriers, each a turn of 80 ns on one line of cache"
 )
 EXPERT_ROWS = Constant(
     "decode.expert_rows", 0.5, (0.3, 0.3), "rows of a prompt, dealt out to experts"
@@ -87,19 +104,27 @@ class _AsFitted:
         kind = f"{run.runtime} {run.host}".strip()
         if run.eager:
             return self.constants.of(EAGER_S, kind)
-        return self.constants.of(LAYER_S, kind, run.stack, run.driver or run.device.name)
+        layer_s = self.constants.of(LAYER_S, kind, run.stack, run.driver or run.device.name)
+        if run.runtime == "cpu" and run.device.cores:
+            layer_s += run.device.cores * self.constants.of(THREAD_S)
+        return layer_s
 
     def rate(self) -> float:
         """Bytes of weights and caches that are read in a second."""
-        device = self.run.device
+        device, on_cpu = self.run.device, self.run.runtime == "cpu"
         tight = device.vendor in _TIGHT and device.kind != "cpu"
-        efficiency = EFFICIENCY if tight else LOOSE
+        efficiency = MEMORY if on_cpu else EFFICIENCY if tight else LOOSE
         share = self.constants.of(efficiency, self._family, device.name)
         share *= self.constants.of(CARD, device.name)
         share *= self.constants.of(PACKING, self.run.format, self.run.runtime)
         if self.run.shape.experts:
             share *= self.constants.of(EXPERTS, self.run.runtime)
-        return device.bandwidth * share
+        rate = device.bandwidth * share
+        products = device.flops.get("int8", 0.0) / 2
+        if on_cpu and products:
+            unpacked = products * self.constants.of(UNPACKING) * self.run.bits / 8
+            rate = 1 / (1 / rate + 1 / unpacked)
+        return rate
 
     def flops(self) -> float:
         """Operations a second with many rows, 0: no peak is published."""

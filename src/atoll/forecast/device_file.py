@@ -14,6 +14,7 @@ from typing import Any
 
 from atoll.domain.errors import BadRequest
 from atoll.forecast.devices import Device, parse_devices
+from atoll.forecast.fleet_file import shipped_fleets
 from atoll.forecast.fleets import parse_fleet_line
 from atoll.forecast.names import ByName, words
 
@@ -35,7 +36,7 @@ def check_name(name: str) -> None:
     """
     named = ByName("device", [Device(name, "cpu", 0.0, 0.0, {})])
     try:
-        is_said = parse_fleet_line(name, named).name == name
+        is_said = parse_fleet_line(name, named).name == name and name not in shipped_fleets()
     except BadRequest:
         is_said = False
     if not (is_said and words(name) and name.isprintable() and len(name) <= NAME_CHARS_MAX):

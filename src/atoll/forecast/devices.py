@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -44,6 +44,7 @@ Kind = Literal[
 ]
 
 BITS_MAX = 64.0
+CORES_MAX = 65536
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -61,7 +62,8 @@ class Device(msgspec.Struct, frozen=True):
     """A machine or chip. Bytes, bytes a second, operations a second, watts, seconds, US dollars;
     0: not published. `flops` are dense peaks by precision (`fp16`, `fp8`, `fp4`, `int8`), `power`
     what the device is rated for, `wall` the measured peak of a whole machine, `chips` how many
-    a device of several holds, `timing` what was measured of one that is here.
+    a device of several holds, `cores` how many of a processor compute, `timing` what was
+    measured of one that is here.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Device(msgspec.Struct, frozen=True):
     bandwidth_measured: float = 0.0
     wall: float = 0.0
     chips: int = 1
+    cores: int = 0
     vendor: str = ""
     memory_kind: str = ""
     aliases: tuple[str, ...] = ()
@@ -128,6 +131,7 @@ class _Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bandwidth_measured: str = ""
     wall: str = ""
     chips: int = 1
+    cores: Annotated[int, msgspec.Meta(ge=0, le=CORES_MAX)] = 0
     note: str = ""
     timing: _Timing | None = None
 
@@ -177,6 +181,7 @@ def _device(entry: _Device) -> Device:
         bandwidth_measured=number(entry.bandwidth_measured, RATE),
         wall=number(entry.wall, POWER),
         chips=entry.chips,
+        cores=entry.cores,
         vendor=entry.vendor,
         memory_kind=entry.memory_kind,
         aliases=entry.aliases,
