@@ -21,7 +21,7 @@ from atoll.forecast.constants import shipped_fit
 from atoll.forecast.decode import DecodeRun, usual_runtime
 from atoll.forecast.devices import Device
 from atoll.forecast.gguf_shape import bits_of_gguf, shape_of_gguf
-from atoll.forecast.rings import SOFTWARE
+from atoll.forecast.ring_paces import STACK
 from atoll.forecast.spread import pipeline_s
 from atoll.gateway.options import RingOptions
 from atoll.model.architectures import boundaries
@@ -98,7 +98,7 @@ def forecast_s(device: Device, model: FoundModel, nodes: int, way_s: float) -> f
         *(shape_of_gguf(gguf, name=model.name), device, bits_of_gguf(gguf), usual_runtime(device)),
         context=len(PROMPT) + TOKENS / 2,
     )
-    return pipeline_s(run, (way_s,) * (nodes + 1), SOFTWARE, shipped_fit().constants)
+    return pipeline_s(run, (way_s,) * (nodes + 1), STACK, shipped_fit().constants)
 
 
 async def _measured_s(lab: Lab, parts: Sequence[tuple[str, int, int]], way_ms: float) -> float:
