@@ -195,10 +195,11 @@ def test_several_servers() -> None:
     assert three.token_s == one.token_s
 
 
-def test_parts_with_roles_are_simulated_instead() -> None:
+def test_parts_of_three_roles_are_simulated_instead() -> None:
     text = (
         "[[parts]]\nfleet = '8 x H100 SXM'\nrole = 'prefill'\n"
-        "[[parts]]\nfleet = '8 x H100 SXM'\nrole = 'decode'"
+        "[[parts]]\nfleet = '8 x H100 SXM'\nrole = 'decode'\n"
+        "[[parts]]\nfleet = '8 x H100 SXM'"
     )
     fleet = parse_fleet_file(text, shipped_devices(), source="f")
     with pytest.raises(BadRequest, match="not compared") as error:

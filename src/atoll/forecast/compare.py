@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from atoll.domain.errors import BadRequest
 from atoll.forecast import lpu
 from atoll.forecast.constants import Errors, Fitted
+from atoll.forecast.disaggregated import disaggregated_outlook
 from atoll.forecast.fleet_file import Fleet, Part
 from atoll.forecast.fleets import FleetLine
 from atoll.forecast.limits import Limit, late_limit
@@ -73,16 +74,23 @@ def forecast(fleet: Fleet, work: Workload, target: Target, fitted: Fitted) -> Fo
         BadRequest: A part cannot hold the model, too little is published of its devices, or a
             request has no sane number of tokens.
     """
-    if any(part.role != "all" for part in fleet.parts):
+    costs = [_hourly(part, work) for part in fleet.parts]
+    hourly = sum(costs) if all(costs) else 0.0
+    return _finished(fleet, work, target, _whole(fleet, work, target, fitted), hourly)
+
+
+def _whole(fleet: Fleet, work: Workload, target: Target, fitted: Fitted) -> Outlook:
+    """Parts with roles work for each other, others beside each other."""
+    roles = {part.role for part in fleet.parts}
+    if roles == {"prefill", "decode"}:
+        return disaggregated_outlook(fleet, work, target, fitted)
+    if roles != {"all"}:
         raise BadRequest(
-            f"{fleet.name}: parts that compute prompts alone are not compared",
+            f"{fleet.name}: parts of all three roles are not compared",
             hint="atoll simulate runs them under requests",
         )
     outlooks = [_outlook(part, work, target, fitted) for part in fleet.parts]
-    costs = [_hourly(part, work) for part in fleet.parts]
-    hourly = sum(costs) if all(costs) else 0.0
-    whole = outlooks[0] if len(outlooks) == 1 else _together(fleet, outlooks)
-    return _finished(fleet, work, target, whole, hourly)
+    return outlooks[0] if len(outlooks) == 1 else _together(fleet, outlooks)
 
 
 def _outlook(part: Part, work: Workload, target: Target, fitted: Fitted) -> Outlook:

@@ -8,9 +8,10 @@ from typing import Literal
 
 from atoll.forecast.targets import Target
 
-Bound = Literal["memory", "tpot", "ttft", "sessions", "scheduler", "known"]
+Bound = Literal["memory", "tpot", "ttft", "sessions", "scheduler", "known", "prompts"]
 """Memory for caches, the time per token or to the first token that was asked for, sessions that
-a stage holds, streams that a server's software takes at once, how far forecasts go.
+a stage holds, streams that a server's software takes at once, how far forecasts go, and how
+many prompts those machines compute that do nothing else.
 """
 
 

@@ -16,11 +16,11 @@ from atoll.forecast.shapes import ModelShape
 
 TUNED = "MLPerf"
 CHUNK = {"served": 2048, "tuned": 8192}
-"""Prompts' positions of a step: vLLM's `max_num_batched_tokens` where it serves, and where
-throughput is all that counts.
+"""Prompts' positions of a step: vLLM's usual `max_num_batched_tokens` where it serves, and where
+it answers whole files of requests (its documentation, "Optimization and tuning").
 """
-STREAMS = {"served": 320, "tuned": 8192}
-"""At once: as many as `serving` has been held against; and of schedulers for throughput."""
+STREAMS_SERVED = 320
+"""At once: as many as `serving` has been held against."""
 KV_BITS = {"served": 16.0, "tuned": 8.0}
 
 
@@ -59,6 +59,7 @@ def server_pace(
         def fixed_s(streams: int) -> float:
             return saturated.fixed_s(run, streams, constants)
 
+        streams_max = int(saturated.software_streams(run, constants))
         position_s = saturated.position_s(run, constants)
         flops = shape.token_flops(lengths[0] / 2)
         operation_s = saturated.prompt_row_s(run, constants) / flops
@@ -68,6 +69,7 @@ def server_pace(
         def fixed_s(streams: int) -> float:
             return serving.fixed_s(server, streams, constants)
 
+        streams_max = STREAMS_SERVED
         position_s = serving.position_s(server, constants)
         operation_s = serving.operation_s(server, constants)
     return Pace(
@@ -77,7 +79,7 @@ def server_pace(
         operation_s=operation_s,
         chunk=(CHUNK[software], CHUNK[software]),
         room=room,
-        streams_max=STREAMS[software],
+        streams_max=streams_max,
         first_s=constants.of(serving.FIRST_S),
         watts=watts,
         hourly=n * hourly_usd(device, paid),
