@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from docs.churn_figures import LEAVE, PAGE, outcome, page_with_table
+from docs.churn_figures import LEAVE, outcome, page_with_table
+from docs.fleet_figures import PAGE
 
 
 def test_the_page_is_current() -> None:
