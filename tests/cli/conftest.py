@@ -13,15 +13,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
+from tests.support.fork_server import Files
+from tests.support.forks import can_fork, run_forked
 
 from atoll.net.ticket import Ticket
 from atoll.store.layout import Store
 
 NODES = 2
 WAIT_S = 90.0
+RUN_S = 120.0
 
 
 def command(*arguments: str) -> list[str]:
@@ -60,15 +64,38 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run `atoll ARGUMENTS` to its end, in a home of its own unless `home` is given."""
+    """Run `atoll ARGUMENTS` to its end, in a home of its own unless `home` is given.
 
+    It is forked where the system can (`tests/support/forks.py`); each command has a test
+    that uses `run_plainly`, or starts it plainly in the `background`.
+    """
+
+    def run_command(*arguments: str, home: Path | None = None, stdin: str = "", **env: str) -> Ran:
+        with TemporaryDirectory(dir=tmp_path) as folder:
+            files = Files(*(str(Path(folder, name)) for name in ("stdin", "stdout", "stderr")))
+            Path(files.read).write_text(stdin)
+            code = run_forked(
+                arguments, clean_environment(home or tmp_path / "home", **env), files, RUN_S
+            )
+            return Ran(code, Path(files.out).read_text(), Path(files.err).read_text())
+
+    return run_command if can_fork() else _runs_plainly(tmp_path)
+
+
+@pytest.fixture
+def run_plainly(tmp_path: Path) -> Run:
+    """As `run`, in a Python that has imported nothing yet, as a user's."""
+    return _runs_plainly(tmp_path)
+
+
+def _runs_plainly(tmp_path: Path) -> Run:
     def run_command(*arguments: str, home: Path | None = None, stdin: str = "", **env: str) -> Ran:
         done = subprocess.run(
             command(*arguments),
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=RUN_S,
             check=False,
             env=clean_environment(home or tmp_path / "home", **env),
         )

@@ -25,8 +25,8 @@ def shards(tmp_path: Path, random_model: MakeModel) -> tuple[Path, Path]:
     return one, two
 
 
-def test_what_is_there_is_shown(run: Run, shards: tuple[Path, Path]) -> None:
-    shown = run("cache")
+def test_what_is_there_is_shown(run: Run, run_plainly: Run, shards: tuple[Path, Path]) -> None:
+    shown = run_plainly("cache")
     assert shown.code == 0
     assert "layers 1-2" in shown.out
     assert "layers 3-4" in shown.out

@@ -28,8 +28,8 @@ source = "weighed by hand"
 """
 
 
-def test_the_shipped_fleets(run: Run) -> None:
-    done = run("compare", "--model", "Llama-3.1-70B", "--json")
+def test_the_shipped_fleets(run_plainly: Run) -> None:
+    done = run_plainly("compare", "--model", "Llama-3.1-70B", "--json")
     assert done.code == 0
     found = json.loads(done.out)
     assert found["model"] == "Llama-3.1-70B"

@@ -38,8 +38,8 @@ def test_without_a_gateway_there_is_nothing_to_join(run: Run) -> None:
 @pytest.mark.engine
 @pytest.mark.network
 class TestLive:
-    def test_the_ticket_alone_is_on_standard_output(self, ring: LiveRing, run: Run) -> None:
-        made = run("invite", "--owner", "anna", home=ring.home)
+    def test_the_ticket_alone_is_on_standard_output(self, ring: LiveRing, run_plainly: Run) -> None:
+        made = run_plainly("invite", "--owner", "anna", home=ring.home)
         assert made.code == 0
         ticket = Ticket.parse(made.out)
         assert str(ticket.addresses[0]) in made.err

@@ -11,7 +11,7 @@ from tests.cli.conftest import Run
 from atoll.api.keys import KeyStore
 
 
-def test_a_key_is_made_listed_and_revoked(run: Run, tmp_path: Path) -> None:
+def test_a_key_is_made_listed_and_revoked(run: Run, run_plainly: Run, tmp_path: Path) -> None:
     made = run("keys", "create", "laptop")
     key = made.out.strip()
     assert made.code == 0
@@ -24,7 +24,7 @@ def test_a_key_is_made_listed_and_revoked(run: Run, tmp_path: Path) -> None:
     assert found.name == "laptop"
     assert stat.S_IMODE((tmp_path / "home" / "keys.json").stat().st_mode) == 0o600
 
-    listed = run("keys", "list")
+    listed = run_plainly("keys", "list")
     assert found.id in listed.out
     assert key not in listed.out
 

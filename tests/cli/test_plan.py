@@ -58,8 +58,8 @@ def test_a_plan_for_people(run: Run, asked: list[str]) -> None:
     assert "ring 2" not in done.err
 
 
-def test_a_plan_for_programs(run: Run, asked: list[str]) -> None:
-    done = run(*asked, "--json", "--context", "64", "--rings", "1")
+def test_a_plan_for_programs(run_plainly: Run, asked: list[str]) -> None:
+    done = run_plainly(*asked, "--json", "--context", "64", "--rings", "1")
     made = json.loads(done.out)
     [ring] = made["rings"]
     assert [(s["name"], s["first"], s["last"]) for s in ring["stages"]] == [("reef", 1, 5)]

@@ -22,10 +22,12 @@ def test_memory_alone(run: Run) -> None:
     assert "one layer" not in found.out
 
 
-def test_layers_are_timed_once_and_kept(run: Run, tmp_path: Path, random_model: MakeModel) -> None:
+def test_layers_are_timed_once_and_kept(
+    run: Run, run_plainly: Run, tmp_path: Path, random_model: MakeModel
+) -> None:
     model = str(random_model("llama", n_layers=6))
     asked = ("probe", model, "--gpu", "none", "--threads", "1", "--threads-large", "1", "--json")
-    found = run(*asked)
+    found = run_plainly(*asked)
     assert found.code == 0
     assert "timing layers 1 and 1-3" in found.err
     measured = json.loads(found.out)["measured"]

@@ -16,10 +16,12 @@ from tests.support.split_models import split_model
 from atoll.store.layout import Store
 
 
-def test_a_file_is_pulled_and_named(run: Run, tmp_path: Path, random_model: MakeModel) -> None:
+def test_a_file_is_pulled_and_named(
+    run: Run, run_plainly: Run, tmp_path: Path, random_model: MakeModel
+) -> None:
     model = random_model()
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
-    pulled = run("pull", str(model), "--name", "Mine!")
+    pulled = run_plainly("pull", str(model), "--name", "Mine!")
     assert pulled.code == 0
     assert pulled.out.split()[0] == "mine"
     assert digest in pulled.out

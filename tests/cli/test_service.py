@@ -34,10 +34,12 @@ def exec_start(unit: str) -> list[str]:
     return [word.replace("%%", "%").replace("$$", "$") for word in words]
 
 
-def test_the_options_of_join_are_handed_on(run: Run, tmp_path: Path) -> None:
+def test_the_options_of_join_are_handed_on(run_plainly: Run, tmp_path: Path) -> None:
     (tmp_path / "m.gguf").touch()
     given = ["--name", "a b", "--own-cores", "--port", "7", "--model", str(tmp_path / "m.gguf")]
-    printed = run("service", "print", "--kind", "systemd", *given, ATOLL_STORE=str(tmp_path))
+    printed = run_plainly(
+        "service", "print", "--kind", "systemd", *given, ATOLL_STORE=str(tmp_path)
+    )
     assert printed.code == 0, printed.err
     assert exec_start(printed.out) == [
         *program(),

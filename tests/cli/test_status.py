@@ -12,8 +12,8 @@ from tests.cli.conftest import NODES, LiveRing, Run
 @pytest.mark.engine
 @pytest.mark.network
 class TestLive:
-    def test_the_table_names_every_stage(self, ring: LiveRing, run: Run) -> None:
-        shown = run("status", home=ring.home)
+    def test_the_table_names_every_stage(self, ring: LiveRing, run_plainly: Run) -> None:
+        shown = run_plainly("status", home=ring.home)
         assert shown.code == 0, shown.err
         assert "ready" in shown.out
         for number in range(NODES):

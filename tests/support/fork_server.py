@@ -1,6 +1,6 @@
 """The process that programs are forked from: `fork_server.py DESCRIPTOR`; see `forks.py`.
 
-It has imported what `atoll join` needs, and runs no thread and no event loop, which a
+It has imported what the commands need, and runs no thread and no event loop, which a
 fork would lose. It ends when nobody is there to order any more, and the system kills
 what it forked when it ends, however it does.
 """
@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import NamedTuple, NoReturn
 
 import psutil
@@ -26,12 +27,20 @@ from atoll.cli import app
 from atoll.engine import confine
 
 PRELOADED = (
-    "atoll.cli.join",
+    *(f"atoll.cli.{name}" for name in app.COMMANDS),
     # What a node imports only once it needs it.
     "atoll.store.remote",
     "iroh",
 )
 READ_BYTES = 1 << 16
+
+
+class Files(NamedTuple):
+    """Where a program reads its standard input, and writes its output and its errors."""
+
+    read: str
+    out: str
+    err: str
 
 
 class Order(NamedTuple):
@@ -43,7 +52,7 @@ class Order(NamedTuple):
     arguments: list[str]
     environment: dict[str, str]
     folder: str
-    log: str
+    files: Files
 
 
 def line(message: Sequence[object]) -> bytes:
@@ -51,10 +60,30 @@ def line(message: Sequence[object]) -> bytes:
     return json.dumps(message).encode() + b"\n"
 
 
+def open_files(files: Files) -> tuple[int, int, int]:
+    """Descriptors of the three; one file for output and errors is opened once.
+
+    Raises:
+        OSError: One of them cannot be opened.
+    """
+    with ExitStack() as opened:
+
+        def open_one(path: str, flags: int) -> int:
+            descriptor = os.open(path, flags, 0o666)
+            opened.callback(os.close, descriptor)
+            return descriptor
+
+        write = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        read, out = open_one(files.read, os.O_RDONLY), open_one(files.out, write)
+        err = os.dup(out) if files.err == files.out else open_one(files.err, write)
+        opened.pop_all()
+    return read, out, err
+
+
 def serve(connection: socket.socket) -> Order | None:
     """Fork as ordered until nobody is there to order; in a fork, return what it is to be.
 
-    A fork's standard output and error are its log then, and it holds nothing of the server.
+    A fork's standard files are its own then, and it holds nothing of the server.
     """
     server = os.getpid()
     children: dict[int, int] = {}
@@ -74,18 +103,19 @@ def serve(connection: socket.socket) -> Order | None:
             *lines, unread = (unread + read).split(b"\n")
             for order in (Order(*json.loads(words)) for words in lines):
                 try:
-                    log = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+                    opened = open_files(Files(*order.files))
                 except OSError as error:
                     connection.sendall(line(["failed", order.number, str(error)]))
                     continue
                 if not (pid := os.fork()):
                     confine._end_with_parent(server)
-                    os.dup2(log, 1)
-                    os.dup2(log, 2)
-                    for held in (connection.detach(), log, *children):
+                    for number, file in enumerate(opened):
+                        os.dup2(file, number)
+                    for held in (connection.detach(), *opened, *children):
                         os.close(held)
                     return order
-                os.close(log)
+                for file in opened:
+                    os.close(file)
                 connection.sendall(line(["started", order.number, pid]))
                 children[watch := os.pidfd_open(pid)] = pid
                 poll.register(watch, select.POLLIN)

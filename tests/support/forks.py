@@ -1,10 +1,11 @@
-"""Programs forked from one process that has imported what `atoll join` needs.
+"""Programs forked from one process that has imported what the commands need.
 
 To import that costs most of a second of processor time, and the tests start hundreds of
-nodes. A fork has it at once. It is a process like any other: it runs the `main` of the
-command line with arguments, variables, log and folder of its own, and starts its stage
-as every node does. Each process of pytest has its own server, started with the first
-program (`fork_server.py`). Where the system cannot do it, programs are started plainly.
+nodes and of commands. A fork has it at once. It is a process like any other: it runs the
+`main` of the command line with arguments, variables, standard files and folder of its
+own, and a node starts its stage as every node does. Each process of pytest has its own
+server, started with the first program (`fork_server.py`). Where the system cannot do it,
+programs are started plainly.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from tests.support.fork_server import Order, line
+from tests.support.fork_server import Files, Order, line
 
 SERVER = Path(__file__).with_name("fork_server.py")
 
@@ -100,15 +101,26 @@ class ForkServer:
         Raises:
             RuntimeError: It could not be started, or the server is gone.
         """
+        path = str(log.absolute())
+        files = Files(os.devnull, path, path)
+        return await asyncio.wrap_future(self.order(arguments, clean_environment(), files))
+
+    def order(
+        self, arguments: Sequence[str], environment: Mapping[str, str], files: Files
+    ) -> Future[Forked]:
+        """Order a run of `atoll ARGUMENTS` in this process's folder.
+
+        Raises:
+            RuntimeError: The server is gone; as the future's: it could not be started.
+        """
         number, started = next(self._numbers), _lasting(Future[Forked]())
-        environment, folder = clean_environment(), str(Path.cwd())
-        order = Order(number, list(arguments), environment, folder, str(log.absolute()))
+        order = Order(number, list(arguments), dict(environment), str(Path.cwd()), files)
         self._ordered[number] = started
         try:
             self._connection.sendall(line(order))
         except OSError as error:
             raise RuntimeError(f"the fork server is gone: {error}") from error
-        return await asyncio.wrap_future(started)
+        return started
 
     def close(self) -> None:
         """End the server, and with it what it forked and still runs."""
@@ -156,9 +168,31 @@ def server_pid() -> int | None:
     return _server().pid if _server.cache_info().currsize else None
 
 
+def can_fork() -> bool:
+    """Whether the system can do it."""
+    return hasattr(os, "fork") and hasattr(os, "pidfd_open")
+
+
+def run_forked(
+    arguments: Sequence[str], environment: Mapping[str, str], files: Files, timeout_s: float
+) -> int:
+    """Run `atoll ARGUMENTS` to its end, in a fork; its exit code as `subprocess` has it.
+
+    Raises:
+        TimeoutError: It had not ended after `timeout_s`, and was killed.
+        RuntimeError: It could not be started, or the server is gone.
+    """
+    program = _server().order(arguments, environment, files).result()
+    try:
+        return program.ended.result(timeout_s)
+    except TimeoutError:
+        program.kill()
+        raise
+
+
 async def start_program(arguments: Sequence[str], log: Path) -> Program:
     """Start `atoll ARGUMENTS` in a process of its own, which writes to `log`."""
-    if hasattr(os, "fork") and hasattr(os, "pidfd_open"):
+    if can_fork():
         return await _server().start(arguments, log)
     return await start_plainly(["-m", "atoll", *arguments], log)
 
