@@ -28,6 +28,7 @@ TESTED_ELSEWHERE = {
     "domain/wire.py": "structs; lengths and ranges are checked in tests/net/test_frames.py",
     "engine/draft_messages.py": "structs",
     "engine/ends_messages.py": "structs",
+    "engine/llama_abi.py": "made by engine/cdef.py; tests/engine/test_cdef.py compares",
     "engine/parcel_messages.py": "structs",
     "engine/serving.py": "the entry of four processes, each of which has a test file",
     "engine/stage_messages.py": "structs",

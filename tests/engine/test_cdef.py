@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import cffi
 import pytest
 
-from atoll.engine.cdef import CDEF
+from atoll.engine import llama_abi
+from atoll.engine.cdef import CDEF, abi_module
 from atoll.engine.library import STRUCT_BYTES, load_library
 
 FUNCTION = re.compile(r"^[\w ]+[ *](\w+)\([^;]*\);", re.MULTILINE)
@@ -17,6 +19,10 @@ def test_structs_are_as_large_as_in_the_known_build() -> None:
     ffi = cffi.FFI()
     ffi.cdef(CDEF)
     assert {name: ffi.sizeof(name) for name in STRUCT_BYTES} == STRUCT_BYTES
+
+
+def test_what_processes_import_is_made_from_the_declarations() -> None:
+    assert Path(llama_abi.__file__).read_text("utf-8") == abi_module()
 
 
 @pytest.mark.engine

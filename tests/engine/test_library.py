@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.machinery
-import importlib.metadata
 import importlib.util
 import logging
 import re
@@ -124,8 +123,8 @@ def test_a_missing_package_says_what_to_install(
 
 
 def test_another_version_of_the_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", lambda _name: "1.0")
-    with pytest.raises(EngineFault, match=r"of version 1\.0"):
+    monkeypatch.setattr(library, "PACKAGE_VERSION", "1.0")
+    with pytest.raises(EngineFault, match=rf"of version {PACKAGE_VERSION}, not 1\.0"):
         find_library()
 
 

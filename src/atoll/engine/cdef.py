@@ -4,7 +4,26 @@ Written against the headers of llama.cpp build b11549 (`include/llama.h`,
 `ggml/include/ggml.h`, `ggml/include/ggml-backend.h`). Structs are passed by
 value and must match that build exactly; `engine.library` checks it before
 anything else is called.
+
+To read C anew costs a process some 0.08 s of its start, so `engine.llama_abi`
+holds what cffi makes of the declarations. After a change of them:
+
+    python -m atoll.engine.cdef > llama_abi.py
+    mv llama_abi.py src/atoll/engine
 """
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from contextlib import redirect_stdout
+from pathlib import Path
+
+ABI_HEAD = '''"""The declarations of `engine.cdef` as cffi has read them; made by it, see there."""
+
+# ruff: noqa
+# fmt: off
+'''
 
 CDEF = """
 typedef int32_t llama_pos;
@@ -177,3 +196,21 @@ const char * ggml_backend_dev_description(void * device);
 int32_t ggml_backend_dev_type(void * device);
 void ggml_backend_dev_memory(void * device, size_t * free, size_t * total);
 """
+
+
+def abi_module() -> str:
+    """The text of `engine.llama_abi`, made from the declarations."""
+    from cffi import FFI  # noqa: PLC0415 - to read C is what a process that runs does without
+
+    ffi = FFI()
+    ffi.set_source("atoll.engine.llama_abi", None)
+    ffi.cdef(CDEF)
+    # It says on standard output what it does.
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+        made = Path(folder, "made.py")
+        ffi.emit_python_code(str(made))
+        return ABI_HEAD + made.read_text("utf-8").removeprefix("# auto-generated file\n")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(abi_module())

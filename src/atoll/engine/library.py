@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -19,10 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cffi
-
 from atoll.domain.errors import EngineFault
-from atoll.engine.cdef import CDEF
+from atoll.engine import llama_abi
 from atoll.engine.devices import GPU, INTEGRATED, PROCESSOR, Device
 
 log = logging.getLogger(__name__)
@@ -141,13 +138,26 @@ def _packaged_library() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise EngineFault(f"the package {PACKAGE} is not installed", hint=HINT)
-    version = importlib.metadata.version(PACKAGE)
+    version = _packaged_version(Path(spec.submodule_search_locations[0]))
     if version != PACKAGE_VERSION:
         raise EngineFault(f"{PACKAGE} is of version {version}, not {PACKAGE_VERSION}", hint=HINT)
     found = sorted(Path(spec.submodule_search_locations[0]).glob(f"{PACKAGE}*.so"))
     if len(found) != 1:
         raise EngineFault(f"{PACKAGE} holds {len(found)} shared objects, not one", hint=HINT)
     return found[0]
+
+
+def _packaged_version(package: Path) -> str:
+    """The package's version.
+
+    Each stage process asks for it, and to import `importlib.metadata` and read what pip
+    noted costs it some 40 ms; that the folder of those notes is there says it too.
+    """
+    if (package.parent / f"{PACKAGE}-{PACKAGE_VERSION}.dist-info").is_dir():
+        return PACKAGE_VERSION
+    from importlib.metadata import version  # noqa: PLC0415 - see above
+
+    return version(PACKAGE)
 
 
 def check_library(ffi: Any, lib: Any) -> list[str]:
@@ -187,8 +197,8 @@ def _build_number(lib: Any) -> int:
     """llama.cpp's build number where the library holds it and knows it, else 0."""
     try:
         return int(lib.LLAMA_BUILD_NUMBER)
-    except (AttributeError, KeyError):
-        return 0  # cffi says so of a variable that is not there
+    except (AttributeError, llama_abi.ffi.error):
+        return 0
 
 
 @functools.cache
@@ -201,12 +211,11 @@ def load_library() -> Library:
     own = own_library()
     path = own or _packaged_library()
     name, hint = (str(path), OWN_HINT) if own else ("the engine", HINT)
-    ffi = cffi.FFI()
-    ffi.cdef(CDEF)
+    ffi: Any = llama_abi.ffi
     try:
         lib = _open(ffi, path)
         problems = check_library(ffi, lib)
-    except (OSError, AttributeError) as error:
+    except (OSError, ffi.error) as error:
         raise EngineFault(f"{name} cannot be opened: {error}", hint=hint) from error
     if problems:
         raise EngineFault(f"{name} is of another build: " + "; ".join(problems), hint=hint)
