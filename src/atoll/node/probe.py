@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,9 +164,11 @@ async def time_layers(job: ProbeJob, options: NodeOptions, device: Device | None
         EngineFault: A shard cannot be loaded or computed.
     """
     memory = await memory_tiers(options.gpu)
+    # Its memory is large, and the system takes a tenth of a second to hand it out.
+    caches = Caches()
     found: list[tuple[list[CallTime], Loaded]] = []
     for shard in job.shards:
-        timing = _Timing(job.model, shard, options, device, rows_for(job.rows_max))
+        timing = _Timing(job, shard, options, device, caches)
         found.append(await timing.run(BUDGET_S / len(job.shards)))
     (short_times, loaded), *others = found
     fitted = (
@@ -193,20 +194,20 @@ class _Timing:
 
     def __init__(
         self,
-        model: ModelId,
+        job: ProbeJob,
         shard: ProbeShard,
         options: NodeOptions,
         device: Device | None,
-        rows: Sequence[int],
+        caches: Caches,
     ) -> None:
-        self._model, self._shard = model, shard
+        self._model, self._shard = job.model, shard
         self._options, self._device = options, device
-        self._rows = rows
+        self._rows = rows_for(job.rows_max)
         self._process = StageProcess(self._computed, self._gone)
         self._answer: asyncio.Future[tuple[Computed, float]]
         self._called_s = 0.0
         self._batch = 0
-        self._caches = Caches()
+        self._caches = caches
         self._rng = np.random.default_rng(0)
 
     async def run(self, budget_s: float) -> tuple[list[CallTime], Loaded]:
