@@ -62,46 +62,53 @@ class Ran:
 Run = Callable[..., Ran]
 
 
+def run_to_its_end(arguments: Sequence[str], environment: dict[str, str], stdin: str = "") -> Ran:
+    """Run `atoll ARGUMENTS`, forked where the system can (`tests/support/forks.py`)."""
+    if not can_fork():
+        return run_from_the_start(arguments, environment, stdin)
+    with TemporaryDirectory() as folder:
+        files = Files(*(str(Path(folder, name)) for name in ("stdin", "stdout", "stderr")))
+        Path(files.read).write_text(stdin)
+        code = run_forked(arguments, environment, files, RUN_S)
+        return Ran(code, Path(files.out).read_text(), Path(files.err).read_text())
+
+
+def run_from_the_start(
+    arguments: Sequence[str], environment: dict[str, str], stdin: str = ""
+) -> Ran:
+    """Run `atoll ARGUMENTS` in a Python that has imported nothing yet, as a user's."""
+    done = subprocess.run(
+        command(*arguments),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+        env=environment,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def _runs(folder: Path, way: Callable[[Sequence[str], dict[str, str], str], Ran]) -> Run:
+    def run_command(*arguments: str, home: Path | None = None, stdin: str = "", **env: str) -> Ran:
+        return way(arguments, clean_environment(home or folder / "home", **env), stdin)
+
+    return run_command
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Run `atoll ARGUMENTS` to its end, in a home of its own unless `home` is given.
 
-    It is forked where the system can (`tests/support/forks.py`); each command has a test
-    that uses `run_plainly`, or starts it plainly in the `background`.
+    Each command has a test that uses `run_plainly`, or starts it in the `background`.
     """
-
-    def run_command(*arguments: str, home: Path | None = None, stdin: str = "", **env: str) -> Ran:
-        with TemporaryDirectory(dir=tmp_path) as folder:
-            files = Files(*(str(Path(folder, name)) for name in ("stdin", "stdout", "stderr")))
-            Path(files.read).write_text(stdin)
-            code = run_forked(
-                arguments, clean_environment(home or tmp_path / "home", **env), files, RUN_S
-            )
-            return Ran(code, Path(files.out).read_text(), Path(files.err).read_text())
-
-    return run_command if can_fork() else _runs_plainly(tmp_path)
+    return _runs(tmp_path, run_to_its_end)
 
 
 @pytest.fixture
 def run_plainly(tmp_path: Path) -> Run:
-    """As `run`, in a Python that has imported nothing yet, as a user's."""
-    return _runs_plainly(tmp_path)
-
-
-def _runs_plainly(tmp_path: Path) -> Run:
-    def run_command(*arguments: str, home: Path | None = None, stdin: str = "", **env: str) -> Ran:
-        done = subprocess.run(
-            command(*arguments),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=RUN_S,
-            check=False,
-            env=clean_environment(home or tmp_path / "home", **env),
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
-
-    return run_command
+    """As `run`, from the start."""
+    return _runs(tmp_path, run_from_the_start)
 
 
 @contextmanager

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import background, clean_environment, command, wait_until
+from tests.cli.conftest import (
+    Ran,
+    background,
+    clean_environment,
+    command,
+    run_to_its_end,
+    wait_until,
+)
 
 from atoll.gateway.run_file import read_run_file
 from atoll.members.knocks import KNOCKS_FILE, Knocks, WaitingNode
@@ -42,15 +49,8 @@ class Serving:
     def join(self, *arguments: str) -> list[str]:
         return ["join", "--look-on", LOOPBACK, "--gateway", self.name, *self.store, *arguments]
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(*arguments),
-            env=clean_environment(self.home),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    def run(self, *arguments: str) -> Ran:
+        return run_to_its_end(arguments, clean_environment(self.home))
 
     def waiting(self, log: Path) -> WaitingNode:
         """The one node that waits, as soon as it does."""
@@ -64,7 +64,7 @@ def serving(
     tmp_path_factory: pytest.TempPathFactory, demo_model: Path, test_store: Store
 ) -> Iterator[Serving]:
     folder = tmp_path_factory.mktemp("lan")
-    store = ["--store", str(test_store.home)]
+    store = ["--store", str(test_store.home), "--threads", "1", "--threads-large", "1"]
     home, log, name = folder / "gateway", folder / "gateway.log", f"kitchen {secrets.token_hex(4)}"
     arguments = ["serve", str(demo_model), "--nodes", "1", "--port", "0", "--link-port", "0"]
     arguments += ["--streams", "1", "--context", "256", "--json", *store]
@@ -75,19 +75,12 @@ def serving(
 
 
 def test_no_gateway_of_that_name(serving: Serving, tmp_path: Path) -> None:
-    done = subprocess.run(
-        command("join", "--look-on", LOOPBACK, "--gateway", "attic", "--read-code"),
-        env=clean_environment(tmp_path / "home"),
-        input="",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 6
-    assert "looking for gateways on this network" in done.stderr
-    assert "no gateway called 'attic' announces itself" in done.stderr
-    assert "atoll invite" in done.stderr
+    words = ("join", "--look-on", LOOPBACK, "--gateway", "attic", "--read-code")
+    done = run_to_its_end(words, clean_environment(tmp_path / "home"))
+    assert done.code == 6
+    assert "looking for gateways on this network" in done.err
+    assert "no gateway called 'attic' announces itself" in done.err
+    assert "atoll invite" in done.err
 
 
 def test_codes_that_differ_capture_nobody(serving: Serving, tmp_path: Path) -> None:
@@ -97,7 +90,7 @@ def test_codes_that_differ_capture_nobody(serving: Serving, tmp_path: Path) -> N
         wrong = "000 000" if waiting.code != "000 000" else "111 111"
         assert node.stdin is not None
         refused = serving.run("nodes", "approve", waiting.node[:12], "--code", wrong)
-        assert refused.returncode == 2
+        assert refused.code == 2
         node.stdin.write(f"{wrong}\n")
         node.stdin.flush()
         assert node.wait(timeout=30) == 6
@@ -135,7 +128,7 @@ def test_denied_while_the_owner_is_asked(serving: Serving, tmp_path: Path) -> No
     log = tmp_path / "log"
     with at_terminal(serving.join("--name", "bobs"), tmp_path / "node", log) as (node, _):
         serving.waiting(log)
-        assert serving.run("nodes", "deny", "bobs").returncode == 0
+        assert serving.run("nodes", "deny", "bobs").code == 0
         assert node.wait(timeout=30) == 6
     said = log.read_text()
     assert "Does the gateway show the same code? [y/N]" in said
@@ -151,14 +144,14 @@ def test_both_confirm_and_the_ring_answers(
     with at_terminal(joining, home, log) as (node, terminal):
         waiting = serving.waiting(log)
         assert f"the code is {waiting.code}" in log.read_text()
-        listed = json.loads(serving.run("nodes", "list", "--json").stdout)["waiting"]
+        listed = json.loads(serving.run("nodes", "list", "--json").out)["waiting"]
         assert [(n["name"], n["code"]) for n in listed] == [("annas-pc", waiting.code)]
         assert f"its code has to be {waiting.code}" in serving.log.read_text()
 
         approved = serving.run(
             *("nodes", "approve", "annas-pc", "--code", waiting.code, "--owner", "anna")
         )
-        assert approved.returncode == 0, approved.stderr
+        assert approved.code == 0, approved.err
         assert not has_joined(home)
         os.write(terminal, b"y\n")
         wait_until(lambda: "the ring is up" in serving.log.read_text(), "the ring", log)
@@ -169,8 +162,8 @@ def test_both_confirm_and_the_ring_answers(
         [enrolled] = Register(serving.home / REGISTER_FILE).nodes()
         assert (enrolled.node, enrolled.owner) == (waiting.node, "anna")
         answer = serving.run("chat", "Hello", "--max-tokens", "4")
-        assert answer.returncode == 0, answer.stderr
-        assert answer.stdout.strip()
+        assert answer.code == 0, answer.err
+        assert answer.out.strip()
         node.terminate()
         assert node.wait(timeout=30) == 0
 

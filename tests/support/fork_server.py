@@ -31,6 +31,8 @@ PRELOADED = (
     # What a node imports only once it needs it.
     "atoll.store.remote",
     "iroh",
+    "numpy.ma",
+    "numpy.random",
 )
 READ_BYTES = 1 << 16
 
