@@ -190,14 +190,14 @@ def _free_port() -> int:
         return int(trial.getsockname()[1])
 
 
-async def requests_of(lab: Lab, streams: int) -> list[Told]:
+async def requests_of(lab: Lab, streams: int, tokens: int = TOKENS) -> list[Told]:
     """Greedy and drawn ones, of both endpoints, of several choices."""
     served = (await lab.http.get("/v1/models")).json()["data"][0]["id"]
     found = []
     for index in range(streams):
         body: dict[str, Any] = {
             "model": served,
-            "max_tokens": TOKENS,
+            "max_tokens": tokens,
             "temperature": 0 if index % 2 else 0.8,
             "seed": index,
             "stream": True,

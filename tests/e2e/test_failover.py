@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.usefixtures("own_children"),
 ]
 
-N_TOKENS = 60
+N_TOKENS = 40
 LONG = 140
 PROMPTS = ((504, 260, 216, 41), (1000, 2000, 3000), (198,), (28120, 905))
 Prompts = Sequence[tuple[int, ...]]

@@ -18,7 +18,7 @@ async def chat(lab: Lab, *, kill_after: int | None = None) -> tuple[str, str]:
     """What `atoll chat` of the gateway's machine prints and says; perhaps the gateway dies."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "atoll", "chat", "Tell me of the sea.", "--temperature", "0"),
-        *("--max-tokens", "60", "--home", str(lab.folder / "gateway")),
+        *("--max-tokens", "32", "--home", str(lab.folder / "gateway")),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -40,7 +40,7 @@ async def test_no_token_is_lost_or_repeated(
 ) -> None:
     model: FoundModel = test_store.resolve(str(demo_model))
     async with open_lab(model, test_store, tmp_path, streams=4) as lab:
-        references = await requests_of(lab, 4)
+        references = await requests_of(lab, 4, tokens=24)
         await lab.read_all(references)
         assert all(told.is_done for told in references)
         found = Found()

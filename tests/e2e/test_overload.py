@@ -313,3 +313,11 @@ async def test_a_full_ring_says_so_before_it_reads(ring: Ring) -> None:
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "overloaded")
     assert int(reply.headers["retry-after"]) >= 1
     await ring.wait_idle()
+
+
+async def test_the_last_position_of_the_context_can_be_used(ring: Ring) -> None:
+    request = GenerateRequest((10,) * (CONTEXT - 4), 100, GREEDY, ignore_eos=True)
+    got = [s async for s in ring.gateway.conductor.generate(request)]
+    assert got[-1].finish == "length"
+    assert len(got) == 5
+    await ring.wait_idle()

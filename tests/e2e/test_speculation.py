@@ -28,7 +28,7 @@ WAYS = {
 PROMPT = tuple([504, 3575, 282, 253, 2885, 6330, 28, 339] * 6)
 
 
-async def answer(ring: Ring, sampling: SamplingParams, n: int = 40) -> list[Sampled]:
+async def answer(ring: Ring, sampling: SamplingParams, n: int = 24) -> list[Sampled]:
     request = GenerateRequest(PROMPT, n, sampling, exact=True, ignore_eos=True)
     found = [sampled async for sampled in ring.gateway.conductor.generate(request)]
     return [replace(sampled, cached=0) for sampled in found]
