@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
+from tests.conftest import MakeModel
 from tests.support.fork_server import Files
 from tests.support.forks import can_fork, run_forked
 
@@ -206,6 +207,7 @@ def live_ring(folder: Path, model: Path, store: Store, *, address: str = "") -> 
         for number, file in enumerate(files):
             by_file = number == 0
             arguments = ["join", str(file) if by_file else "-", "--name", f"node-{number}"]
+            arguments += ["--threads", "1", "--threads-large", "1"]
             arguments += ["--model", address] if address else ["--model", str(model), *places]
             join = running.enter_context(
                 background(
@@ -227,6 +229,12 @@ def live_ring(folder: Path, model: Path, store: Store, *, address: str = "") -> 
             gateway_log=folder / "gateway.log",
             node_logs=tuple(folder / f"node-{number}.log" for number in range(len(nodes))),
         )
+
+
+@pytest.fixture(scope="session")
+def small_model(random_model: MakeModel) -> Path:
+    """A model for rings that need not say anything."""
+    return random_model("llama", n_layers=6)
 
 
 @pytest.fixture(scope="package")

@@ -140,10 +140,8 @@ class TestLive:
         assert "the gateway refuses this node" in refused.err
         assert "hint: " in refused.err
 
-    def test_a_signal_ends_it_and_its_stage(
-        self, tmp_path: Path, demo_model: Path, test_store: Store
-    ) -> None:
-        with live_ring(tmp_path, demo_model, test_store) as ring:
+    def test_a_signal_ends_it_and_its_stage(self, tmp_path: Path, small_model: Path) -> None:
+        with live_ring(tmp_path, small_model, Store(tmp_path / "store")) as ring:
             node, stage = family(ring.nodes[0])
             node.send_signal(signal.SIGTERM)
             _, alive = psutil.wait_procs([node, stage], timeout=20)

@@ -28,6 +28,8 @@ from atoll.engine.threads import SHARED_SPIN
 from atoll.gateway.options import LanOptions
 from atoll.store.layout import Store
 
+SMALL = ("--port", "0", "--link-port", "0", "--json", "--context", "512")
+
 
 def test_options_become_the_gateways(tmp_path: Path) -> None:
     flags = ServeFlags(
@@ -147,11 +149,11 @@ class TestLive:
 class TestEnd:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_before_nodes_came_leaves_nothing(
-        self, number: signal.Signals, tmp_path: Path, demo_model: Path, test_store: Store
+        self, number: signal.Signals, tmp_path: Path, small_model: Path
     ) -> None:
         home, log = tmp_path / "home", tmp_path / "log"
-        arguments = ["serve", str(demo_model), "--port", "0", "--link-port", "0", "--json"]
-        with background([*arguments, "--store", str(test_store.home)], home, log) as process:
+        arguments = ["serve", str(small_model), *SMALL]
+        with background([*arguments, "--store", str(tmp_path / "store")], home, log) as process:
             assert process.stdout is not None
             opened = json.loads(process.stdout.readline())
             started = family(psutil.Process(process.pid))
@@ -165,31 +167,18 @@ class TestEnd:
         keys = json.loads((home / "keys.json").read_text())
         assert keys["keys"] == []
 
-    def test_it_stops_when_its_input_ends(
-        self, tmp_path: Path, demo_model: Path, test_store: Store
-    ) -> None:
-        arguments = [
-            "serve",
-            str(demo_model),
-            "--port",
-            "0",
-            "--link-port",
-            "0",
-            "--json",
-            "--stop-at-eof",
-        ]
+    def test_it_stops_when_its_input_ends(self, tmp_path: Path, small_model: Path) -> None:
+        arguments = ["serve", str(small_model), *SMALL, "--stop-at-eof"]
         home, log = tmp_path / "home", tmp_path / "log"
-        with background([*arguments, "--store", str(test_store.home)], home, log) as process:
+        with background([*arguments, "--store", str(tmp_path / "store")], home, log) as process:
             assert process.stdout is not None
             assert process.stdin is not None
             assert process.stdout.readline()
             process.stdin.close()
             assert process.wait(timeout=30) == 0, log.read_text()
 
-    def test_the_end_of_a_ring_leaves_nothing(
-        self, tmp_path: Path, demo_model: Path, test_store: Store
-    ) -> None:
-        with live_ring(tmp_path, demo_model, test_store) as ring:
+    def test_the_end_of_a_ring_leaves_nothing(self, tmp_path: Path, small_model: Path) -> None:
+        with live_ring(tmp_path, small_model, Store(tmp_path / "store")) as ring:
             everything = [p for root in (ring.gateway, *ring.nodes) for p in family(root)]
             ring.gateway.send_signal(signal.SIGTERM)
             gone, alive = psutil.wait_procs(everything, timeout=30)
@@ -200,11 +189,11 @@ class TestEnd:
         assert not (tmp_path / "ready").exists()
 
     def test_a_killed_gateway_does_not_bar_the_next(
-        self, tmp_path: Path, demo_model: Path, test_store: Store, run: Run
+        self, tmp_path: Path, small_model: Path, run: Run
     ) -> None:
         home = tmp_path / "home"
-        arguments = ["serve", str(demo_model), "--port", "0", "--link-port", "0", "--json"]
-        arguments += ["--store", str(test_store.home)]
+        arguments = ["serve", str(small_model), *SMALL]
+        arguments += ["--store", str(tmp_path / "store")]
         with background(arguments, home, tmp_path / "log") as first:
             assert first.stdout is not None
             assert first.stdout.readline()
