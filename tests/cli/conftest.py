@@ -13,12 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
 from tests.conftest import MakeModel
-from tests.support.fork_server import Files
 from tests.support.forks import can_fork, run_forked
 
 from atoll.net.ticket import Ticket
@@ -67,11 +65,7 @@ def run_to_its_end(arguments: Sequence[str], environment: dict[str, str], stdin:
     """Run `atoll ARGUMENTS`, forked where the system can (`tests/support/forks.py`)."""
     if not can_fork():
         return run_from_the_start(arguments, environment, stdin)
-    with TemporaryDirectory() as folder:
-        files = Files(*(str(Path(folder, name)) for name in ("stdin", "stdout", "stderr")))
-        Path(files.read).write_text(stdin)
-        code = run_forked(arguments, environment, files, RUN_S)
-        return Ran(code, Path(files.out).read_text(), Path(files.err).read_text())
+    return Ran(*run_forked(arguments, environment, stdin, RUN_S))
 
 
 def run_from_the_start(

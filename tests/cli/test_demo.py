@@ -82,10 +82,12 @@ StartDemo = Callable[..., Demo]
 
 @pytest.fixture
 def start_demo(tmp_path: Path, test_store: Store, demo_model: Path) -> Iterator[StartDemo]:
+    """Starts a demo of the demo model, or of another one."""
     started: list[Demo] = []
 
-    def start(*arguments: str, tokens: int = 3) -> Demo:
-        started.append(Demo(tmp_path, test_store, demo_model, *arguments, tokens=tokens))
+    def start(*arguments: str, tokens: int = 3, model: Path | None = None) -> Demo:
+        store = Store(tmp_path / "store") if model else test_store
+        started.append(Demo(tmp_path, store, model or demo_model, *arguments, tokens=tokens))
         return started[-1]
 
     yield start
@@ -116,8 +118,9 @@ def test_a_signal_at_any_time_leaves_nothing(
     code: int,
     moment: str,
     start_demo: StartDemo,
+    small_model: Path,
 ) -> None:
-    demo = start_demo()
+    demo = start_demo(model=small_model)
     demo.wait_said(moment)
     assert demo.end(number)[0] == code, demo.log.read_text()
 
@@ -134,8 +137,8 @@ def test_a_node_that_dies_ends_it(start_demo: StartDemo) -> None:
     assert "error: node-2 ended by signal 9" in demo.log.read_text()
 
 
-def test_a_killed_demo_leaves_no_process(start_demo: StartDemo) -> None:
-    demo = start_demo()
+def test_a_killed_demo_leaves_no_process(start_demo: StartDemo, small_model: Path) -> None:
+    demo = start_demo(model=small_model)
     demo.wait_said("the ring is up")
     demo.process.kill()
     demo.process.communicate(timeout=30)
@@ -146,7 +149,7 @@ def test_a_killed_demo_leaves_no_process(start_demo: StartDemo) -> None:
 def test_it_shows_the_answer_the_stages_and_the_check_and_can_be_talked_to(
     start_demo: StartDemo,
 ) -> None:
-    demo = start_demo("--keep", tokens=16)
+    demo = start_demo("--keep", tokens=8)
     demo.wait_said("comparing the ring's tokens")
     # The demo, gateway, ends, text, and three nodes with their stages.
     assert len([p for p in demo.seen if p.is_running()]) >= 4 + 6
@@ -176,7 +179,7 @@ def test_it_shows_the_answer_the_stages_and_the_check_and_can_be_talked_to(
     assert "Red" in out
     for part in ("gateway", "node-1", "node-2", "node-3", "shard MiB", "tokens/s"):
         assert part in out
-    assert "equal: 16 of 16" in out
+    assert "equal: 8 of 8" in out
     assert "nothing is left running" in demo.log.read_text()
 
 

@@ -24,6 +24,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol, TypeVar
 
 from tests.support.fork_server import Files, Order, line
@@ -174,20 +175,27 @@ def can_fork() -> bool:
 
 
 def run_forked(
-    arguments: Sequence[str], environment: Mapping[str, str], files: Files, timeout_s: float
-) -> int:
-    """Run `atoll ARGUMENTS` to its end, in a fork; its exit code as `subprocess` has it.
+    arguments: Sequence[str], environment: Mapping[str, str], stdin: str, timeout_s: float
+) -> tuple[int, str, str]:
+    """Run `atoll ARGUMENTS` to its end, in a fork.
+
+    Returns:
+        Its exit code as `subprocess` has it, its output and its errors.
 
     Raises:
         TimeoutError: It had not ended after `timeout_s`, and was killed.
         RuntimeError: It could not be started, or the server is gone.
     """
-    program = _server().order(arguments, environment, files).result()
-    try:
-        return program.ended.result(timeout_s)
-    except TimeoutError:
-        program.kill()
-        raise
+    with TemporaryDirectory() as folder:
+        files = Files(*(str(Path(folder, name)) for name in ("stdin", "stdout", "stderr")))
+        Path(files.read).write_text(stdin)
+        program = _server().order(arguments, environment, files).result()
+        try:
+            code = program.ended.result(timeout_s)
+        except TimeoutError:
+            program.kill()
+            raise
+        return code, Path(files.out).read_text(), Path(files.err).read_text()
 
 
 async def start_program(arguments: Sequence[str], log: Path) -> Program:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.forks import run_forked
 from tests.support.namespaces import Host
 
 from atoll.api.keys import KEYS_FILE, KeyStore
@@ -149,10 +150,9 @@ class Programs:
 
     def invite(self) -> str:
         """A ticket that `atoll invite` made."""
-        words = (sys.executable, "-P", "-m", "atoll", "invite")
-        environment = self._environment(self.home)
-        done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
-        return done.stdout.strip()
+        code, ticket, problem = run_forked(["invite"], self._environment(self.home), "", WAIT_S)
+        assert code == 0, problem
+        return ticket.strip()
 
     def join(self, host: Host, name: str, ticket: str = "", *, machine: str = "") -> Program:
         """`atoll join`; without a ticket, as a machine that joined before."""
