@@ -168,8 +168,12 @@ def parcels_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ParkedSessions, "_discard", lambda self, parcels: [])
 
 
-def run_all(run: Callable[[int], object]) -> None:
-    for seed in range(1500):
+FIRST_SEEDS: dict[Break, int] = {ends_believed: 580}
+"""Where to begin with what few seeds notice; 587 was the first of three in 1,500."""
+
+
+def run_all(run: Callable[[int], object], first: int) -> None:
+    for seed in range(first, first + 1500):
         run(seed)
 
 
@@ -197,4 +201,4 @@ def test_a_broken_machine_is_noticed(
 ) -> None:
     breaks(monkeypatch)
     with pytest.raises(SimFailure, match="seed"):
-        run_all(run)
+        run_all(run, FIRST_SEEDS.get(breaks, 0))
