@@ -20,7 +20,7 @@ FEW = dict.fromkeys(BATCHES, 4)
 
 
 async def fuzzed(
-    folder: Path, sampler: Sampler = sample_hashes, *, has_keys: bool = True, cases: int = 150
+    folder: Path, sampler: Sampler = sample_hashes, *, has_keys: bool = True, cases: int = 60
 ) -> Tally:
     """What comes of some cases at a gateway with this sampler."""
     keys = KeyStore(folder / "keys.json")
@@ -35,7 +35,7 @@ async def fuzzed(
 
 
 async def test_a_sound_gateway_has_no_faults(tmp_path: Path) -> None:
-    tally = await fuzzed(tmp_path)
+    tally = await fuzzed(tmp_path, cases=150)
     assert not tally.faults, "\n".join(tally.shown)
     found = found_of(tally)
     assert found["api_cases"] == 150

@@ -112,7 +112,7 @@ async def test_a_prompt_of_many_chunks_beyond_512_positions(
     demo_ring: Ring, whole: WholeModel, wanted: tuple[tuple[int, ...], ...]
 ) -> None:
     """Exact chunks have 63 rows, so this takes nine, and decodes behind 512 cells."""
-    prompt = tuple(list(prompts(whole)[2]) * 70)[:560]
+    prompt = tuple(list(prompts(whole)[2]) * 70)[:516]
     [expected] = await greedy(whole, [prompt], 6)
     beside = prompts(whole)[0]
     long, short = await asyncio.gather(

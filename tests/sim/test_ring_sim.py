@@ -8,7 +8,7 @@ import pytest
 
 from atoll.sim.ring_sim import Report, run_seed
 
-SEEDS = 500
+SEEDS = 300
 BLOCKS = 2
 
 

@@ -9,7 +9,7 @@ import pytest
 from atoll.world.scenario import FAULTS
 from atoll.world.system_sim import run_system_seed
 
-SEEDS = 120
+SEEDS = 80
 BLOCKS = 4
 
 
