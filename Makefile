@@ -20,6 +20,10 @@ WORKERS ?= 2
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	-c constraints.txt
 PINNED_BUILD := --build-constraint constraints.txt
+# An engine process may write nothing, so it would compile what it imports each time.
+COMPILE := $(BIN)/python -m compileall -q src
+# Compiled tests are kept even where the environment says not to.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-long lint docs check bench bench-peers bench-vidur soak clean
@@ -64,6 +68,7 @@ $(VENV)/.pip: constraints.txt | $(BIN)/python
 $(VENV)/.run: pyproject.toml constraints.txt $(VENV)/.pip
 	@echo "Installing what Atoll runs on (a download of about 65 MB) ..."
 	@$(INSTALL) $(PINNED_BUILD) -e .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.pip
@@ -77,10 +82,12 @@ demo: $(VENV)/.run
 	@$(BIN)/atoll demo $(ARGS)
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+	@$(COMPILE)
+	@$(PYTEST) --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 test-long: $(VENV)/.dev
-	@$(BIN)/python -m pytest -m long --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+	@$(COMPILE)
+	@$(PYTEST) -m long --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check
