@@ -37,7 +37,7 @@ help:
 	@echo "make check   lint, docs and test"
 	@echo "make bench   measure the ring against the whole model (many minutes)"
 	@echo "make bench-peers  compile llama.cpp with RPC, which 'bench distance' compares (13 minutes of a core)"
-	@echo "make bench-vidur  install Vidur, which 'bench.vidur' measures (2 minutes)"
+	@echo "make bench-vidur  install Vidur, which 'bench simulate' compares (2 minutes)"
 	@echo "make soak    many more simulated runs, made bytes, made requests and deaths than the tests try (hours);"
 	@echo "             one part alone: make soak ARGS='--inputs 0 --cases 0', and so on"
 	@echo "make clean   remove the environment and everything built"
