@@ -158,7 +158,15 @@ def _shown(reply: CaseReply) -> Run:
 
 
 def _say_bounds(fleet: Fleet) -> None:
-    """What nobody has measured is said to be a bound."""
+    """What nobody has measured or published is said to be a bound."""
+    devices = {d.name: d for part in fleet.parts for d in part.ring or (part.line.device,)}
+    for name, device in devices.items():
+        if device.kind == "lpu":
+            say(
+                f"{fleet.name}: how many streams a system of {name} serves at once is not published"
+            )
+        elif not device.flops.get("fp16"):
+            say(f"{fleet.name}: what {name} computes is not published; prompts take no time on it")
     for pool in dict.fromkeys(tier.pool for part in fleet.parts for tier in part.caches):
         if pool:
             say(f"{fleet.name}: no measurement of {pool} is published; what it gives is a bound")

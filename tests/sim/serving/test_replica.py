@@ -170,3 +170,13 @@ def test_prompts_alone_are_handed_over() -> None:
     assert second.end_phase(ended_s) == [stream]
     # No prompt is computed again.
     assert ended_s == pytest.approx(at_s + 10 * STEP_S)
+
+
+def test_prompts_of_machines_of_which_nothing_is_known_take_no_time() -> None:
+    pace = ring()
+    pace.operation_s = 0.0
+    ended = play(Replica(pace), Request(0.0, 100, 21), Request(0.5, 100, 21))
+    assert [at_s for at_s, _ in ended] == pytest.approx([2.0, 2.5], rel=1e-3)
+    busy = ring(lap_s=0.01, works_s=0.01)
+    busy.operation_s = 0.0
+    assert len(play(Replica(busy), Request(0.0, 100, 21), Request(0.1, 100, 21))) == 2

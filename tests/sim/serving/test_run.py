@@ -137,3 +137,16 @@ def test_how_far_it_is_is_told() -> None:
     pool = Pool("two", [Replica(server(streams=100))], 1)
     ServingRun([pool], requests, heard=lambda _now_s, count: heard.append(count)).run()
     assert heard == [10_000, 20_000]
+
+
+def test_what_was_handed_over_waits_for_its_own_kind() -> None:
+    """Neither kind's systems are up at first; a stream that has its caches is not begun again."""
+    first = Pool("prompts", [Replica(server(), hands_over=True)], 1, back_s=1e-3, takeover_s=3.0)
+    second = Pool("answers", [Replica(server(), takes_over=True)], 1, back_s=1e-3, takeover_s=9.0)
+    run = ServingRun([first, second], [Request(0.0, 100, 11)])
+    run._put(0.005, lambda: run._leave(1, run._leaving[1]))
+    run._put(0.02, lambda: run._leave(0, run._leaving[0]))
+    tally = run.run()
+    assert (tally.done, tally.events["systems formed"]) == (1, 2)
+    assert tally.first_s[0] == pytest.approx(0.01, abs=0.002)
+    assert tally.whole_s[0] == pytest.approx(9.0 + 10 * 0.01, abs=0.05)

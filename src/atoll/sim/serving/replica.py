@@ -259,12 +259,14 @@ class Replica:
         most_s = needed_s * min(1.0, pace.chunk[1] / left)
         idle_s = lap_s - works_s
         if needed_s <= idle_s:
-            share, lasts_s = needed_s / idle_s, lap_s
+            share, lasts_s = needed_s / idle_s if idle_s else 0.0, lap_s
         elif most_s <= idle_s:
             share, lasts_s = needed_s / most_s, lap_s
         else:
             share, lasts_s = needed_s / most_s, works_s + most_s
-        taken = min(1.0, steps / share) if share else 1.0
+        # Where nothing is known of what machines compute, a prompt takes next to no time.
+        share = max(share, NEARLY)
+        taken = min(1.0, steps / share)
         self._work = [(head, left * taken)]
         return share * taken, lasts_s
 

@@ -61,7 +61,8 @@ class ServingRun:
         self._out = 0
         """Requests that are neither answered nor failed."""
         self._leaving = [0] * len(pools)
-        self._homeless: deque[Stream] = deque()
+        # Without a system: those to begin, and those that were handed over.
+        self._homeless: dict[bool, deque[Stream]] = {False: deque(), True: deque()}
         self._down_since: dict[int, float] = {}
         self.down_s: dict[int, float] = {}
 
@@ -89,9 +90,10 @@ class ServingRun:
                     self._end_phase(what)
             else:
                 what()
-        for stream in self._homeless:
-            self._fail(stream, "no system was up")
-        self._homeless.clear()
+        for waiting in self._homeless.values():
+            for stream in waiting:
+                self._fail(stream, "no system was up")
+            waiting.clear()
         for pool in self.pools:
             pool.pass_time(self.now_s)
             for replica in pool.down:
@@ -107,7 +109,7 @@ class ServingRun:
             if not self._can_ever_hold(stream, second):
                 self._fail(stream, "too long for any system")
             else:
-                self._homeless.append(stream)
+                self._homeless[second].append(stream)
             return
         version = replica.version
         replica.submit(stream, self.now_s)
@@ -233,9 +235,9 @@ class ServingRun:
         self._set_phase(replica)
         second = replica.takes_over
         (self._second if second else self._entry).changed(replica)
-        waiting, self._homeless = self._homeless, deque()
+        waiting, self._homeless[second] = self._homeless[second], deque()
         for stream in waiting:
-            self._deal(stream, second=second and bool(stream.made))
+            self._deal(stream, second=second)
 
     def _count_down(self, replica: Replica) -> None:
         since = self._down_since.pop(id(replica), self.now_s)
