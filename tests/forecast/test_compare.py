@@ -143,10 +143,7 @@ def test_a_measured_machine_works_alone_or_in_a_ring() -> None:
     three_s = shape.layers * 30e-6 + (shape.active_params * 2 + caches) / 20e9 + 3 * (5e-3 + 1e-3)
     assert ring.token_s == pytest.approx(three_s, rel=0.01)
     assert "4 rings of 3" in ring.notes
-    # Whoever reads it learns where the figures end.
     assert any("was measured; the errors are of machines that were not" in n for n in alone.notes)
-    assert not any("bits" in note for note in alone.notes)
-    assert any("measured with weights of 4.6 bits" in note for note in ring.notes)
 
 
 def test_what_is_not_published_is_left_out() -> None:

@@ -128,6 +128,11 @@ def test_a_measured_machine_is_forecast_as_it_was_measured() -> None:
     assert rows_s(run, 4, Constants(shipped_fit().factors, seen)) == rows_s(run, 4, BARE)
     # No constant of a dense model was so much as asked for.
     assert seen == {}
+    # Half of what a weight takes stays the same with half as many bits.
+    narrow = replace(run, bits=4.0)
+    half = msgspec.structs.replace(card, timing=Timing(0.0, 0.0, 8.0, unpacking=0.5))
+    weights_s = SHAPE.active_params / 936e9
+    assert token_s(replace(narrow, device=half), BARE) == pytest.approx(0.75 * weights_s)
     experts = replace(run, shape=shipped_models().shapes.find("gpt-oss-20b"))
     weights_s = experts.shape.active_params / 936e9
     assert token_s(experts, BARE) == pytest.approx(24 * 0.1e-3 * EXPERT_LAYERS.value + weights_s)

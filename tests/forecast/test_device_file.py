@@ -11,7 +11,7 @@ from atoll.domain.errors import BadRequest
 from atoll.forecast.device_file import check_name, with_device
 from atoll.forecast.devices import Device, Timing, parse_devices
 
-TIMING = Timing(layer_s=12.9341e-6, hop_s=1.1e-3, bits=5.0104)
+TIMING = Timing(layer_s=12.9341e-6, hop_s=1.1e-3, bits=5.0104, unpacking=0.9123)
 REEF = Device(
     *("reef", "cpu", 25276510208, 6.1774e9, {"fp16": 18.51e9}),
     source="atoll probe, 2026-11-29, smollm2, 1 and 1 threads",
@@ -51,6 +51,7 @@ def test_a_new_file_is_read_as_it_was_written() -> None:
     assert read.timing.layer_s == pytest.approx(TIMING.layer_s, rel=1e-3)
     assert read.timing.hop_s == pytest.approx(TIMING.hop_s, rel=1e-3)
     assert read.timing.bits == pytest.approx(TIMING.bits, rel=1e-3)
+    assert read.timing.unpacking == pytest.approx(TIMING.unpacking, rel=1e-3)
     assert (read.name, read.kind, read.source) == (REEF.name, REEF.kind, REEF.source)
 
 

@@ -90,6 +90,7 @@ def test_what_several_of_are_machines_of_a_ring() -> None:
         ('{ layer = "110 us" }', "required field `bits`"),
         ("{ bits = 0 }", "Reef card: a weight of 0 bits"),
         ("{ bits = nan }", "Reef card: a weight of nan bits"),
+        ("{ bits = 4.5, unpacking = 1.5 }", "mine.toml cannot be read"),
         ("{ bits = 4.5, steps = 3 }", "unknown field `steps`"),
     ],
 )

@@ -67,7 +67,8 @@ async def test_this_machine(
     assert reading_s + device.timing.layer_s == pytest.approx(layer_s, rel=0.1)
     assert 0 <= device.timing.layer_s < layer_s / 2
     assert device.flops["fp16"] > 1e8
-    # Bare layers are remembered as the model's are.
+    assert 0 <= device.timing.unpacking <= 1
+    # Made layers are remembered as the model's are.
     assert await own_device(timed, OPTIONS, cache, name="reef") == device
 
 
@@ -78,7 +79,7 @@ async def test_both_must_have_been_timed_on_the_same(
     monkeypatch.setattr(probe, "BUDGET_S", 0.05)
     timed = await timed_of(wide, node_store)
     elsewhere = msgspec.structs.replace(timed.measured, device="CUDA0 (a card)")
-    with pytest.raises(EngineFault, match=r"timed on CUDA0 .a card., bare ones are on processor"):
+    with pytest.raises(EngineFault, match=r"timed on CUDA0 .a card., made ones are on processor"):
         await own_device(replace(timed, measured=elsewhere), OPTIONS, None, name="reef")
 
 

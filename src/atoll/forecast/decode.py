@@ -148,6 +148,7 @@ class _AsMeasured:
 
     device: Device
     timing: Timing
+    bits: float
 
     def layer_s(self) -> float:
         """Seconds that a dense layer takes however small it is."""
@@ -155,7 +156,8 @@ class _AsMeasured:
 
     def rate(self) -> float:
         """Bytes of weights and caches that are read in a second."""
-        return self.device.bandwidth
+        fixed = self.timing.unpacking
+        return self.device.bandwidth / (1 - fixed + fixed * self.timing.bits / self.bits)
 
     def flops(self) -> float:
         """Operations a second with many rows, 0: not known."""
@@ -165,7 +167,7 @@ class _AsMeasured:
 def _pace(run: DecodeRun, constants: Constants) -> _AsFitted | _AsMeasured:
     """What was measured of the device goes before anything that was fitted."""
     if run.device.timing is not None:
-        return _AsMeasured(run.device, run.device.timing)
+        return _AsMeasured(run.device, run.device.timing, run.bits)
     return _AsFitted(run, constants)
 
 

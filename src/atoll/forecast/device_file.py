@@ -131,6 +131,8 @@ def _block(device: Device, kept: Mapping[str, Any]) -> str:
     timing = device.timing
     assert timing is not None
     parts = [f"bits = {_shown(timing.bits)}"]
+    if timing.unpacking:
+        parts.append(f"unpacking = {_shown(timing.unpacking)}")
     for name, seconds in (("layer", timing.layer_s), ("hop", timing.hop_s)):
         if seconds:
             parts.append(f'{name} = "{_shown(1e6 * seconds)} us"')

@@ -13,7 +13,7 @@ strings with units there (`quantities.py`), and plain SI numbers here.
     power = "350 W"
     source = "where the figures are from"
     # of one that `atoll probe` has measured; bandwidth and fp16 are then what software gets:
-    timing = { layer = "0.11 ms", hop = "0.9 ms", bits = 4.99 }
+    timing = { layer = "0.11 ms", hop = "0.9 ms", bits = 4.99, unpacking = 0.9 }
 """
 
 from __future__ import annotations
@@ -49,13 +49,15 @@ CORES_MAX = 65536
 
 class Timing(msgspec.Struct, frozen=True):
     """Of a device that was measured: seconds that a layer takes however small it is, and a hop of
-    a ring besides layers and ways; bits of a weight that it was measured with. Its bandwidth
-    and operations a second are then what software got of them.
+    a ring besides layers and ways. Its bandwidth and operations a second are then what software
+    got of them, with weights of `bits`; of what a weight takes, `unpacking` is the share that
+    stays the same with more bits or fewer.
     """
 
     layer_s: float
     hop_s: float
     bits: float
+    unpacking: float = 0.0
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -106,6 +108,7 @@ class Device(msgspec.Struct, frozen=True):
 
 class _Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bits: float
+    unpacking: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     layer: str = ""
     hop: str = ""
 
@@ -165,7 +168,7 @@ def _device(entry: _Device) -> Device:
         if not 0 < entry.timing.bits <= BITS_MAX:
             raise BadRequest(f"{entry.name}: a weight of {entry.timing.bits:g} bits")
         seconds = (number(entry.timing.layer, TIME), number(entry.timing.hop, TIME))
-        timing = Timing(*seconds, entry.timing.bits)
+        timing = Timing(*seconds, entry.timing.bits, entry.timing.unpacking)
     words = {kind: getattr(entry, kind) for kind in ("fp16", "fp8", "fp4", "int8")}
     return Device(
         name=entry.name,

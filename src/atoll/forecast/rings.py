@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
 from atoll.forecast.constants import Fitted
-from atoll.forecast.devices import Device
 from atoll.forecast.limits import Limit, late_limit, memory_limit, most
 from atoll.forecast.outlook import Outlook, Workload
 from atoll.forecast.power import desk_watts
@@ -14,9 +11,6 @@ from atoll.forecast.targets import Target
 
 KV_BYTES = 2.0
 """Of a cached value: half precision."""
-OTHER_BITS = 1.25
-"""Of weights that take so many times the bits of those that a device was measured with, or that
-part of them, something is said: processors unpack formats at paces of their own."""
 
 
 def ring_outlook(systems: Systems, work: Workload, target: Target, fitted: Fitted) -> Outlook:
@@ -42,7 +36,8 @@ def ring_outlook(systems: Systems, work: Workload, target: Target, fitted: Fitte
         notes.append(limit.figure)
     kinds = {device.name: device for device in devices}
     for device in kinds.values():
-        notes += _measured_notes(device, work)
+        if device.timing is not None:
+            notes.append(f"{device.name} was measured; the errors are of machines that were not")
         if not device.flops.get("fp16"):
             notes.append(f"what {device.name} computes in a second is not published: not counted")
     watts = 0.0
@@ -57,19 +52,6 @@ def ring_outlook(systems: Systems, work: Workload, target: Target, fitted: Fitte
         power_error=fitted.errors["power_desk"],
         notes=tuple(notes),
     )
-
-
-def _measured_notes(device: Device, work: Workload) -> list[str]:
-    """What is to be known of a forecast from a measurement."""
-    if device.timing is None:
-        return []
-    notes = [f"{device.name} was measured; the errors are of machines that were not"]
-    if abs(math.log(work.bits / device.timing.bits)) > math.log(OTHER_BITS):
-        notes.append(
-            f"it was measured with weights of {device.timing.bits:.1f} bits: others may take"
-            " more or less than their bytes tell"
-        )
-    return notes
 
 
 class _Ring:

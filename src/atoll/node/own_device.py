@@ -1,4 +1,4 @@
-"""This machine as a device of forecasts: a model's layers timed, and layers of next to no weights.
+"""This machine as a device of forecasts: a model's layers timed, and made ones beside them.
 
 What a stage would do with the same options is what is forecast of it.
 """
@@ -20,9 +20,10 @@ from atoll.forecast.constants import shipped_fit
 from atoll.forecast.device_file import PROBED
 from atoll.forecast.devices import Device, Kind
 from atoll.forecast.gguf_shape import shape_of_gguf
-from atoll.forecast.measured import TimedLayer, device_of
+from atoll.forecast.measured import TimedLayer, TimedLayers, device_of
 from atoll.model.architectures import boundaries
-from atoll.model.bare import N_LAYERS, write_bare
+from atoll.model.gguf_types import TensorType
+from atoll.model.made import BARE, MadeShape, plain_shape, write_made
 from atoll.model.manifest import describe, weight_bytes
 from atoll.model.parts import open_model
 from atoll.model.probe_ranges import probe_ranges
@@ -33,7 +34,8 @@ from atoll.node.probe_cache import ProbeCache
 from atoll.store.layout import FoundModel, Store, sha256_of
 from atoll.store.shards import ensure_shard
 
-BARE_RANGES = ((1, 2), (1, N_LAYERS - 1))
+WIDE_BITS = 9.0
+"""Weights of more bits are timed beside narrow ones, others beside wide ones."""
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -65,35 +67,41 @@ class Timed:
 async def own_device(
     timed: Timed, options: NodeOptions, cache: ProbeCache | None, *, name: str, fresh: bool = False
 ) -> Device:
-    """This machine, with the model's layers as they were timed and bare ones timed now.
+    """This machine, with the model's layers as they were timed and made ones timed now.
 
     Args:
         timed: The model's layers.
         options: With which they were timed.
         cache: What was measured before; None: nothing is known, nothing is kept.
         name: What to call it; empty: as host and processor, or GPU.
-        fresh: Measure the bare layers even where nothing has changed.
+        fresh: Measure made layers even where nothing has changed.
 
     Raises:
         EngineFault: They cannot be timed.
         BadRequest: The times do not tell how fast weights are read.
     """
-    with tempfile.TemporaryDirectory(prefix="atoll-bare-") as folder:
-        model, job = await asyncio.to_thread(_bare, Path(folder))
-        same = replace(options, gpu=NONE) if timed.measured.device == PROCESSOR else options
-        measured = (await measure(job, same, cache, fresh=fresh)).measured
-        if measured.device != timed.measured.device:
-            raise EngineFault(
-                f"the model's layers were timed on {timed.measured.device}, bare ones are on"
-                f" {measured.device}",
-                hint="name the GPU with --gpu",
-            )
-        layers = _layer(timed), _layer(Timed(model, job, measured))
+    same = replace(options, gpu=NONE) if timed.measured.device == PROCESSOR else options
+
+    async def made(shape: MadeShape) -> TimedLayer:
+        with tempfile.TemporaryDirectory(prefix="atoll-made-") as folder:
+            model, job = await asyncio.to_thread(_made, shape, Path(folder))
+            measured = (await measure(job, same, cache, fresh=fresh)).measured
+            if measured.device != timed.measured.device:
+                raise EngineFault(
+                    f"the model's layers were timed on {timed.measured.device}, made ones are on"
+                    f" {measured.device}",
+                    hint="name the GPU with --gpu",
+                )
+            return _layer(Timed(model, job, measured))
+
+    layer = _layer(timed)
+    other = TensorType.F16 if layer.bits < WIDE_BITS else TensorType.Q4_0
+    layers = TimedLayers(layer, await made(BARE), await made(plain_shape(other)))
     day = time.strftime("%Y-%m-%d", time.gmtime(timed.measured.measured_at_s))
     threads = f"{options.threads} and {options.threads_large} threads"
     kind, memory = kind_and_memory(timed.measured.device, timed.measured.memory)
     return device_of(
-        *(name or machine_name(timed.measured.device), kind, memory, *layers),
+        *(name or machine_name(timed.measured.device), kind, memory, layers),
         constants=shipped_fit().constants,
         source=f"{PROBED}, {day}, {timed.model.name}, {threads}",
     )
@@ -116,17 +124,16 @@ def _processor() -> str:
     return told.get("model name") or told.get("model") or platform.processor() or platform.machine()
 
 
-def _bare(folder: Path) -> tuple[FoundModel, ProbeJob]:
-    """The bare model, and what is timed of it: a lone row."""
-    path = write_bare(folder / "bare.gguf")
-    found = FoundModel(ModelId(sha256_of(path)), path, "bare layers")
+def _made(shape: MadeShape, folder: Path) -> tuple[FoundModel, ProbeJob]:
+    """A made model, and what is timed of it: a lone row through a layer, and through most."""
+    path = write_made(folder / "made.gguf", shape)
+    found = FoundModel(ModelId(sha256_of(path)), path, "made layers")
 
     def cut(first: int, last: int) -> ProbeShard:
         shard = folder / f"{first}-{last}.gguf"
         return ProbeShard(shard, write_shard(path, first, last, shard).size_bytes, first, last)
 
-    short, long = BARE_RANGES
-    return found, ProbeJob(found.model, cut(*short), cut(*long), 1)
+    return found, ProbeJob(found.model, cut(1, 2), cut(1, shape.n_layers - 1), 1)
 
 
 def _layer(timed: Timed) -> TimedLayer:
