@@ -7,6 +7,7 @@ import pytest
 from atoll.domain.errors import BadRequest
 from atoll.forecast.quantities import (
     COMPUTE,
+    FREQUENCY,
     HOURLY,
     POWER,
     PRICE,
@@ -30,6 +31,7 @@ from atoll.forecast.quantities import (
         ("750 TOPS", COMPUTE, 750e12),
         ("1.73 kW", POWER, 1730.0),
         ("4.3 us", TIME, 4.3e-6),
+        ("900 MHz", FREQUENCY, 900e6),
         ("0 USD", PRICE, 0.0),
         ("0.39 USD/h", HOURLY, 0.39),
     ],

@@ -1,9 +1,9 @@
 """Quantities with their units, as people and data sheets write them: `3350 GB/s`, `24 GiB`.
 
 In the program they are plain numbers in SI units: bytes, bytes a second, operations a
-second, watts, seconds, US dollars, US dollars an hour. A number without a unit, a unit of
-another dimension or a value that no machine has is refused: nearly every absurd forecast
-comes of one.
+second, watts, seconds, cycles a second, US dollars, US dollars an hour. A number without a
+unit, a unit of another dimension or a value that no machine has is refused: nearly every
+absurd forecast comes of one.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ POWER = Dimension("power", {"mW": 1e-3, "W": 1.0, "kW": 1e3, "MW": 1e6}, 0.1, 1e
 TIME = Dimension(
     "time", {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": _HOUR_S}, 1e-10, 1e7
 )
+FREQUENCY = Dimension("frequency", {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6, "GHz": 1e9}, 1e6, 1e11)
 PRICE = Dimension("price", {"USD": 1.0}, 0.0, 1e9)
 HOURLY = Dimension("price an hour", {"USD/h": 1.0}, 0.0, 1e6)
 
@@ -90,6 +91,7 @@ def _example(dimension: Dimension) -> str:
         COMPUTE.what: "71.2 TFLOPS",
         POWER.what: "350 W",
         TIME.what: "4.3 us",
+        FREQUENCY.what: "900 MHz",
         PRICE.what: "1500 USD",
         HOURLY.what: "0.39 USD/h",
     }
