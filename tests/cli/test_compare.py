@@ -133,7 +133,7 @@ def test_reports_that_cannot_be(run: Run, tmp_path: Path, name: str, problem: st
     assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["taken.html"]
 
 
-def test_a_report_without_matplotlib(run: Run, tmp_path: Path) -> None:
+def test_a_report_without_matplotlib(run_plainly: Run, tmp_path: Path) -> None:
     absent = tmp_path / "absent" / "matplotlib"
     absent.mkdir(parents=True)
     (absent / "__init__.py").write_text(
@@ -141,13 +141,13 @@ def test_a_report_without_matplotlib(run: Run, tmp_path: Path) -> None:
     )
     path = os.pathsep.join(filter(None, [str(absent.parent), os.environ.get("PYTHONPATH", "")]))
     asked = ("compare", "--model", "Llama-3.1-8B", "8xh100")
-    done = run(*asked, "--report", str(tmp_path / "a.html"), PYTHONPATH=path)
+    done = run_plainly(*asked, "--report", str(tmp_path / "a.html"), PYTHONPATH=path)
     assert done.code == 2
     assert "charts need matplotlib" in done.err
     assert "pip install 'atoll[charts]'" in done.err
     assert done.out == ""
     # Without a report it is not needed.
-    assert run(*asked, PYTHONPATH=path).code == 0
+    assert run_plainly(*asked, PYTHONPATH=path).code == 0
 
 
 def test_nothing_of_charts_is_imported_without_a_report() -> None:
