@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from atoll.domain.errors import BadRequest
 from atoll.forecast.compare import Forecast, forecast
 from atoll.forecast.constants import shipped_fit
 from atoll.forecast.devices import shipped_devices
@@ -74,6 +75,15 @@ def test_a_target_that_nobody_meets() -> None:
     late = of(fleet(1, 1), Target(ttft_s=1e-4))
     assert late.limit is not None
     assert late.limit.bound == "ttft"
+
+
+def test_prompts_on_machines_of_which_nothing_is_known() -> None:
+    text = (
+        "[[parts]]\nfleet = '9 x Google TPU 8i (inference) @ 1 us'\nrole = 'prefill'\n"
+        "[[parts]]\nfleet = '8 x H100 SXM'\nrole = 'decode'"
+    )
+    with pytest.raises(BadRequest, match="computes in a second is not published"):
+        of(parse_fleet_file(text, shipped_devices(), source="f"))
 
 
 def test_memory_schedulers_and_what_is_known() -> None:

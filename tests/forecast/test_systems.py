@@ -61,6 +61,12 @@ def test_rings_have_room_for_a_stream() -> None:
         ("1 x RTX 4090 @ 5 ms", "cannot hold Llama-3.1-70B", "it takes 2 of them"),
         ("8 x Groq LPU v1", "cannot hold", "of them"),
         ("1 x Enfabrica EMFASYS memory node", "computes nothing", "name the machines"),
+        ("576 x Groq LPU v1 @ 1 ms", "runs a schedule over all chips", "without a way"),
+        (
+            "[[parts]]\nring = ['1 x H200 NVL', '2 x GroqNode (8 TSP)']\nway = '1 ms'",
+            "runs a schedule over all chips",
+            "without a way",
+        ),
         (
             "[[parts]]\nring = ['1 x RTX 4090']\nway = '1 ms'",
             "cannot hold Llama-3.1-70B",

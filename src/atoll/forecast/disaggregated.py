@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from atoll.domain.errors import BadRequest
 from atoll.forecast.constants import Fitted
 from atoll.forecast.fleet_file import Fleet, Part
 from atoll.forecast.limits import Limit, late_limit, memory_limit, most
@@ -37,6 +38,12 @@ def disaggregated_outlook(fleet: Fleet, work: Workload, target: Target, fitted: 
     parts = [part if bounded else replace(part, software="tuned") for part in fleet.parts]
     systems = [systems_of(part, work, fitted.constants) for part in parts]
     prompts = [one for one in systems if one.part.role == "prefill"]
+    for one in prompts:
+        if not one.pace.prompt_s(work.prompt):
+            raise BadRequest(
+                f"what {one.part.line.device.name} computes in a second is not published",
+                hint="describe the device in a file of your own, or let it answer",
+            )
     answers = [_Answering(one, work) for one in systems if one.part.role == "decode"]
     fastest = min(prompts, key=lambda one: _first_s(one, work))
     first_s = _first_s(fastest, work)

@@ -78,6 +78,11 @@ def check_part(part: Part, work: Workload) -> None:
             raise BadRequest(
                 f"{device.name} computes nothing", hint="name the machines that it is to serve"
             )
+        if device.kind == "lpu" and part.is_rings:
+            raise BadRequest(
+                f"{device.name} runs a schedule over all chips of a system, and no ring",
+                hint="write it without a way: '576 x Groq LPU v1'",
+            )
     _check_memory(part, work)
     for device in part.ring or (part.line.device,):
         if device.kind != "lpu" and not device.bandwidth:

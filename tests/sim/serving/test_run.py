@@ -150,3 +150,18 @@ def test_what_was_handed_over_waits_for_its_own_kind() -> None:
     assert (tally.done, tally.events["systems formed"]) == (1, 2)
     assert tally.first_s[0] == pytest.approx(0.01, abs=0.002)
     assert tally.whole_s[0] == pytest.approx(9.0 + 10 * 0.01, abs=0.05)
+
+
+def test_who_can_never_end_is_given_up() -> None:
+    """A prompt takes 50 s, and machines stay for one on average."""
+    pool = Pool("one", [Replica(server())], 1, leave_rate=1.0, back_s=0.1, takeover_s=0.1)
+    tally = ServingRun([pool], [Request(0.0, 500_000, 5)]).run()
+    assert tally.failed == {"lost its system too often": 1}
+
+
+def test_a_run_ends_a_day_after_the_last_request() -> None:
+    """Of four machines one leaves every second, and each time the ring pauses for four."""
+    pool = Pool("ring", [Replica(ring())], 4, 4, leave_rate=0.25, back_s=1e-3, takeover_s=4.0)
+    tally = ServingRun([pool], [Request(0.0, 100, 50_000)]).run()
+    assert tally.failed == {"not done within a day": 1}
+    assert tally.events["taken over"] > 1000

@@ -18,6 +18,10 @@ from atoll.sim.serving.streams import Stream
 from atoll.sim.serving.tally import Tally
 
 Happening = Callable[[], None]
+DAY_S = 24 * 3600.0
+"""So long after the last request a run ends, whatever is not done."""
+LOSSES_MAX = 100
+"""A stream whose system was lost more often would not come to an end."""
 HEARD_EVERY = 10_000
 """Requests between two words on how far a run is."""
 
@@ -71,10 +75,10 @@ class ServingRun:
         for at in range(len(self.pools)):
             self._set_leave(at)
         coming = next(self._requests, None)
-        heap, count = self._heap, 0
+        heap, count, last_s = self._heap, 0, 0.0
         while coming is not None or self._out:
             if coming is not None and (not heap or coming.at_s <= heap[0][0]):
-                self.now_s = coming.at_s
+                self.now_s = last_s = coming.at_s
                 self._out += 1
                 self._deal(Stream(coming))
                 count += 1
@@ -82,7 +86,7 @@ class ServingRun:
                     self._heard(self.now_s, count)
                 coming = next(self._requests, None)
                 continue
-            if not heap:
+            if not heap or (coming is None and heap[0][0] > last_s + DAY_S):
                 break
             self.now_s, _, what, version = heappop(heap)
             if isinstance(what, Replica):
@@ -90,15 +94,22 @@ class ServingRun:
                     self._end_phase(what)
             else:
                 what()
+        self._end()
+        return self.tally
+
+    def _end(self) -> None:
+        """Count what is left over, and time up to now."""
         for waiting in self._homeless.values():
             for stream in waiting:
                 self._fail(stream, "no system was up")
             waiting.clear()
+        if self._out:
+            self.tally.failed["not done within a day"] += self._out
+            self._out = 0
         for pool in self.pools:
             pool.pass_time(self.now_s)
             for replica in pool.down:
                 self._count_down(replica)
-        return self.tally
 
     # Requests
 
@@ -206,7 +217,10 @@ class ServingRun:
         events["streams that began again"] += len(left)
         self._form(pool)
         for stream in left:
-            self._deal(stream)
+            if stream.losses > LOSSES_MAX:
+                self._fail(stream, "lost its system too often")
+            else:
+                self._deal(stream)
 
     def _come(self, at: int) -> None:
         pool = self.pools[at]
