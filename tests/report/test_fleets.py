@@ -193,7 +193,7 @@ def test_the_page_says_what_was_asked_and_what_bounds_whom() -> None:
     assert isinstance(words, Table)
     server, rented, lpu = words.rows
     assert server[1] == "8 x NVIDIA H100 SXM"
-    assert server[2].startswith("tpot: a token takes 50.")
+    assert server[2].startswith("known: at full load it gives")
     assert rented[1] == "6 x NVIDIA RTX 4090, 40 ms apart"
     # Once, not among the notes as well.
     assert "longer than" in rented[2]

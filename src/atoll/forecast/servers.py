@@ -61,8 +61,16 @@ def _within(fleet: FleetLine, work: Workload, target: Target, fitted: Fitted) ->
     def late(n: int) -> Limit | None:
         return late_limit(target, *times.of(n), f"with {n:,} stream{'' if n == 1 else 's'}")
 
-    found = most(room, lambda n: late(n) is None) if room else 0
-    limit = late(found + 1) if found < room else None
+    most_rate = tokens_per_s(_full_run(fleet, work), fitted.constants)
+
+    def beyond(n: int) -> Limit | None:
+        """Nobody gets more out of it within a target than at full load."""
+        if n <= SEEN_STREAMS or n / times.of(n)[1] <= most_rate:
+            return None
+        return Limit("known", f"at full load it gives {most_rate:,.0f} tokens/s, and no more")
+
+    found = most(room, lambda n: (late(n) or beyond(n)) is None) if room else 0
+    limit = late(found + 1) or beyond(found + 1) if found < room else None
     if limit is None and room < STREAMS_MAX:
         limit = memory_limit(free, work.cached)
     elif limit is None:
@@ -83,10 +91,7 @@ def _within(fleet: FleetLine, work: Workload, target: Target, fitted: Fitted) ->
 def _full(fleet: FleetLine, work: Workload, fitted: Fitted) -> Outlook:
     constants = fitted.constants
     first_s, alone_s = _Times(fleet, work, fitted).of(1)
-    run = SaturatedRun(
-        *(work.shape, fleet.device, fleet.n, work.bits, SERVER_KV_BITS),
-        *(work.prompt, work.answer, TUNED),
-    )
+    run = _full_run(fleet, work)
     found = max(1, int(streams(run, constants))) if room_streams(run) >= 1 else 0
     loaded_s = max(1, found) / tokens_per_s(run, constants)
     limit = _full_limit(fleet.memory * USABLE - work.weights, run, constants)
@@ -97,6 +102,13 @@ def _full(fleet: FleetLine, work: Workload, fitted: Fitted) -> Outlook:
         error=fitted.errors["throughput"],
         power_error=fitted.errors["power"],
         notes=tuple(notes if found else [limit.figure, *notes]),
+    )
+
+
+def _full_run(fleet: FleetLine, work: Workload) -> SaturatedRun:
+    return SaturatedRun(
+        *(work.shape, fleet.device, fleet.n, work.bits, SERVER_KV_BITS),
+        *(work.prompt, work.answer, TUNED),
     )
 
 
