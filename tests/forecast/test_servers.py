@@ -47,7 +47,7 @@ def test_the_time_per_token() -> None:
 
 def test_the_time_to_the_first_token() -> None:
     alone = of("8xh100", LARGE, Target(ttft_s=10.0))
-    outlook = of("8xh100", LARGE, Target(ttft_s=alone.first_s * 1.5))
+    outlook = of("8xh100", LARGE, Target(ttft_s=alone.first_s * 1.2))
     assert 1 < outlook.streams < alone.streams
     assert f"with {outlook.streams + 1:,} streams" in figure(outlook, "ttft")
 
