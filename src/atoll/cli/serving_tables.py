@@ -8,8 +8,8 @@ import msgspec
 from rich.table import Table
 
 from atoll.cli.screen import data_console, printable
+from atoll.report.serving import Run, runs_table
 from atoll.sim.serving.outcome import Outcome, PartOutcome
-from atoll.sim.serving.tally import Spread
 
 UNKNOWN = "-"
 
@@ -92,39 +92,15 @@ def _parts(parts: Sequence[PartOutcome]) -> Table:
     return table
 
 
-def show_runs(replies: Sequence[CaseReply]) -> None:
+def show_runs(runs: Sequence[Run]) -> None:
     """Several runs, a line each."""
+    shown = runs_table(runs)
     table = Table()
-    table.add_column("fleet")
-    for heading in (
-        *("requests/s", "seed", "answered", "first s p50", "p99", "token ms p50", "p99"),
-        *("tokens/s", "in target", "J/token", "USD/Mtoken"),
-    ):
-        table.add_column(heading, justify="right")
-    for reply in replies:
-        found = reply.outcome
-        rate = reply.requests_per_s
-        if rate is None:
-            rate = found.requests / found.seconds
-        table.add_row(
-            printable(reply.fleet),
-            f"{rate:.3g}",
-            f"{reply.seed}",
-            f"{found.answered / max(1, found.requests):.1%}",
-            *_two(found.first_token_s, "{:.3f}", 1.0),
-            *_two(found.token_s, "{:.1f}", 1e3),
-            f"{found.tokens_per_s:,.0f}",
-            _number(found.within_target, "{:.1%}"),
-            _number(found.joules_per_token, "{:.3g}"),
-            _number(found.usd_per_million_tokens, "{:.3g}"),
-        )
+    for place, head in enumerate(shown.heads):
+        table.add_column(head, justify="left" if place in shown.texts else "right")
+    for row in shown.rows:
+        table.add_row(*map(printable, row))
     data_console().print(table)
-
-
-def _two(times: Spread | None, form: str, scale: float) -> tuple[str, str]:
-    if times is None:
-        return UNKNOWN, UNKNOWN
-    return form.format(scale * times.p50), form.format(scale * times.p99)
 
 
 def _number(value: float | None, form: str) -> str:

@@ -142,16 +142,16 @@ def simulate(*, options: ServingFlags | None = None) -> int:
     elif len(replies) == 1:
         show_run(replies[0])
     else:
-        show_runs(replies)
+        show_runs(list(map(_shown, replies)))
     if report:
         target = parse_target(options.slo, "")
-        write_report(report, serving_page(shape.name, target, [_shown(one) for one in replies]))
+        write_report(report, serving_page(shape.name, target, list(map(_shown, replies))))
         say(f"report: {report}")
     return 0
 
 
 def _shown(reply: CaseReply) -> Run:
-    """As a report has it: a trace's rate is what came."""
+    """As tables have it: a trace's rate is what came."""
     found = reply.outcome
     rate = reply.requests_per_s or found.requests / found.seconds
     return Run(printable(reply.fleet), rate, reply.seed, found)
