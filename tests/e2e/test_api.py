@@ -35,8 +35,9 @@ TEXTS = (
 N_TOKENS = 16
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def whole(demo: FoundModel) -> Iterator[WholeModel]:
+    """Opened before the ring is, as that would hold up the ring's gateway."""
     model = WholeModel(demo.path, n_slots=len(TEXTS), context=1024, threads=1)
     yield model
     model.close()
