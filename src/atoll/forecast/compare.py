@@ -101,7 +101,7 @@ def _outlook(part: Part, work: Workload, target: Target, fitted: Fitted) -> Outl
     if part.line.device.kind == "lpu":
         one = _lpu_outlook(part.line, work, target, fitted)
     else:
-        one = server_outlook(part.line, work, target, fitted)
+        one = server_outlook(part.line, work, target, fitted, part.caches)
     return replace(one, streams=one.streams * part.count, watts=one.watts * part.count)
 
 

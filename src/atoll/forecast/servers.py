@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from atoll.forecast.constants import Constants, Fitted
+from atoll.forecast.fleet_file import CacheTier
 from atoll.forecast.fleets import FleetLine
 from atoll.forecast.limits import Limit, late_limit, memory_limit, most
 from atoll.forecast.outlook import USABLE, Outlook, Workload
 from atoll.forecast.power import server_watts
+from atoll.forecast.remote_memory import NOTE, RemoteCaches, remote_caches
 from atoll.forecast.saturated import (
     SaturatedRun,
     room_streams,
@@ -26,37 +31,57 @@ TUNED = "MLPerf"
 """How `saturated` was fitted: caches in bytes, and whose software."""
 
 
-def server_outlook(fleet: FleetLine, work: Workload, target: Target, fitted: Fitted) -> Outlook:
+def server_outlook(
+    fleet: FleetLine,
+    work: Workload,
+    target: Target,
+    fitted: Fitted,
+    caches: Sequence[CacheTier] = (),
+) -> Outlook:
     """What the fleet does as one server.
 
     Within a target as servers under load behave, without one at full load: each has been held
     against results of its own kind, and neither against those of the other.
     """
     if target.ttft_s or target.tpot_s:
-        return _within(fleet, work, target, fitted)
-    return _full(fleet, work, fitted)
+        return _within(fleet, work, target, fitted, caches)
+    full = _full(fleet, work, fitted)
+    if not caches:
+        return full
+    note = "caches beside the accelerators' memory are not counted at full load"
+    return replace(full, notes=(*full.notes, note))
 
 
 class _Times:
     """Time to the first token and per token, seconds, by the number of streams."""
 
-    def __init__(self, fleet: FleetLine, work: Workload, fitted: Fitted) -> None:
+    def __init__(
+        self, fleet: FleetLine, work: Workload, fitted: Fitted, caches: RemoteCaches | None = None
+    ) -> None:
+        self._caches = caches
         self._server = Server(work.shape, fleet.device, fleet.n, work.bits)
         self._work = work
         self._constants = fitted.constants
 
     def of(self, n_streams: int) -> tuple[float, float]:
+        more_s = self._caches.more_s(n_streams) if self._caches else 0.0
         load = Load(n_streams, self._work.prompt, self._work.answer)
         return (
             ttft_s(self._server, load, self._constants),
-            tpot_s(self._server, load, self._constants),
+            tpot_s(self._server, load, self._constants) + more_s,
         )
 
 
-def _within(fleet: FleetLine, work: Workload, target: Target, fitted: Fitted) -> Outlook:
-    times = _Times(fleet, work, fitted)
-    free = fleet.memory * USABLE - work.weights
-    room = min(STREAMS_MAX, int(free / work.cached))
+def _within(
+    fleet: FleetLine,
+    work: Workload,
+    target: Target,
+    fitted: Fitted,
+    caches: Sequence[CacheTier],
+) -> Outlook:
+    remote = remote_caches(caches, fleet.memory * USABLE - work.weights, work.cached)
+    times = _Times(fleet, work, fitted, remote)
+    room = min(STREAMS_MAX, int(remote.room / work.cached))
 
     def late(n: int) -> Limit | None:
         return late_limit(target, *times.of(n), f"with {n:,} stream{'' if n == 1 else 's'}")
@@ -72,10 +97,12 @@ def _within(fleet: FleetLine, work: Workload, target: Target, fitted: Fitted) ->
     found = most(room, lambda n: (late(n) or beyond(n)) is None) if room else 0
     limit = late(found + 1) or beyond(found + 1) if found < room else None
     if limit is None and room < STREAMS_MAX:
-        limit = memory_limit(free, work.cached)
+        limit = memory_limit(remote.room, work.cached)
     elif limit is None:
         limit = Limit("known", f"nothing is forecast of more than {STREAMS_MAX:,} streams")
     notes = [] if found else [limit.figure]
+    if caches:
+        notes.append(NOTE)
     if found > SEEN_STREAMS:
         notes.append(f"results are known of up to {SEEN_STREAMS} streams")
     first_s, alone_s = times.of(1)
