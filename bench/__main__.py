@@ -58,6 +58,9 @@ def main() -> None:
     parser.add_argument(
         "--no-own", action="store_true", help="measure no rings of this machine (forecast)"
     )
+    parser.add_argument(
+        "--no-sim", action="store_true", help="do not time the serving simulation (forecast)"
+    )
     asked = parser.parse_args()
     place = MODULES.get(asked.name, asked.name.replace("-", "_"))
     module = importlib.import_module(f"bench.{place}")
@@ -76,7 +79,7 @@ def main() -> None:
     elif asked.name == "api-fuzz":
         found = module.run(asked.cases, asked.seed)
     elif asked.name == "forecast":
-        found = module.run(asked.data, with_own=not asked.no_own)
+        found = module.run(asked.data, with_own=not asked.no_own, with_sim=not asked.no_sim)
     elif asked.name == "fit-forecast":
         found = module.fit_and_write()
     elif asked.name == "fuzz":

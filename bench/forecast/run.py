@@ -2,7 +2,8 @@
 several ways of dividing them.
 
 With a file of other rows, these are scored with the constants that the product carries.
-Without, this machine's own rings are forecast and measured as well (`own`).
+Without, this machine's own rings are forecast and measured as well (`own`), and the serving
+simulation is timed (`bench.simulate`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.forecast.constants import Errors, Fitted, shipped_fit
+from bench import simulate
 from bench.forecast import own
 from bench.forecast.cases import Apart, Case
 from bench.forecast.fit import fit
@@ -42,12 +44,13 @@ def cross_validated(cases: list[Case]) -> Scores:
     return scores
 
 
-def run(data: str = "", *, with_own: bool = True) -> dict[str, Any]:
+def run(data: str = "", *, with_own: bool = True, with_sim: bool = True) -> dict[str, Any]:
     """Score; minutes without `data`.
 
     Args:
         data: A CSV file of the published results' columns; empty: those themselves.
         with_own: Without `data`, forecast and measure this machine's own rings as well.
+        with_sim: Without `data`, time the serving simulation as well, beside Vidur where it is.
     """
     if data:
         rows: list[Row] = list(read_rows(Path(data).read_text("utf-8"), source=data))
@@ -60,6 +63,8 @@ def run(data: str = "", *, with_own: bool = True) -> dict[str, Any]:
         cases, apart = sort_out(shipped_rows())
         scores = cross_validated(cases)
     measured = own.run() if with_own and not data else {}
+    if with_sim and not data:
+        measured |= simulate.run(rounds=1)
     return {**scores.figures(), **measured, **_told(apart)}
 
 

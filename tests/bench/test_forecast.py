@@ -21,6 +21,7 @@ from atoll.domain.ids import ModelId
 from atoll.forecast.constants import Constant, Constants, shipped_fit
 from atoll.forecast.devices import Device, Timing
 from atoll.store.layout import FoundModel
+from bench import simulate
 
 HEAD = ",".join(COLUMNS)
 LINE = "llama.cpp CUDA,RTX 3090,1,Llama-2-7B,Q4_0,1,0,128,tg128,158.2,tok/s,somewhere"
@@ -143,20 +144,23 @@ def test_other_rows_are_scored_without_a_fit(tmp_path: Path) -> None:
     assert found["apart"] == 1
 
 
-def test_own_rings_are_left_out_where_they_are_not_asked_for(
+def test_rings_and_simulations_are_left_out_where_they_are_not_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse() -> None:
         raise AssertionError("asked for")
 
     monkeypatch.setattr(own, "run", refuse)
+    monkeypatch.setattr(simulate, "run", refuse)
     monkeypatch.setattr(forecast_run, "cross_validated", lambda _cases: Scores())
-    assert "own_n" not in forecast_run.run(with_own=False)
+    assert "own_n" not in forecast_run.run(with_own=False, with_sim=False)
     path = tmp_path / "mine.csv"
     path.write_text(f"{HEAD}\n{LINE}\n")
     assert "own_n" not in forecast_run.run(str(path))
     monkeypatch.setattr(own, "run", lambda: {"own_n": 3})
-    assert forecast_run.run()["own_n"] == 3
+    monkeypatch.setattr(simulate, "run", lambda rounds: {"rounds": rounds})
+    found = forecast_run.run()
+    assert (found["own_n"], found["rounds"]) == (3, 1)
 
 
 def test_errors_of_own_rings() -> None:
