@@ -10,7 +10,10 @@ import pytest
 from tests.cli.conftest import Run
 from tests.conftest import MakeModel
 
+from atoll.cli import probe
+from atoll.domain.errors import BadRequest
 from atoll.domain.measure import PROBE_ROWS
+from atoll.forecast.devices import Device
 
 pytestmark = pytest.mark.engine
 
@@ -96,12 +99,12 @@ def test_a_device_described_by_hand_stays(
     path = tmp_path / "mine.toml"
     path.write_text('[[devices]]\nname = "reef"\nkind = "gpu"\nsource = "weighed by hand"\n')
     before = path.read_text()
-    wide = {"n_embd": 512, "n_ff": 2048, "n_head": 8, "head_width": 64}
-    model = str(random_model("llama", n_layers=5, **wide))
+    model = str(random_model("llama", n_layers=6))
     done = run("probe", model, "--gpu", "none", "--catalogue", str(path), "--name", "reef")
     assert done.code == 2
-    assert "'reef' is described as gpu" in done.err
+    assert "'reef' is described by hand, from 'weighed by hand'" in done.err
     assert "--name" in done.err
+    assert "timing layers" not in done.err
     assert path.read_text() == before
 
 
@@ -109,3 +112,27 @@ def test_what_cannot_be_measured_is_said(run: Run, tmp_path: Path) -> None:
     assert run("probe", "no-such-model").code == 3
     assert run("probe", "--gpu", "seven").code == 2
     assert run("probe", "--gpu", "7").code == 5
+
+
+def test_absurd_times_are_taken_again(
+    tmp_path: Path,
+    random_model: MakeModel,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What other work on the machine spoils is measured afresh, three times in all."""
+    fresh_asked: list[bool] = []
+
+    async def unclear(*_args: object, fresh: bool, **_more: object) -> Device:
+        fresh_asked.append(fresh)
+        raise BadRequest("how fast weights are read is not to be seen")
+
+    monkeypatch.setattr(probe, "own_device", unclear)
+    options = probe.ProbeFlags(
+        catalogue=tmp_path / "mine.toml", name="reef", gpu="none", home=tmp_path, store=tmp_path
+    )
+    with pytest.raises(BadRequest, match="not to be seen"):
+        probe.probe(str(random_model("llama", n_layers=6)), options=options)
+    assert fresh_asked == [False, True, True]
+    assert capsys.readouterr().err.count("once more") == 2
+    assert not (tmp_path / "mine.toml").exists()

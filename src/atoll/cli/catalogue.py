@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atoll.domain.errors import BadRequest
-from atoll.forecast.device_file import with_device
+from atoll.forecast.device_file import check_not_by_hand, with_device
 from atoll.forecast.devices import Device, parse_devices, shipped_devices
 from atoll.forecast.fleet_file import Fleet, parse_fleet, parse_fleet_file
 from atoll.forecast.gguf_shape import bits_of_gguf, shape_of_gguf
@@ -94,13 +94,18 @@ def read_description(path: Path, *, bytes_max: int = DESCRIPTION_BYTES_MAX) -> s
         raise BadRequest(f"{path} is no text") from error
 
 
-def check_catalogue(path: Path) -> None:
+def check_catalogue(path: Path, name: str = "") -> None:
     """Refuse a file that no device could be put into; one that is not there can be made.
 
+    Args:
+        path: The file.
+        name: What the device is to be called; empty: that is not known yet.
+
     Raises:
-        BadRequest: It is no file of devices, or cannot be written.
+        BadRequest: It is no file of devices, cannot be written, or somebody described a device of
+            that name by hand.
     """
-    parse_devices(_text(path), source=str(path))
+    check_not_by_hand(_text(path), name, source=str(path))
     place = path.expanduser().absolute()
     if not os.access(place if place.exists() else place.parent, os.W_OK):
         raise BadRequest(f"cannot write {path}", hint=OTHER_FILE)

@@ -28,6 +28,9 @@ from atoll.node.probe_cache import PROBE_FILE, ProbeCache
 from atoll.store.find import find_or_pull
 from atoll.store.layout import FoundModel
 
+ATTEMPTS = 3
+"""At a machine's figures for a catalogue: other work on it can make times absurd."""
+
 
 @flags
 class ProbeFlags(HomeFlags, StoreFlags):
@@ -131,12 +134,21 @@ async def _probe(wanted: tuple[FoundModel, ProbeJob] | None, options: ProbeFlags
         shorten_slices()
     cache = ProbeCache(options.home_dir() / PROBE_FILE)
     model, job = wanted
-    measured = (await measure(job, node, cache, fresh=options.fresh)).measured
-    device = None
-    if options.catalogue is not None:
+    for times_left in reversed(range(ATTEMPTS)):
+        fresh = options.fresh or times_left < ATTEMPTS - 1
+        measured = (await measure(job, node, cache, fresh=fresh)).measured
+        if options.catalogue is None:
+            break
         timed = Timed(model, job, measured)
-        device = await own_device(timed, node, cache, name=options.name, fresh=options.fresh)
-    return ProbeReply(measured.memory, measured, device)
+        try:
+            device = await own_device(timed, node, cache, name=options.name, fresh=fresh)
+        except BadRequest:
+            if not times_left:
+                raise
+            say("the times do not fit each other, as other work may have disturbed them: once more")
+        else:
+            return ProbeReply(measured.memory, measured, device)
+    return ProbeReply(measured.memory, measured, None)
 
 
 def _check(model: str | None, options: ProbeFlags) -> None:
@@ -152,7 +164,7 @@ def _check(model: str | None, options: ProbeFlags) -> None:
         )
     if options.name:
         check_name(options.name)
-    check_catalogue(options.catalogue)
+    check_catalogue(options.catalogue, options.name)
 
 
 def memory_table(memory: tuple[TierMemory, ...]) -> Table:

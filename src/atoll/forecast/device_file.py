@@ -26,6 +26,7 @@ NAME_CHARS_MAX = 100
 _HEADER = re.compile(r"\s*\[\[\s*devices\s*\]\]\s*(#.*)?")
 _ANY_HEADER = re.compile(r"\s*\[")
 _DIGITS = 4
+OTHER_NAME = "choose another name with --name, or another file"
 
 
 def check_name(name: str) -> None:
@@ -74,6 +75,19 @@ def with_device(text: str, device: Device, *, source: str) -> str:
     return changed
 
 
+def check_not_by_hand(text: str, name: str, *, source: str) -> None:
+    """Refuse a name that the file has for a machine which somebody described by hand.
+
+    Raises:
+        BadRequest: It has, or it is no file of devices.
+    """
+    old = parse_devices(text, source=source).get(name)
+    if old is not None and not old.source.startswith(PROBED):
+        raise BadRequest(
+            f"{source}: {old.name!r} is described by hand, from {old.source!r}", hint=OTHER_NAME
+        )
+
+
 def _check_same(old: Device, device: Device, source: str) -> None:
     if words(old.name) != words(device.name):
         problem = f"{source}: {device.name!r} is another name of {old.name!r}"
@@ -83,7 +97,7 @@ def _check_same(old: Device, device: Device, source: str) -> None:
         problem = f"{source}: {old.name!r} is described by hand, from {old.source!r}"
     else:
         return
-    raise BadRequest(problem, hint="choose another name with --name, or another file")
+    raise BadRequest(problem, hint=OTHER_NAME)
 
 
 def _check_entries(text: str, wanted: list[Any], device: Device, source: str) -> None:
