@@ -70,7 +70,7 @@ def _homes() -> Outcome:
 
 
 def _alone(work: Any) -> tuple[float, float, Any]:
-    """Seconds of the processor, memory at most in GiB, and what came of it."""
+    """Seconds, memory at most in GiB, and what came of it."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_timed, work).result()
 

@@ -1,4 +1,4 @@
-"""Charts as data: which axis, and lines made from values."""
+"""Charts as data: which axis, and what fits together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from atoll.report.charts import LOG_SPAN, Bar, BarChart, Bars, Line, cumulative, finite, histogram
+from atoll.report.charts import LOG_SPAN, Bar, BarChart, Bars, Line, finite
 
 
 def of(*values: float | None) -> BarChart:
@@ -29,18 +29,6 @@ def test_bars_have_labels_and_points_two_values() -> None:
         BarChart("t", "s", ("one",), (Bars("b", (Bar(1.0), Bar(2.0))),))
     with pytest.raises(AssertionError):
         Line("l", (1.0, 2.0), (1.0,))
-
-
-def test_which_share_is_at_most_so_large() -> None:
-    line = cumulative("ttft", [3.0, 1.0, 2.0, 2.0])
-    assert line == Line("ttft", (1.0, 1.0, 2.0, 2.0, 3.0), (0.0, 0.25, 0.5, 0.75, 1.0), "steps")
-    assert cumulative("none", []) == Line("none", (), (), "steps")
-
-
-def test_how_many_lie_between_edges() -> None:
-    line = histogram("ttft", [-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 2.1], [0.0, 1.0, 2.0])
-    # The last edge counts to the left, and what lies outside does not count.
-    assert line == Line("ttft", (0.0, 1.0, 2.0), (2.0, 3.0, 0.0), "steps")
 
 
 def test_ends_that_are_ends() -> None:

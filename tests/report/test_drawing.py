@@ -11,7 +11,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 
-from atoll.report.charts import Bar, BarChart, Bars, Line, LineChart, Mark, cumulative
+from atoll.report.charts import Bar, BarChart, Bars, Line, LineChart, Mark
 from atoll.report.drawing import drawn, panels
 from atoll.report.ink import INK, svg
 
@@ -164,7 +164,11 @@ def test_a_whisker_without_an_end_goes_to_the_edge() -> None:
 
 
 def test_steps_hold_until_the_next_point() -> None:
-    axes = axes_of(replace(LINES, lines=(cumulative("ttft", [1.0, 2.0, 3.0]),)))
+    axes = axes_of(
+        replace(
+            LINES, lines=(Line("ttft", (1.0, 1.0, 2.0, 3.0), (0.0, 1 / 3, 2 / 3, 1.0), "steps"),)
+        )
+    )
     [line, _mark] = axes.lines
     assert line.get_drawstyle() == "steps-post"
     assert line.get_marker() == "none"
@@ -183,7 +187,7 @@ def test_dots_are_not_joined() -> None:
         replace(NEAR, series=(Bars("b", (Bar(None, note="why"),) * 3),)),
         replace(NEAR, series=(Bars("b", (Bar(0.0),) * 3),)),
         replace(LINES, lines=()),
-        replace(LINES, lines=(cumulative("none", []),), log_x=False, log_y=False),
+        replace(LINES, lines=(Line("none", (), (), "steps"),), log_x=False, log_y=False),
         replace(NEAR, title="$\\frac{", labels=("$x_{", "<b>", "\x00\ud800"), form="${:.0f}$"),
         replace(NEAR, labels=("a" * 300, "b " * 300, "\u8a9e" * 40)),
     ],

@@ -8,10 +8,10 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 from cyclopts.types import PositiveFloat
-from rich.table import Table
 
 from atoll.cli.catalogue import chosen_fleet, chosen_model, known_devices
-from atoll.cli.screen import data_console, printable, say, show_json
+from atoll.cli.report_tables import show_table
+from atoll.cli.screen import say, show_json
 from atoll.cli.settings import flags
 from atoll.domain.errors import BadRequest
 from atoll.forecast.compare import forecast
@@ -165,13 +165,7 @@ def _reply(compared: Compared) -> FleetReply:
 
 
 def _show(title: str, found: list[Compared]) -> None:
-    shown = fleet_table(found)
-    table = Table(title=printable(title))
-    for place, head in enumerate(shown.heads):
-        table.add_column(head, justify="left" if place in shown.texts else "right")
-    for row in shown.rows:
-        table.add_row(*map(printable, row))
-    data_console().print(table)
+    show_table(fleet_table(found), title)
     for one in found:
         for note in _notes(one):
             say(f"{one.name}: {note}")

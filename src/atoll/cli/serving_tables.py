@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 from rich.table import Table
 
+from atoll.cli.report_tables import show_table
 from atoll.cli.screen import data_console, printable
-from atoll.report.serving import Run, runs_table
-from atoll.sim.serving.outcome import Outcome, PartOutcome
+from atoll.report.serving import parts_table
+from atoll.sim.serving.outcome import Outcome
 
 UNKNOWN = "-"
 
@@ -35,10 +34,9 @@ class ServingReply(msgspec.Struct, frozen=True):
 def show_run(reply: CaseReply) -> None:
     """One run in full: what users saw, the fleet's parts, and what befell them."""
     found = reply.outcome
-    console = data_console()
-    console.print(_users(reply))
+    data_console().print(_users(reply))
     if found.parts:
-        console.print(_parts(found.parts))
+        show_table(parts_table(found.parts))
     facts = [
         ("requests answered", f"{found.answered:,} of {found.requests:,}"),
         ("simulated time", f"{found.seconds:,.1f} s"),
@@ -70,37 +68,6 @@ def _users(reply: CaseReply) -> Table:
             cells = [form.format(scale * value) for value in values]
         table.add_row(name, *cells)
     return table
-
-
-def _parts(parts: Sequence[PartOutcome]) -> Table:
-    table = Table()
-    table.add_column("part")
-    for heading in ("systems", "machines", "there", "busy", "streams", "most", "W", "USD"):
-        table.add_column(heading, justify="right")
-    for part in parts:
-        table.add_row(
-            printable(part.name),
-            f"{part.systems:,}",
-            f"{part.machines:,}",
-            f"{part.up:.1%}",
-            f"{part.busy:.1%}",
-            f"{part.streams_mean:.1f}",
-            f"{part.streams_peak}",
-            _number(part.watts, "{:,.0f}"),
-            _number(part.usd, "{:,.2f}"),
-        )
-    return table
-
-
-def show_runs(runs: Sequence[Run]) -> None:
-    """Several runs, a line each."""
-    shown = runs_table(runs)
-    table = Table()
-    for place, head in enumerate(shown.heads):
-        table.add_column(head, justify="left" if place in shown.texts else "right")
-    for row in shown.rows:
-        table.add_row(*map(printable, row))
-    data_console().print(table)
 
 
 def _number(value: float | None, form: str) -> str:

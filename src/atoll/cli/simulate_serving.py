@@ -11,8 +11,9 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from atoll.cli.catalogue import chosen_fleet, chosen_model, known_devices, read_description
+from atoll.cli.report_tables import show_table
 from atoll.cli.screen import printable, say, show_json, steps_bar
-from atoll.cli.serving_tables import CaseReply, ServingReply, show_run, show_runs
+from atoll.cli.serving_tables import CaseReply, ServingReply, show_run
 from atoll.cli.settings import flags
 from atoll.domain.errors import BadRequest
 from atoll.forecast.fleet_file import Fleet
@@ -21,7 +22,7 @@ from atoll.forecast.prices import Paid
 from atoll.forecast.quantities import TIME, parse_quantity
 from atoll.forecast.targets import parse_target
 from atoll.report.files import check_report, write_report
-from atoll.report.serving import Run, serving_page
+from atoll.report.serving import Run, runs_table, serving_page
 from atoll.sim.serving.arrivals import Arrivals
 from atoll.sim.serving.outcome import Outcome
 from atoll.sim.serving.requests import Request
@@ -142,7 +143,7 @@ def simulate(*, options: ServingFlags | None = None) -> int:
     elif len(replies) == 1:
         show_run(replies[0])
     else:
-        show_runs(list(map(_shown, replies)))
+        show_table(runs_table(list(map(_shown, replies))))
     if report:
         target = parse_target(options.slo, "")
         write_report(report, serving_page(shape.name, target, list(map(_shown, replies))))

@@ -19,13 +19,10 @@ from atoll.domain.errors import BadRequest
 from atoll.forecast.constants import Fitted
 from atoll.forecast.fleet_file import Fleet, Part
 from atoll.forecast.limits import Limit, late_limit, memory_limit, most
-from atoll.forecast.outlook import Outlook, Workload
+from atoll.forecast.outlook import KV_BYTES, Outlook, Workload
 from atoll.forecast.power import desk_watts, server_watts
 from atoll.forecast.systems import Systems, systems_of
 from atoll.forecast.targets import Target
-
-KV_BYTES = 2.0
-"""Of a cached value: half precision."""
 
 
 def disaggregated_outlook(fleet: Fleet, work: Workload, target: Target, fitted: Fitted) -> Outlook:
@@ -98,14 +95,13 @@ class _Answering:
         return streams / self.token_s(streams) if streams else 0.0
 
     def full(self) -> Limit:
-        pace, shape = self.systems.pace, self.work.shape
-        cell = shape.kv_values * KV_BYTES
-        cells = shape.cached_positions(self.work.prompt + self.work.answer)
-        if pace.room / cells >= pace.streams_max:
+        pace = self.systems.pace
+        free = pace.room * self.work.shape.kv_values * KV_BYTES
+        if free / self.work.cached >= pace.streams_max:
             if self.systems.part.software == "served" and not self.systems.part.is_rings:
                 return Limit("known", f"results are known of up to {pace.streams_max} streams")
             return Limit("scheduler", f"a scheduler takes {pace.streams_max:,} streams at once")
-        return memory_limit(pace.room * cell, cells * cell, "in each system that answers")
+        return memory_limit(free, self.work.cached, "in each system that answers")
 
 
 def _first_s(systems: Systems, work: Workload) -> float:

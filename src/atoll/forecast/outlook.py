@@ -11,6 +11,8 @@ from atoll.forecast.shapes import ModelShape
 
 USABLE = 0.9
 """Share of memory for weights and caches."""
+KV_BYTES = 2.0
+"""Of a cached value: half precision, unless told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,9 @@ class Workload:
     @property
     def cached(self) -> float:
         """Caches of a stream with all its tokens, in half precision, bytes."""
-        return self.shape.kv_values * 2 * self.shape.cached_positions(self.prompt + self.answer)
+        return (
+            self.shape.kv_values * KV_BYTES * self.shape.cached_positions(self.prompt + self.answer)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from atoll.forecast.constants import Fitted
 from atoll.forecast.limits import Limit, late_limit, memory_limit, most
-from atoll.forecast.outlook import Outlook, Workload
+from atoll.forecast.outlook import KV_BYTES, Outlook, Workload
 from atoll.forecast.power import desk_watts
 from atoll.forecast.systems import Systems
 from atoll.forecast.targets import Target
-
-KV_BYTES = 2.0
-"""Of a cached value: half precision."""
 
 
 def ring_outlook(systems: Systems, work: Workload, target: Target, fitted: Fitted) -> Outlook:
@@ -69,7 +66,7 @@ class _Ring:
         self._answer = work.answer
         self._context = work.prompt + work.answer / 2
         cell = work.shape.kv_values * KV_BYTES
-        self._cached = cell * work.shape.cached_positions(work.prompt + work.answer)
+        self._cached = work.cached
         self._free = cell * pace.room
         self._sessions = pace.streams_max
         self.room = int(min(pace.streams_max, self._free / self._cached))

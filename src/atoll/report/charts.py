@@ -5,7 +5,6 @@ Nothing here draws: `drawing` makes pictures of it, `page` text.
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,31 +107,6 @@ class LineChart:
 
 
 Chart = BarChart | LineChart
-
-
-def cumulative(name: str, values: Sequence[float]) -> Line:
-    """Which share of the values is at most so large, as steps."""
-    ordered = sorted(values)
-    shares = [(place + 1) / len(ordered) for place in range(len(ordered))]
-    return Line(name, (*ordered[:1], *ordered), (0.0, *shares) if ordered else (), "steps")
-
-
-def histogram(name: str, values: Sequence[float], edges: Sequence[float]) -> Line:
-    """How many values lie between each two neighbouring edges, as steps.
-
-    Args:
-        name: Of the line.
-        values: What is counted; what lies outside the edges is not.
-        edges: Rising; a value on one counts to the right of it, on the last to the left.
-    """
-    counts = [0] * (len(edges) - 1)
-    for value in values:
-        place = bisect.bisect_right(edges, value) - 1
-        if value == edges[-1]:
-            place = len(counts) - 1
-        if 0 <= place < len(counts):
-            counts[place] += 1
-    return Line(name, tuple(edges), (*map(float, counts), 0.0), "steps")
 
 
 def finite(spans: Sequence[Span | None]) -> list[float]:

@@ -10,7 +10,7 @@ from atoll.domain.errors import BadRequest
 from atoll.forecast.targets import Target
 from atoll.report.charts import LOG_SPAN, Bar, BarChart, Bars, Chart, Line, LineChart, Mark
 from atoll.report.page import Page, Table
-from atoll.sim.serving.outcome import Outcome
+from atoll.sim.serving.outcome import Outcome, PartOutcome
 from atoll.sim.serving.tally import Spread
 
 LINES_MAX = 8
@@ -218,44 +218,57 @@ def _dollars(found: Outcome) -> float | None:
 # Parts of the fleets
 
 
+def parts_table(parts: Sequence[PartOutcome], fleets: Sequence[str] = ()) -> Table:
+    """What became of parts; `fleets` names the fleet of each, where there are several."""
+    heads: tuple[str, ...] = (
+        "part",
+        "systems",
+        "machines",
+        "there",
+        "busy",
+        "streams",
+        "most",
+        "W",
+        "USD",
+    )
+    rows = tuple(map(_part, parts))
+    if fleets:
+        heads = ("fleet", *heads)
+        rows = tuple((name, *row) for name, row in zip(fleets, rows, strict=True))
+    texts = frozenset({0, 1} if fleets else {0})
+    return Table(
+        "Parts", heads, rows, texts, "Of each fleet's last run. Streams are of one system."
+    )
+
+
+def _part(part: PartOutcome) -> tuple[str, ...]:
+    return (
+        part.name,
+        f"{part.systems:,}",
+        f"{part.machines:,}",
+        f"{part.up:.1%}",
+        f"{part.busy:.1%}",
+        f"{part.streams_mean:.1f}",
+        f"{part.streams_peak}",
+        _cell(part.watts, "{:,.0f}"),
+        _cell(part.usd, "{:,.2f}"),
+    )
+
+
 def _parts(runs: Sequence[Run]) -> tuple[Table | Chart, ...]:
     """How busy the parts of each fleet were, in its last run: the one with most requests."""
-    shown = list({run.fleet: run for run in runs}.values())
-    rows = [
-        (
-            run.fleet,
-            part.name,
-            f"{part.systems:,}",
-            f"{part.machines:,}",
-            f"{part.up:.1%}",
-            f"{part.busy:.1%}",
-            f"{part.streams_mean:.1f}",
-            f"{part.streams_peak}",
-            _cell(part.watts, "{:,.0f}"),
-            _cell(part.usd, "{:,.2f}"),
-        )
-        for run in shown
+    shown = [
+        (run.fleet, part)
+        for run in {run.fleet: run for run in runs}.values()
         for part in run.outcome.parts
     ]
-    if not rows:
+    if not shown:
         return ()
-    heads = (
-        *("fleet", "part", "systems", "machines", "there", "busy", "streams", "most"),
-        *("W", "USD"),
-    )
-    labels = tuple(dict.fromkeys(row[1] for row in rows))
-    busy = [Bar(100 * part.busy) for run in shown for part in run.outcome.parts]
-    parts: list[Table | Chart] = []
-    if len(labels) == len(busy):
-        bars = (Bars("busy", tuple(busy)),)
-        parts.append(
-            BarChart("How busy parts were", "per cent of their time", labels, bars, "{:.0f} %")
-        )
-    table = Table(
-        "Parts",
-        heads,
-        tuple(rows),
-        frozenset({0, 1}),
-        "Of each fleet's last run. Streams are of one system.",
-    )
-    return (*parts, table)
+    fleets, parts = [name for name, _ in shown], [part for _, part in shown]
+    table = parts_table(parts, fleets)
+    labels = tuple(part.name for part in parts)
+    if len(set(labels)) < len(labels):
+        return (table,)
+    bars = (Bars("busy", tuple(Bar(100 * part.busy) for part in parts)),)
+    busy = BarChart("How busy parts were", "per cent of their time", labels, bars, "{:.0f} %")
+    return (busy, table)

@@ -15,15 +15,13 @@ from dataclasses import dataclass, field
 
 from atoll.forecast.constants import Constants
 from atoll.forecast.fleet_file import Fleet, Part
-from atoll.forecast.outlook import Workload
+from atoll.forecast.outlook import KV_BYTES, Workload
 from atoll.forecast.paces import Pace
 from atoll.forecast.systems import Systems, systems_of
 from atoll.sim.serving.caches import BLOCK_TOKENS, PrefixCache, Tier
 from atoll.sim.serving.replica import Replica
 
 HOUR_S = 3600.0
-KV_BYTES = 2.0
-"""Of a cached value: half precision."""
 FORM_S = 3.0
 """From enough machines to a ring that serves: layers are there (machines that stand by keep
 them), connections are made and caches begin empty. This project's own: a gateway that starts

@@ -26,7 +26,6 @@ class Replica:
 
     Args:
         pace: How fast it is.
-        speed: Weight for whoever deals out requests.
         hands_over: It computes prompts alone, and hands streams over with their first token.
         takes_over: It gets streams with their caches.
         patience_s: So long a request waits for its first token to begin, no longer.
@@ -49,6 +48,7 @@ class Replica:
         self.takes_over = takes_over
         streams = min(pace.streams_max, 32)
         self.speed = streams * pace.tokens / max(1e-9, pace.step_s(streams))
+        """Tokens a second with some streams: its weight for whoever deals out requests."""
         self.is_up = True
         self.resumes_s = 0.0
         """When a pause is over."""
@@ -61,7 +61,6 @@ class Replica:
         # What is known of a run.
         self.busy_s = self.streams_s = 0.0
         self.streams_peak = 0
-        self.steps = 0.0
         self.reused = 0
         """Positions of prompts that were in its caches."""
         self._prompts: deque[Stream] = deque()
@@ -180,12 +179,12 @@ class Replica:
         while self.waiting and self._has_room(self.waiting[0]):
             stream = self.waiting.popleft()
             self._room += stream.room
-            if self.cache is not None and stream.blocks:
-                self._reuse(stream, self.cache)
             if self.takes_over and stream.made:
                 self._decode(stream)
-            else:
-                self._prompts.append(stream)
+                continue
+            if self.cache is not None and stream.blocks:
+                self._reuse(stream, self.cache)
+            self._prompts.append(stream)
 
     def _drop_impatient(self, now_s: float, gone: list[Stream]) -> None:
         """Those who came first have waited longest."""
@@ -333,7 +332,6 @@ class Replica:
 
     def _advance(self, steps: float, gone: list[Stream], now_s: float) -> None:
         """Let so many steps have been."""
-        self.steps += steps
         self._step += steps
         streams, tokens = len(self._decoding), self.pace.tokens
         self._positions += streams * steps * tokens

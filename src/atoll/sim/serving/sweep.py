@@ -18,7 +18,7 @@ from typing import Any, Literal
 from atoll.domain.errors import AtollError, BadRequest
 from atoll.forecast.constants import Constants, shipped_fit
 from atoll.forecast.fleet_file import Fleet
-from atoll.forecast.outlook import Workload
+from atoll.forecast.outlook import KV_BYTES, Workload
 from atoll.forecast.systems import rings_of
 from atoll.forecast.targets import Target
 from atoll.sim.serving.arrivals import Arrivals, arrive
@@ -63,7 +63,7 @@ def run_case(case: Case, heard: Heard | None = None) -> Outcome:
     pools = pools_of(case.fleet, case.work, constants, case.patience_s)
     rate = case.fleet.handover_rate
     shape = case.work.shape
-    cell = shape.kv_values * 2 * shape.cached_positions(1.0)
+    cell = shape.kv_values * KV_BYTES * shape.cached_positions(1.0)
     run = ServingRun(
         *(pools, _requests(case)), seed=case.seed, cell_s=cell / rate if rate else 0.0, heard=heard
     )
