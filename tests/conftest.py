@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that are to be alone come last: each change costs a wait for the others' tests."""
-    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+    items.sort(key=is_alone)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -42,11 +42,25 @@ def pytest_runtest_protocol(
     turns = item.config.stash.get(_TURNS, None)
     if turns is None:
         return (yield)
-    alone, next_alone = (
-        i is not None and i.get_closest_marker("alone") is not None for i in (item, nextitem)
-    )
-    with turns.turn(alone=alone, next_alone=next_alone):
+    alone = is_alone(item)
+    keep = nextitem is not None and is_alone(nextitem) == alone
+    with turns.turn(alone=alone, keep=keep and (alone or share_a_loop(item, nextitem))):
         return (yield)
+
+
+def is_alone(item: pytest.Item) -> bool:
+    """Whether a test is to have the machine to itself: each change costs a wait."""
+    return item.get_closest_marker("alone") is not None
+
+
+def share_a_loop(item: pytest.Item, other: pytest.Item | None) -> bool:
+    """Whether something may live on the loop of both, which a wait between them would stop."""
+    marks = [i.get_closest_marker("asyncio") for i in (item, other) if i is not None]
+    return (
+        other is not None
+        and item.path == other.path
+        and all(mark is not None and mark.kwargs.get("loop_scope") == "module" for mark in marks)
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

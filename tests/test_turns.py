@@ -34,13 +34,30 @@ def test_one_alone_keeps_all_others_out(tmp_path: Path) -> None:
 
 def test_the_room_is_kept_for_one_that_is_alone_next(tmp_path: Path) -> None:
     turns = Turns(tmp_path)
-    for next_alone in (True, True, False):
-        with turns.turn(alone=True, next_alone=next_alone):
+    for keep in (True, True, False):
+        with turns.turn(alone=True, keep=keep):
             assert not is_free(tmp_path / ROOM, fcntl.LOCK_SH)
-        assert is_free(tmp_path / ROOM, fcntl.LOCK_SH) is not next_alone
-    with turns.turn(alone=False, next_alone=True):
-        assert is_free(tmp_path / ROOM, fcntl.LOCK_SH)
-    assert is_free(tmp_path / ROOM, fcntl.LOCK_EX)
+        assert is_free(tmp_path / ROOM, fcntl.LOCK_SH) is not keep
+
+
+def test_tests_that_share_a_ring_wait_for_nobody_between(tmp_path: Path) -> None:
+    """The ring's gateway lives on their loop, and is taken for dead if that stands still."""
+    turns, order = Turns(tmp_path), list[str]()
+
+    def alone() -> None:
+        with Turns(tmp_path).turn(alone=True):
+            order.append("alone")
+
+    waiting = threading.Thread(target=alone)
+    for keep in (True, True, False):
+        with turns.turn(alone=False, keep=keep):
+            if not order:
+                waiting.start()
+                while is_free(tmp_path / QUEUE, fcntl.LOCK_EX):
+                    threading.Event().wait(0.01)
+            order.append("shared")
+    waiting.join()
+    assert order == ["shared", "shared", "shared", "alone"]
 
 
 def test_who_waits_to_be_alone_comes_before_who_comes_later(tmp_path: Path) -> None:

@@ -28,15 +28,14 @@ class Turns:
         self._stays = False
 
     @contextmanager
-    def turn(self, *, alone: bool, next_alone: bool = False) -> Iterator[None]:
+    def turn(self, *, alone: bool, keep: bool = False) -> Iterator[None]:
         """Run a test inside the block, beside others or `alone`.
 
-        With `next_alone` one that is alone keeps the others waiting for the next test
-        too: each change costs a wait for whatever they are at.
+        With `keep` the next test has the same turn, and nothing is waited for between the two.
         """
         if not self._stays:
             self._enter(alone=alone)
-        self._stays = alone and next_alone
+        self._stays = keep
         try:
             yield
         finally:
