@@ -1,0 +1,1 @@
+"""From operators and models to schedules: tiles, placement, schedule."""
