@@ -12,7 +12,7 @@ from atoll.lpu.timing import Timing, shipped_assumed
 
 @pytest.fixture
 def timing() -> Timing:
-    return Timing(shipped_chips().get("Groq TSP"), shipped_assumed())
+    return Timing(shipped_chips().find("Groq TSP"), shipped_assumed())
 
 
 def test_positions(timing: Timing) -> None:
@@ -43,6 +43,6 @@ def test_a_value_is_there_when_the_longest_chain_is_through(timing: Timing) -> N
 
 
 def test_a_chip_of_which_too_little_is_published() -> None:
-    timing = Timing(shipped_chips().get("NVIDIA Groq 3 LPU"), shipped_assumed())
+    timing = Timing(shipped_chips().find("NVIDIA Groq 3 LPU"), shipped_assumed())
     with pytest.raises(BadRequest, match="not published"):
         _ = timing.slices

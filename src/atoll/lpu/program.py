@@ -96,12 +96,15 @@ class Load(Burst):
     """A plane (of f16: the pair of planes of a side, `plane` 0) takes weights into its buffer.
 
     Column by column of the matrix: the vector of column j has weight k of it in lane k. With w
-    numbers beside each other on the flow, cycle n brings columns n * w to n * w + w - 1.
+    numbers beside each other on the flow, cycle n brings columns n * w to n * w + w - 1, counted
+    from `column`. Columns that none brings are zeros; the first load after weights were
+    installed begins an empty buffer, further ones add columns to it.
     """
 
     flow: Flow
     plane: int
     number: Number
+    column: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
