@@ -42,10 +42,13 @@ class Plane:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Tiles of a matrix, `tiles[k][n]` being rows 320 k and columns 320 n onward."""
+    """Tiles of a matrix, `tiles[k][n]` being rows 320 k and columns 320 n onward.
+
+    `scales`: what sums are multiplied by, f32, of even and of odd blocks of columns; or nothing.
+    """
 
     tiles: tuple[tuple[Tile, ...], ...]
-    scales: Tensor | None = None
+    scales: tuple[Tensor, ...] = ()
 
     @property
     def depth(self) -> int:
@@ -80,10 +83,18 @@ class Builder:
         self.instructions += chain.instructions
         return begin
 
-    def load(self, tile: Tile, side: Side, *, columns: tuple[int, int] | None = None) -> None:
+    def load(
+        self,
+        tile: Tile,
+        side: Side,
+        *,
+        columns: tuple[int, int] | None = None,
+        since: int = 0,
+    ) -> None:
         """Weights of a tile, or of some columns (first and number) of it, into a side's buffer.
 
         First and number are multiples of the columns that come in a cycle, but the last group's.
+        Nothing is read before cycle `since`.
         """
         first, number = columns or (0, tile.columns)
         skip, count = first // BLOCK_COLUMNS, -(-number // BLOCK_COLUMNS)
@@ -92,7 +103,8 @@ class Builder:
         widened = len(tile.slices) > 1
         for s, slices in tile.slices:
             flow = Flow(s, "in" if widened else "out", 0, len(slices))
-            source = Tensor("int8", s, slices, tile.address, tile.words, local=tile.local)
+            there = [since] * tile.words
+            source = Tensor("int8", s, slices, tile.address, tile.words, there, local=tile.local)
             chain.read(source, first=skip, count=count, way=flow.way, flow=flow)
             flows.append(flow)
         into = Flow(side, "out", 0, 2 * BLOCK_COLUMNS)

@@ -51,6 +51,12 @@ class Tensor:
     index: str = ""
     local: bool = False
 
+    def byte(self, n: int) -> Tensor:
+        """Byte n of its numbers, as a tensor of its own that is there when it is."""
+        self.there = self.there or [-LATER] * self.count
+        kept = (self.address, self.count, self.there, self.index, self.local)
+        return Tensor("int8", self.side, self.slices[n : n + 1], *kept)
+
     def since(self, n: int) -> int:
         """The cycle from which vector n can be read."""
         return self.there[n] if self.there else -LATER
@@ -64,6 +70,7 @@ class Chain:
         self.needs: list[Need] = []
         self.instructions: list[Instruction] = []
         self.earliest = -LATER
+        self._alus = 0
         self._next: dict[tuple[Side, Way], int] = {}
         self._written: list[tuple[Tensor, int, Write]] = []
 
@@ -105,7 +112,7 @@ class Chain:
         toward = 1 if way == "in" else -1
         far = max(toward * self.timing.slice_positions[s] for s in tensor.slices)
         for n in range(count if step else 1):
-            since = tensor.since(first + n)
+            since = tensor.since(first + n * step)
             self.earliest = max(self.earliest, since + far - at - n * stride)
         return Operand(flow, tensor.number)
 
@@ -176,7 +183,10 @@ class Chain:
         stride: int = 1,
     ) -> list[int]:
         """A pass through the vector unit; returns the phases in which results leave."""
-        numbered = tuple(replace(step, alu=n) for n, step in enumerate(steps))
+        numbered = tuple(
+            replace(step, alu=(self._alus + n) % self.timing.alus) for n, step in enumerate(steps)
+        )
+        self._alus += len(numbered)
         vector = Vector(
             at=at,
             count=count,
@@ -197,10 +207,17 @@ class Chain:
         return leave
 
     def switch(
-        self, flow: Flow, *, at: int, shift: int, count: int = 1, stride: int = 1
+        self,
+        flow: Flow,
+        *,
+        at: int,
+        shift: int,
+        count: int = 1,
+        stride: int = 1,
+        first: int | None = None,
     ) -> Operand:
         """Lanes of vectors turned by the switch unit; f32 if four streams wide, or f16."""
-        result = self.streams(flow.side, "in", flow.width)
+        result = self.streams(flow.side, "in", flow.width, first)
         turned = self.timing.switched(at)
         switch = Switch(
             at=at,
@@ -218,21 +235,16 @@ class Chain:
         self.instructions.append(switch)
         return Operand(result, "f32" if flow.width == NUMBER_BYTES["f32"] else "f16")
 
-    def exchange(
-        self, flow: Flow, *, at: int, to: int, source: int, count: int, **more: int
-    ) -> int:
-        """Vectors of one stream to another chip, while as many come from one in the same way.
+    def exchange(self, flow: Flow, inward: Flow, *, at: int, on: int) -> int:
+        """A vector of one stream to the chip `on` further on, while one comes from as far back.
 
-        Returns the phase in which the first arrives; its stream is the same one, inward.
+        Returns the phase in which it arrives.
         """
-        stride = self.timing.link_cycles
-        send = Send(at=at, count=count, stride=stride, flow=flow, to=to, **more)
-        self.needs.append(Need(("link", to, send.lane), 1, at + self.timing.edge, count * stride))
+        self.needs.append(Need(("link", on), 1, at + self.timing.edge, self.timing.link_cycles))
         there = self.timing.received(at)
-        inward = Flow(flow.side, "in", flow.first, flow.width)
-        receive = Receive(at=there, count=count, stride=stride, flow=inward, source=source, **more)
+        receive = Receive(at=there, flow=inward, source=on)
         self._needs_streams(inward, there, receive)
-        self.instructions += [send, receive]
+        self.instructions += [Send(at=at, flow=flow, to=on), receive]
         return there
 
     def place(self, board: Board, ready: int) -> int:
@@ -245,7 +257,7 @@ class Chain:
             late = max(toward * self.timing.slice_positions[s] for s in write.slices)
             for n in range(write.count):
                 done = begin + write.at + n * write.stride + late
-                tensor.there[first + n] = done + self.timing.assumed.memory_cycles
+                tensor.there[first + n * write.step] = done + self.timing.assumed.memory_cycles
         self.instructions = [moved(i, begin) for i in self.instructions]
         return begin
 

@@ -27,6 +27,11 @@ Stored = Literal["f16", "int8"]
 
 WORK = 4
 """Slices at the outer end of each side for tables and what is computed."""
+SCRATCH = (8, 32)
+"""Slices of each side, the second not included, of which scratch takes some; those before them
+hold tables that all layers share, those after them tables of a layer: so that what an instruction
+reads together lies apart.
+"""
 BLOCK_COLUMNS = 16
 """Columns of a tile that come in a cycle."""
 
@@ -72,6 +77,7 @@ class Memory:
     _up: dict[tuple[Side, int], int] = field(default_factory=lambda: defaultdict(int))
     _down: dict[tuple[Side, int], int] = field(default_factory=lambda: defaultdict(int))
     _turn: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    _most: int = 0
 
     @property
     def local_words(self) -> int:
@@ -81,12 +87,8 @@ class Memory:
     @property
     def shared_words(self) -> int:
         """Words of a slice with weights that are taken whatever the layer."""
-        inner = [n for (_, s), n in self._down.items() if s < self.timing.slices - WORK]
-        return max(inner, default=0)
-
-    def next_layer(self) -> None:
-        """Begin with local addresses anew."""
-        self._up.clear()
+        self._keep()
+        return self._most
 
     def tile(
         self,
@@ -124,41 +126,58 @@ class Memory:
         count: int,
         *,
         side: Side,
-        low: int = 0,
+        first: int,
+        part: tuple[int, ...] = (),
         local: bool = False,
     ) -> Tensor:
-        """Vectors that lie in memory before: of a local one in slices from `low` on, of another
-        in the outer slices.
-        """
-        first = low if local else self.timing.slices - WORK + low
+        """Vectors that lie in memory before, in slices of a side from `first` on."""
         slices = tuple(range(first, first + NUMBER_BYTES[number]))
         address = self._take(((side, slices),), count, local=local)
-        self.pieces.append(Piece(what, (), side, slices, address, count, local))
+        self.pieces.append(Piece(what, part, side, slices, address, count, local))
         return Tensor(number, side, slices, address, count, local=local)
 
-    def work(
-        self, number: Number, count: int, *, side: Side | None = None, low: int | None = None
-    ) -> Tensor:
+    def work(self, number: Number, count: int) -> Tensor:
         """Room for vectors that are computed, in the outer slices; sides and slices by turns."""
         width = NUMBER_BYTES[number]
         turn = self._turn[number]
-        if side is None or low is None:
-            self._turn[number] += 1
-        side = side or SIDES[turn % 2]
-        low = turn // 2 % (WORK // width) * width if low is None else low
-        first = self.timing.slices - WORK + low
-        slices = tuple(range(first, first + width))
+        self._turn[number] += 1
+        first = self.timing.slices - WORK + turn // 2 % (WORK // width) * width
+        return self._room(number, count, SIDES[turn % 2], first)
+
+    def scratch(self, number: Number, count: int, side: Side | None = None) -> Tensor:
+        """Room for vectors that are computed, in inner slices: in others each time, so that many
+        can be read in one cycle.
+        """
+        if side is None:
+            side = SIDES[self._turn["side"] % 2]
+            self._turn["side"] += 1
+        width = NUMBER_BYTES[number]
+        first, end = SCRATCH
+        turn = -(-self._turn[side] // width) * width
+        self._turn[side] = turn + width
+        return self._room(number, count, side, first + turn % (end - first))
+
+    def _room(self, number: Number, count: int, side: Side, first: int) -> Tensor:
+        slices = tuple(range(first, first + NUMBER_BYTES[number]))
         return Tensor(number, side, slices, self._take(((side, slices),), count), count)
 
-    def scratch(self, count: int) -> Tensor:
-        """Room for f32 vectors that are computed, in inner slices: others each time."""
-        groups = (self.timing.slices - WORK) // 4
-        turn = self._turn["scratch"]
-        self._turn["scratch"] = (turn + 1) % (2 * groups)
-        first = turn // 2 * 4
-        slices = tuple(range(first, first + 4))
-        side = SIDES[turn % 2]
-        return Tensor("f32", side, slices, self._take(((side, slices),), count), count)
+    def mark(self) -> dict[tuple[Side, int], int]:
+        """What is given so far of addresses that all layers share."""
+        return dict(self._down)
+
+    def begin(self, mark: dict[tuple[Side, int], int]) -> None:
+        """Give local addresses from 0 on, and the others from a mark on, for another routine.
+
+        What the most of all routines took stays taken (`shared_words`).
+        """
+        self._keep()
+        self._up.clear()
+        self._down = defaultdict(int, mark)
+        self._turn.clear()
+
+    def _keep(self) -> None:
+        inner = [n for (_, s), n in self._down.items() if s < self.timing.slices - WORK]
+        self._most = max([self._most, *inner])
 
     def _take(
         self,

@@ -1,0 +1,299 @@
+"""The decode step of a dense decoder: routines of a layer's halves and of the head.
+
+All chips of a group do the same with their own heads and their own part of the feed-forward
+block's width; what they add to the hidden vector is summed over the group (`sums.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from atoll.domain.errors import BadRequest
+from atoll.forecast.shapes import ModelShape
+from atoll.lpu.compiler import attention
+from atoll.lpu.compiler.builder import Builder, Matrix
+from atoll.lpu.compiler.caches import (
+    Cache,
+    ValueTables,
+    add_key,
+    add_value,
+    make_cache,
+)
+from atoll.lpu.compiler.chain import Tensor
+from atoll.lpu.compiler.feed_forward import gated
+from atoll.lpu.compiler.memory import BLOCK_COLUMNS, WORK, Memory, Piece, Stored
+from atoll.lpu.compiler.norm import Ones, rms_norm
+from atoll.lpu.compiler.sums import add_product, stored
+from atoll.lpu.program import SIDES, Routine, Side
+from atoll.lpu.timing import Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A decoder's parts on one chip of a group of `chips`.
+
+    Attributes:
+        groups: Lane groups: heads of keys that lie in the lanes of one vector.
+        heads: Of each lane group.
+        ffn: Width of the feed-forward block, values.
+        vocab: Columns of the head.
+    """
+
+    shape: ModelShape
+    chips: int
+    context: int
+    heads: tuple[attention.Heads, ...]
+    ffn: int
+    vocab: int
+    half: bool = False
+    eps: float = 1e-5
+    bias: bool = False
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Lanes that each lane group uses."""
+        return tuple(heads.lanes for heads in self.heads)
+
+
+def split(
+    shape: ModelShape,
+    chips: int,
+    context: int,
+    lanes: int,
+    *,
+    half: bool = False,
+    eps: float = 1e-5,
+) -> Split:
+    """A decoder's parts on each of so many chips that share its layers.
+
+    Raises:
+        BadRequest: It has what is not covered, or it does not come apart so.
+    """
+    for covered, what in (
+        (not shape.experts, "experts"),
+        (shape.latent is None, "latent attention"),
+        (not shape.window, "windows of attention"),
+        (shape.gated, "feed-forward blocks without a gate"),
+    ):
+        if not covered:
+            raise BadRequest(f"{shape.name} has {what}, which is not compiled")
+    if shape.head_dim > lanes or shape.head_dim % BLOCK_COLUMNS:
+        raise BadRequest(
+            f"heads of {shape.head_dim} values do not tile {lanes} lanes",
+            hint=f"a multiple of {BLOCK_COLUMNS}, of at most {lanes}",
+        )
+    if shape.kv_heads % chips:
+        raise BadRequest(f"{shape.kv_heads} heads of keys do not come apart on {chips} chips")
+    if not 1 <= context <= CONTEXT_MAX:
+        raise BadRequest(f"a context of {context} positions; 1 to {CONTEXT_MAX} are compiled")
+    each = shape.kv_heads // chips
+    wide = min(each, lanes // shape.head_dim)
+    rows = shape.heads // shape.kv_heads
+    groups = tuple(
+        attention.Heads(min(wide, each - first), rows, shape.head_dim)
+        for first in range(0, each, wide)
+    )
+    return Split(
+        shape,
+        chips,
+        context,
+        groups,
+        -(-shape.ffn // chips),
+        -(-shape.vocab // chips),
+        half=half,
+        eps=eps,
+    )
+
+
+CONTEXT_MAX = 4096
+"""Tables of cosines and sines lie in two slices each, beside what is computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Routines of a chip, and what lies in its memory; addresses of a part begin at 0.
+
+    Attributes:
+        words: Words of a slice that each local part takes, by routine.
+        shared_words: Words of a slice that are taken once.
+        pieces: What lies there, by routine; "" for what all share.
+        hidden: The vector that goes from layer to layer, f32.
+        logits: What the head makes of it, f32.
+    """
+
+    split: Split
+    stored: Stored
+    routines: dict[str, Routine]
+    words: dict[str, int]
+    shared_words: int
+    pieces: dict[str, tuple[Piece, ...]]
+    hidden: Tensor
+    logits: Tensor
+
+
+class DecodeCompiler:
+    """Makes the routines of one split on one kind of chip."""
+
+    def __init__(self, timing: Timing, parts: Split, stored_as: Stored) -> None:
+        self.timing = timing
+        self.parts = parts
+        self.memory = Memory(timing, stored_as)
+        self.pieces: dict[str, tuple[Piece, ...]] = {}
+        self.words: dict[str, int] = {}
+        self.routines: dict[str, Routine] = {}
+        lanes = timing.lanes
+        self.blocks = -(-parts.shape.hidden // lanes)
+        memory, outer = self.memory, timing.slices - WORK
+        context, dims = parts.context, max(parts.dims)
+        ones = [
+            memory.tile("ones", (), lanes, side=side, stored="f16", local=False) for side in SIDES
+        ]
+        self.ones = Ones(*ones)
+        self.tables = attention.Tables(
+            memory.table("cosine", "f16", context, side="west", first=outer),
+            memory.table("after", "f16", context, side="west", first=outer + 2),
+            memory.table("before", "f16", context, side="east", first=outer),
+            tuple(
+                memory.table("slot", "f16", 1, side=SIDES[n % 2], first=2 * n, part=(n,))
+                for n in range(max(heads.slots for heads in parts.heads))
+            ),
+            memory.table("past", "f16", lanes + 1, side="east", first=outer + 2),
+            self.ones,
+        )
+        for tensor in (self.tables.cosine, self.tables.after, self.tables.before):
+            tensor.index = "position"
+        lane = memory.table("lane", "f16", lanes, side="east", first=outer + 2)
+        lane.index = "lane"
+        diagonal = memory.table("diagonal", "f16", dims, side="east", first=outer + 2)
+        self.value_tables = ValueTables(self.ones, diagonal, lane)
+        self.hidden = memory.work("f32", self.blocks)
+        logits = -(-parts.vocab // lanes)
+        self.logits = memory.work("f32", logits)
+        self.mark = memory.mark()
+        self.pieces[""] = tuple(memory.pieces)
+
+    def compile(self) -> Compiled:
+        """All routines.
+
+        Raises:
+            BadRequest: A part does not fit into a chip's memory.
+        """
+        self._routine("attention", self._attention)
+        self._routine("feed-forward", self._feed_forward)
+        self._routine("head", self._head)
+        return Compiled(
+            self.parts,
+            self.memory.stored,
+            self.routines,
+            self.words,
+            self.memory.shared_words,
+            self.pieces,
+            self.hidden,
+            self.logits,
+        )
+
+    def _routine(self, name: str, make: Callable[[Builder], None]) -> None:
+        memory = self.memory
+        memory.begin(self.mark)
+        memory.pieces.clear()
+        self.hidden.there = [0] * self.hidden.count
+        builder = Builder(self.timing, memory, self.parts.chips)
+        make(builder)
+        self.routines[name] = builder.routine(name)
+        self.words[name] = memory.local_words
+        self.pieces[name] = tuple(memory.pieces)
+
+    def matrix(self, what: str, columns: list[int], depth: int) -> Matrix:
+        """Room for a matrix of `depth` tiles of rows; blocks of so many columns."""
+        tiles = tuple(
+            tuple(
+                self.memory.tile(what, (k, n), columns[n], side=SIDES[n % 2])
+                for n in range(len(columns))
+            )
+            for k in range(depth)
+        )
+        if self.memory.stored == "f16":
+            return Matrix(tiles)
+        # Blocks of both sides come in one cycle: their scales must not lie in the same slices.
+        scales = tuple(
+            self.memory.table(
+                f"{what} scales", "f32", count, side="east", first=32 + 4 * n, part=(n,), local=True
+            )
+            for n, count in enumerate((-(-len(columns) // 2), len(columns) // 2))
+            if count
+        )
+        return Matrix(tiles, scales)
+
+    def _normed(self, builder: Builder) -> Tensor:
+        side: Side = "west"
+        weight = self.memory.table("norm", "f16", self.blocks, side=side, first=32, local=True)
+        hidden, eps = self.parts.shape.hidden, self.parts.eps
+        return rms_norm(builder, self.hidden, weight, self.ones, hidden=hidden, eps=eps)
+
+    def _attention(self, builder: Builder) -> None:
+        parts, memory = self.parts, self.memory
+        lanes = self.timing.lanes
+        caches: list[Cache] = []
+        for g, heads in enumerate(parts.heads):
+            cache = make_cache(memory, g, positions=parts.context, dims=heads.lanes)
+            caches.append(cache)
+        # Of each lane group keys, values, then queries.
+        columns = [heads.lanes for heads in parts.heads for _ in range(2 + heads.rows)]
+        joined = self.matrix("qkv", columns, self.blocks)
+        hidden = [min(lanes, parts.shape.hidden - n * lanes) for n in range(self.blocks)]
+        rows = sum(heads.rows for heads in parts.heads)
+        output = self.matrix("output", hidden, rows)
+        x = self._normed(builder)
+        made = memory.scratch("f16", joined.width)
+        builder.product(x, joined, stored(joined, made))
+        mixed = memory.scratch("f16", rows)
+        at = row = 0
+        shift = parts.shape.head_dim // 2 if parts.half else 1
+        for cache, heads in zip(caches, parts.heads, strict=True):
+            [key] = attention.rotate(
+                builder, _part(made, at, 1), self.tables, shift, masked=0, count=1
+            )
+            keys_there = add_key(builder, cache, key)
+            queries = attention.rotate(
+                builder,
+                _part(made, at + 2, heads.rows),
+                self.tables,
+                shift,
+                masked=heads.slots,
+                count=heads.rows,
+            )
+            found = attention.scores(builder, queries, cache, self.tables, keys_there)
+            there = add_value(builder, cache, _part(made, at + 1, 1), self.value_tables)
+            peak = attention.peaks(builder, found)
+            into = _part(mixed, row, heads.rows)
+            attention.mix(
+                builder, found, peak, cache, heads=heads, ones=self.ones, since=there, into=into
+            )
+            mixed.there += into.there
+            at += 2 + heads.rows
+            row += heads.rows
+        add_product(builder, mixed, output, self.hidden)
+
+    def _feed_forward(self, builder: Builder) -> None:
+        parts, lanes = self.parts, self.timing.lanes
+        widths = [min(lanes, parts.ffn - n) for n in range(0, parts.ffn, lanes)]
+        inner = self.matrix("inner", [w for w in widths for _ in range(2)], self.blocks)
+        hidden = [min(lanes, parts.shape.hidden - n * lanes) for n in range(self.blocks)]
+        outer = self.matrix("outer", hidden, len(widths))
+        x = self._normed(builder)
+        add_product(builder, gated(builder, x, inner), outer, self.hidden)
+
+    def _head(self, builder: Builder) -> None:
+        parts, lanes = self.parts, self.timing.lanes
+        widths = [min(lanes, parts.vocab - n) for n in range(0, parts.vocab, lanes)]
+        head = self.matrix("head", widths, self.blocks)
+        x = self._normed(builder)
+        builder.product(x, head, stored(head, self.logits))
+
+
+def _part(tensor: Tensor, first: int, count: int) -> Tensor:
+    """Some vectors of a tensor."""
+    there = tensor.there[first : first + count]
+    address = tensor.address + first
+    return Tensor(tensor.number, tensor.side, tensor.slices, address, count, there)
