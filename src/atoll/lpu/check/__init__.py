@@ -1,0 +1,1 @@
+"""The checker of schedules, which shares nothing with whatever made them."""
