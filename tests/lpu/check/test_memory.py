@@ -105,6 +105,25 @@ def test_of_an_indexed_address_the_span_is_known() -> None:
     assert found(read(0, count=3, step=4096, index="token")) == [("address", (0,))]
 
 
+def test_what_is_written_is_there_later() -> None:
+    delay = TIMING.assumed.memory_cycles
+    assert delay == 2
+    known: dict[str, Any] = {"address": 7}
+    assert found(write(10, **known), read(11, **known)) == CLASH
+    assert found(write(10, **known), read(10 + delay, **known)) == []
+    assert found(read(10, **known), write(11, **known)) == []
+    assert found(write(10, **known), read(11, address=8)) == []
+    assert found(write(10, **known), read(11, 6, **known)) == []
+    assert found(write(10, **known), read(11, address=5, count=5, step=1)) == []
+    assert found(write(10, **known), read(9, address=6, count=2, stride=2)) == CLASH
+    assert found(write(10, **known), read(11, local=True, **known)) == []
+    local: dict[str, Any] = {"local": True, **known}
+    assert found(write(10, **local), read(11, **local), bases=(0, 5000)) == CLASH
+    assert found(write(10, **known), read(11, index="token", **known)) == []
+    other = write(11, address=5000)
+    assert found(write(10, **known), other, read(11, **known)) == [("memory", (0, 2))]
+
+
 def test_in_a_schedule() -> None:
     assert "memory" in kinds(inputs={"slices": (0,), "at": 19})
     assert kinds(weights={"address": 8173}) == {"address"}

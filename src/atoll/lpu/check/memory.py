@@ -1,4 +1,6 @@
-"""Memory: one read and one write of a slice in a cycle, each in another bank."""
+"""Memory: one read and one write of a slice in a cycle, each in another bank, and what is written
+can be read so many cycles later as memory takes.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 
 from atoll.lpu.check.conflicts import Found, Ints, first_of_pairs, ints, pack, spread
 from atoll.lpu.figures import published
@@ -14,6 +15,10 @@ from atoll.lpu.program import SIDES, Instruction, Read, Write
 from atoll.lpu.timing import Timing
 
 Access = tuple[int, Read | Write]
+READS = "two reads of a slice in one cycle"
+WRITES = "two writes of a slice in one cycle"
+BANKS = "a read and a write in one cycle, and not in different banks for certain"
+FRESH = "a word is read before what was written is there"
 
 
 def memory_conflicts(
@@ -52,76 +57,117 @@ def _outside(n: int, access: Read | Write, words: int, bases: tuple[int, int]) -
 
 
 def _meetings(found: Sequence[Access], timing: Timing, bases: tuple[int, int]) -> Iterator[Found]:
-    accesses = [access for _, access in found]
-    row, _ = spread(ints([len(access.slices) for access in accesses]))
-    slices = np.fromiter(chain.from_iterable(a.slices for a in accesses), dtype=np.int64)
-    position = ints(timing.slice_positions)[slices]
-    outward = ints([1 if a.flow.way == "out" else -1 for a in accesses])
-    side = ints([SIDES.index(a.flow.side) for a in accesses])
-    writes = ints([isinstance(a, Write) for a in accesses])
-    at, count = ints([a.at for a in accesses]), ints([a.count for a in accesses])
-    stride = ints([a.stride for a in accesses])
-    cycle = at[row] + outward[row] * position
-    last = cycle + ((count - 1) * stride)[row]
-    low = int(cycle.min())
-    key, shifts = pack(
-        (side[row] * timing.slices + slices, 2 * timing.slices),
-        (cycle - low, int(last.max()) - low + 1),
-        (writes[row], 2),
-        (row, len(accesses)),
-    )
-    vector, n = spread(count[row])
-    n *= (stride[row] << shifts[1])[vector]
-    n += key[vector]
-    n.sort()
-    same = np.flatnonzero((n[1:] >> shifts[1]) == (n[:-1] >> shifts[1]))
-    one, other = (n[k] & ((1 << shifts[2]) - 1) for k in (same, same + 1))
-    cell = n[same] >> shifts[1]
-    when = (cell & ((1 << (shifts[0] - shifts[1])) - 1)) + low
-    port = n[same] >> shifts[0]
-    reads_and_writes = writes[one] != writes[other]
-    start = ints(timing.slice_positions)[port % timing.slices]
-    first, second = ((k, (when - at[k] - outward[k] * start) // stride[k]) for k in (one, other))
-    apart = reads_and_writes & _Banks(accesses, timing, bases).differ(first, second)
-    one, other, when, port = (a[~apart] for a in (one, other, when, port))
-    for k in first_of_pairs(one, other).tolist():
-        i, j = int(one[k]), int(other[k])
-        part, number = divmod(int(port[k]), timing.slices)
-        resource = f"slice {number} in the {SIDES[part]}"
-        what = _said(accesses[i], accesses[j])
-        yield Found("memory", what, int(when[k]), resource, (found[i][0], found[j][0]))
+    table = _Table([access for _, access in found], timing, bases)
+    for what, at, after in (
+        (READS, *table.at_once(False, False)),
+        (WRITES, *table.at_once(True, True)),
+        (BANKS, *table.at_once(False, True)),
+        (FRESH, *table.fresh()),
+    ):
+        one, other = table.access(at), table.access(after)
+        for k in first_of_pairs(one, other).tolist():
+            part, number = divmod(int(table.port(after)[k]), timing.slices)
+            resource = f"slice {number} in the {SIDES[part]}"
+            who = (found[int(one[k])][0], found[int(other[k])][0])
+            yield Found("memory", what, int(table.cycle(after)[k]), resource, who)
 
 
-class _Banks:
-    """In which bank each vector of accesses is, as far as that is known before the program runs."""
+class _Table:
+    """Every word that accesses have, in order of slice and cycle, reads before writes.
+
+    Methods take places in that order; addresses are of the lowest and of the highest base.
+    """
 
     def __init__(
         self, accesses: Sequence[Read | Write], timing: Timing, bases: tuple[int, int]
     ) -> None:
-        memory = published(timing.chip.memory, f"{timing.chip.name}: its memory")
-        self._words = timing.words // memory.banks
+        row, _ = spread(ints([len(access.slices) for access in accesses]))
+        slices = np.fromiter(chain.from_iterable(a.slices for a in accesses), dtype=np.int64)
+        self._positions, self._slices = ints(timing.slice_positions), timing.slices
+        self._outward = ints([1 if a.flow.way == "out" else -1 for a in accesses])
+        self._at, self._stride = (
+            ints([a.at for a in accesses]),
+            ints([a.stride for a in accesses]),
+        )
+        self._writes = ints([isinstance(a, Write) for a in accesses]) == 1
+        count = ints([a.count for a in accesses])
+        cycle = self._at[row] + self._outward[row] * self._positions[slices]
+        last = cycle + ((count - 1) * self._stride)[row]
+        self._low = int(cycle.min())
+        side = ints([SIDES.index(a.flow.side) for a in accesses])
+        key, self._shifts = pack(
+            (side[row] * timing.slices + slices, 2 * timing.slices),
+            (cycle - self._low, int(last.max()) - self._low + 1),
+            (self._writes[row].astype(np.int64), 2),
+            (row, len(accesses)),
+        )
+        vector, n = spread(count[row])
+        n *= (self._stride[row] << self._shifts[1])[vector]
+        n += key[vector]
+        n.sort()
+        self._key = n
+        self._both = np.flatnonzero((n[1:] ^ n[:-1]) < 1 << self._shifts[1])
         self._address = ints([a.address for a in accesses])
         self._step = ints([a.step for a in accesses])
         self._is_known = ints([not a.index for a in accesses]) == 1
-        self._low, self._high = (ints([b * a.local for a in accesses]) for b in bases)
+        self._is_local = ints([a.local for a in accesses]) == 1
+        self._bases = bases
+        memory = published(timing.chip.memory, f"{timing.chip.name}: its memory")
+        self._bank_words = timing.words // memory.banks
+        self._memory_cycles = timing.assumed.memory_cycles
 
-    def _bank(self, access: Ints, n: Ints) -> Ints:
-        """-1 where it is not the same for certain."""
-        address = self._address[access] + n * self._step[access]
-        low = (address + self._low[access]) // self._words
-        high = (address + self._high[access]) // self._words
-        return np.where(self._is_known[access] & (low == high), low, -1)
+    def access(self, at: Ints) -> Ints:
+        """Numbers of accesses."""
+        return self._key[at] & ((1 << self._shifts[2]) - 1)
 
-    def differ(self, one: tuple[Ints, Ints], other: tuple[Ints, Ints]) -> NDArray[np.bool_]:
-        """Where two accesses, each of its n-th vector, are in different banks for certain."""
-        banks = self._bank(*one), self._bank(*other)
-        apart: NDArray[np.bool_] = (np.minimum(*banks) >= 0) & (banks[0] != banks[1])
-        return apart
+    def cycle(self, at: Ints) -> Ints:
+        """True cycles."""
+        size = self._shifts[0] - self._shifts[1]
+        return ((self._key[at] >> self._shifts[1]) & ((1 << size) - 1)) + self._low
 
+    def port(self, at: Ints) -> Ints:
+        """Numbers of slices, over both sides."""
+        return self._key[at] >> self._shifts[0]
 
-def _said(one: Read | Write, other: Read | Write) -> str:
-    if isinstance(one, Read) and isinstance(other, Read):
-        return "two reads of a slice in one cycle"
-    if isinstance(one, Write) and isinstance(other, Write):
-        return "two writes of a slice in one cycle"
-    return "a read and a write in one cycle, and not in different banks for certain"
+    def _address_of(self, at: Ints) -> Ints:
+        """Without base and index."""
+        n, delay = self.access(at), self._positions[self.port(at) % self._slices]
+        start = self._at[n] + self._outward[n] * delay
+        return self._address[n] + (self.cycle(at) - start) // self._stride[n] * self._step[n]
+
+    def _bank(self, at: Ints) -> Ints:
+        """-1 where it is not the same in all steps for certain."""
+        n, address = self.access(at), self._address_of(at)
+        low, high = ((address + b * self._is_local[n]) // self._bank_words for b in self._bases)
+        return np.where(self._is_known[n] & (low == high), low, -1)
+
+    def at_once(self, first: bool, second: bool) -> tuple[Ints, Ints]:
+        """Reads or writes of a slice in one cycle; a read and a write that may be of one bank."""
+        at = self._both
+        writes = self._writes[self.access(at)], self._writes[self.access(at + 1)]
+        at = at[(writes[0] == first) & (writes[1] == second)]
+        if first != second:
+            banks = self._bank(at), self._bank(at + 1)
+            at = at[(np.minimum(*banks) < 0) | (banks[0] == banks[1])]
+        return at, at + 1
+
+    def fresh(self) -> tuple[Ints, Ints]:
+        """Writes, and reads of the same word before it is there.
+
+        Of accesses whose addresses have different unknown parts, nothing is said.
+        """
+        found = [np.zeros(0, dtype=np.int64)] * 2
+        writes = np.flatnonzero(self._key & (1 << self._shifts[2]))
+        # In each cycle a slice has at most one read and one write, or is in conflict anyway.
+        for ahead in range(1, 2 * self._memory_cycles - 1):
+            at = writes[: np.searchsorted(writes, len(self._key) - ahead)]
+            away = (self._key[at + ahead] >> self._shifts[1]) - (self._key[at] >> self._shifts[1])
+            at = at[away < self._memory_cycles]
+            at = at[~self._writes[self.access(at + ahead)]]
+            after = at + ahead
+            one, other = self.access(at), self.access(after)
+            same = self._is_known[one] & self._is_known[other] & (self.port(at) == self.port(after))
+            same &= self._is_local[one] == self._is_local[other]
+            same &= self._address_of(at) == self._address_of(after)
+            found = [np.append(found[0], at[same]), np.append(found[1], after[same])]
+        return found[0], found[1]
