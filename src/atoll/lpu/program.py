@@ -97,8 +97,7 @@ class Load(Burst):
 
     Column by column of the matrix: the vector of column j has weight k of it in lane k. With w
     numbers beside each other on the flow, cycle n brings columns n * w to n * w + w - 1, counted
-    from `column`. Columns that none brings are zeros; the first load after weights were
-    installed begins an empty buffer, further ones add columns to it.
+    from `column`. Columns that it does not bring are zeros.
     """
 
     flow: Flow

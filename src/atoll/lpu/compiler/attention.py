@@ -270,17 +270,19 @@ def mix(
             if last:
                 there = builder.timing.multiplied(at)
                 out = chain.streams(into.side, "out", 2)
-                # One over the sum by two roots: the vector unit does not divide.
+                # One over the sum by two roots: the vector unit does not divide. In lanes of no
+                # head the sum is 0, in others at least 1.
                 divided = [
-                    Alu("rsqrt", (1,)),
-                    Alu("mul", (2, 2)),
-                    Alu("mul", (0, 3)),
-                    Alu("f16", (4,)),
+                    Alu("add", (1, 1e-30)),
+                    Alu("rsqrt", (2,)),
+                    Alu("mul", (3, 3)),
+                    Alu("mul", (0, 4)),
+                    Alu("f16", (5,)),
                 ]
                 [left] = chain.vector(
                     [Operand(flow, "f32") for flow in sums],
                     divided,
-                    [(5, "f16", out)],
+                    [(6, "f16", out)],
                     at=there,
                     count=rows,
                     stride=stride,

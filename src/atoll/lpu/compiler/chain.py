@@ -244,6 +244,9 @@ class Chain:
         there = self.timing.received(at)
         receive = Receive(at=there, flow=inward, source=on)
         self._needs_streams(inward, there, receive)
+        # The edge of a side takes so many vectors from links in a cycle.
+        place = 1 << (on - 1) % self.timing.assumed.link_streams
+        self.needs.append(Need(("links", flow.side), place, there))
         self.instructions += [Send(at=at, flow=flow, to=on), receive]
         return there
 

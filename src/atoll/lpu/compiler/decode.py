@@ -145,7 +145,7 @@ class DecodeCompiler:
         lanes = timing.lanes
         self.blocks = -(-parts.shape.hidden // lanes)
         memory, outer = self.memory, timing.slices - WORK
-        context, dims = parts.context, max(parts.dims)
+        context = parts.context
         ones = [
             memory.tile("ones", (), lanes, side=side, stored="f16", local=False) for side in SIDES
         ]
@@ -165,8 +165,14 @@ class DecodeCompiler:
             tensor.index = "position"
         lane = memory.table("lane", "f16", lanes, side="east", first=outer + 2)
         lane.index = "lane"
-        diagonal = memory.table("diagonal", "f16", dims, side="east", first=outer + 2)
-        self.value_tables = ValueTables(self.ones, diagonal, lane)
+        self.value_tables = {
+            dims: ValueTables(
+                self.ones,
+                memory.table("diagonal", "f16", dims, side="east", first=outer + 2, part=(dims,)),
+                lane,
+            )
+            for dims in sorted(set(parts.dims))
+        }
         self.hidden = memory.work("f32", self.blocks)
         logits = -(-parts.vocab // lanes)
         self.logits = memory.work("f32", logits)
@@ -225,6 +231,16 @@ class DecodeCompiler:
         )
         return Matrix(tiles, scales)
 
+    def _hidden_columns(self) -> list[int]:
+        """Columns of each place of the hidden vector: of those that hold other blocks on other
+        chips the most of them.
+        """
+        lanes, chips = self.timing.lanes, self.parts.chips
+        columns = [min(lanes, self.parts.shape.hidden - n * lanes) for n in range(self.blocks)]
+        for first in range(0, self.blocks // chips * chips, chips):
+            columns[first : first + chips] = [max(columns[first : first + chips])] * chips
+        return columns
+
     def _normed(self, builder: Builder) -> Tensor:
         side: Side = "west"
         weight = self.memory.table("norm", "f16", self.blocks, side=side, first=32, local=True)
@@ -233,7 +249,6 @@ class DecodeCompiler:
 
     def _attention(self, builder: Builder) -> None:
         parts, memory = self.parts, self.memory
-        lanes = self.timing.lanes
         caches: list[Cache] = []
         for g, heads in enumerate(parts.heads):
             cache = make_cache(memory, g, positions=parts.context, dims=heads.lanes)
@@ -241,9 +256,8 @@ class DecodeCompiler:
         # Of each lane group keys, values, then queries.
         columns = [heads.lanes for heads in parts.heads for _ in range(2 + heads.rows)]
         joined = self.matrix("qkv", columns, self.blocks)
-        hidden = [min(lanes, parts.shape.hidden - n * lanes) for n in range(self.blocks)]
         rows = sum(heads.rows for heads in parts.heads)
-        output = self.matrix("output", hidden, rows)
+        output = self.matrix("output", self._hidden_columns(), rows)
         x = self._normed(builder)
         made = memory.scratch("f16", joined.width)
         builder.product(x, joined, stored(joined, made))
@@ -264,7 +278,8 @@ class DecodeCompiler:
                 count=heads.rows,
             )
             found = attention.scores(builder, queries, cache, self.tables, keys_there)
-            there = add_value(builder, cache, _part(made, at + 1, 1), self.value_tables)
+            value = _part(made, at + 1, 1)
+            there = add_value(builder, cache, value, self.value_tables[cache.dims])
             peak = attention.peaks(builder, found)
             into = _part(mixed, row, heads.rows)
             attention.mix(
@@ -279,8 +294,7 @@ class DecodeCompiler:
         parts, lanes = self.parts, self.timing.lanes
         widths = [min(lanes, parts.ffn - n) for n in range(0, parts.ffn, lanes)]
         inner = self.matrix("inner", [w for w in widths for _ in range(2)], self.blocks)
-        hidden = [min(lanes, parts.shape.hidden - n * lanes) for n in range(self.blocks)]
-        outer = self.matrix("outer", hidden, len(widths))
+        outer = self.matrix("outer", self._hidden_columns(), len(widths))
         x = self._normed(builder)
         add_product(builder, gated(builder, x, inner), outer, self.hidden)
 

@@ -92,11 +92,15 @@ def add_product(builder: Builder, x: Tensor, matrix: Matrix, residual: Tensor) -
 def _send(builder: Builder, tensor: Tensor, n: int, into: dict[int, Tensor], place: int) -> None:
     """Vector n to chips further on, and to `place` what comes from as far back."""
     chain = builder.chain()
+    at_once = builder.timing.assumed.link_streams
     for i, _ in enumerate(tensor.slices):
-        at = i * builder.timing.link_cycles
-        flow = Flow(tensor.side, "out", LINK_STREAMS + i, 1)
-        chain.read(tensor.byte(i), at=at, first=n, way="out", flow=flow)
         for on, kept in into.items():
+            # Those that come from more chips than the edge takes in a cycle come a cycle later.
+            turn = (on - 1) // at_once if len(into) > 1 else 0
+            at = i * builder.timing.link_cycles + turn
+            flow = Flow(tensor.side, "out", LINK_STREAMS + i, 1)
+            if (on - 1) % at_once == 0 or len(into) == 1:
+                chain.read(tensor.byte(i), at=at, first=n, way="out", flow=flow)
             inward = Flow(tensor.side, "in", 8 + 2 * (on - 1) + i, 1)
             there = chain.exchange(flow, inward, at=at, on=on)
             chain.write(kept.byte(i), inward, at=there, first=place)

@@ -193,8 +193,10 @@ def _load(found: Load, taken: Sequence[Taken], run: Run) -> Array:
     lanes, beside = run.timing.lanes, len(taken)
     weights = np.empty((run.timing.columns, lanes), np.float32)
     loaded = found.count * beside
-    weights[loaded:] = 0
-    columns = weights[:loaded].reshape(found.count, beside, lanes)
+    weights[: found.column] = 0
+    weights[found.column + loaded :] = 0
+    brought = weights[found.column : found.column + loaded]
+    columns = brought.reshape(found.count, beside, lanes)
     for i, flow in enumerate(taken):
         columns[:, i] = flow.fetch(run.outputs, lanes)
     return weights
