@@ -142,7 +142,7 @@ class _Words:
         words: Array = side[where]
         if not isinstance(where[1], slice):
             return (words,)
-        return (np.ascontiguousarray(words.transpose(1, 0, 2)),)
+        return (words.transpose(1, 0, 2).copy(),)
 
     def write(self, run: Run, words: Array) -> tuple[()]:
         side, where = self._where(run)

@@ -54,7 +54,7 @@ class Memory:
         """A copy of words from `address` on, shape (words, slices, lanes)."""
         self._check_all(chip, side, slices, address, words)
         found = self.side(chip, side)[list(slices), address : address + words]
-        return np.ascontiguousarray(found.transpose(1, 0, 2))
+        return found.transpose(1, 0, 2).copy()
 
     def poke(self, chip: int, side: Side, slices: Sequence[int], address: int, data: Words) -> None:
         """Put words, shape (words, slices, lanes), from `address` on."""
