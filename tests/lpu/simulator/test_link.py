@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -31,6 +32,7 @@ CYCLES = 400
 SLICES = (0, 1, 5, 17, 18, 43)
 WORDS = 170
 BASE = 9
+KINDS = ("vector", "switch", "write", "write", "write", "read")
 INDICES = {"a": 4, "b": -3}
 Gave = set[tuple[str, int, int, int]]
 
@@ -131,7 +133,10 @@ def accepted(chance: random.Random, words: Bytes) -> tuple[Instruction, ...]:
     """
     program: tuple[Instruction, ...] = ()
     gave: Gave = set()
-    for kind in (*["read"] * 16, *["vector", "switch", "write", "write", "write", "read"] * 10):
+    kinds = itertools.chain(["read"] * 16, itertools.cycle(KINDS))
+    for n, kind in enumerate(kinds):
+        if n >= 76 and sum(isinstance(found, Write) for found in program) >= 3:
+            break
         one = made(chance, kind)
         if gave & gives(one):
             continue

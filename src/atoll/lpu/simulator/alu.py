@@ -102,9 +102,8 @@ def convert(values: Array, source: Number, target: Number) -> Array:
     if target == "f32" or (target == "f16" and source == "int8"):
         return values.astype(np.float32)
     if target == "f16":
-        # An int32 goes by float64, which holds it, so that it is rounded once.
-        wide = values.astype(np.float64) if source == "int32" else values
-        return wide.astype(np.float16).astype(np.float32)
+        # An int32 that a half can be is a float32 too, so that none is rounded twice.
+        return values.astype(np.float32).astype(np.float16).astype(np.float32)
     bounds = np.iinfo(STORED[target])
     if source in _INTEGERS:
         return np.clip(values, bounds.min, bounds.max).astype(HELD[target])

@@ -4,14 +4,15 @@ An access is what an instruction does in one slice: word `address + n * step` in
 `cycle + n * stride`. Of two accesses to a slice of which one writes, every word that both have
 is had first by the one whose cycle is earlier. Where addresses are known only when the routine
 runs (its base, indices), a pair is ordered by time alone if one access is over before the other
-begins; otherwise it is doubtful, and compared anew in each run. Very few are.
+begins; otherwise it is doubtful, and compared anew in each run. Very few are, and most come in
+the right order whatever the addresses.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,10 +197,23 @@ def _compare_word(one: Access, other: Access) -> tuple[bool, bool, bool]:
     return first, second, bool(((rest == 0) & (n >= 0) & (n < other.count)).any())
 
 
-def meet(doubtful: tuple[tuple[Access, Access], ...], added: Callable[[Access], int]) -> bool:
-    """Whether any doubtful accesses may have a word in common in a run."""
+def wrong(
+    doubtful: Iterable[tuple[Access, Access]], added: Callable[[Access], int], rank: Sequence[int]
+) -> bool:
+    """Whether a run needs an order of its own.
+
+    Args:
+        doubtful: Pairs of accesses.
+        added: What the run adds to the addresses of an access.
+        rank: When each unit comes in the order that there is.
+    """
     for one, other in doubtful:
         here, there = added(one), added(other)
-        if one.low + here <= other.high + there and other.low + there <= one.high + here:
+        if one.low + here > other.high + there or other.low + there > one.high + here:
+            continue
+        moved = replace(one, address=one.address + here - there)
+        first, second, same = compare(moved, other)
+        ahead = rank[one.unit] < rank[other.unit]
+        if same or (first and not ahead) or (second and ahead):
             return True
     return False

@@ -63,7 +63,7 @@ class Linked:
 
     `units` are its instructions, or their vectors; `order` all of their numbers; `taken` what
     each takes, flow by flow; `weights` the load of each product; `last` which outputs nobody
-    takes any more after each unit.
+    takes any more after each unit; `rank` when each comes in the order.
     """
 
     units: tuple[Unit, ...]
@@ -72,6 +72,7 @@ class Linked:
     weights: Mapping[int, int]
     last: Mapping[int, tuple[int, ...]]
     doubtful: tuple[tuple[Access, Access], ...]
+    rank: tuple[int, ...]
 
 
 def link(
@@ -113,6 +114,7 @@ def link(
         weights=products.weights,
         last=_last_uses(order, taken, products),
         doubtful=hazards.doubtful,
+        rank=tuple(sorted(range(len(order)), key=order.__getitem__)),
     )
 
 

@@ -122,9 +122,14 @@ def _multiply(
     first = used[0].weights
     assert first is not None
     load = units[first].instruction
-    assert isinstance(load, Load)
-    if load.number != found.number or any(plane.weights != first for plane in used):
-        raise BadRequest(f"{name}: the plane's weights are of {units[first]} ({load.number})")
+    for plane in used:
+        assert plane.weights is not None
+        there = units[plane.weights]
+        assert isinstance(there.instruction, Load)
+        if there.instruction.number != found.number or plane.weights != first:
+            raise BadRequest(
+                f"{name}: the plane has weights of {there.instruction.number}: {there}"
+            )
     ready = load.end - 1 + timing.assumed.install_cycles
     if found.install and found.at < ready:
         raise BadRequest(f"{name}: {units[first]} can be installed from phase {ready} on")

@@ -8,7 +8,7 @@ import numpy as np
 
 from atoll.domain.errors import BadRequest
 from atoll.lpu.program import Program, Read, Side, Step, Write
-from atoll.lpu.simulator.hazards import Access, meet
+from atoll.lpu.simulator.hazards import Access, wrong
 from atoll.lpu.simulator.jobs import Index, Job, Run, added_to, jobs
 from atoll.lpu.simulator.link import Linked, link
 from atoll.lpu.simulator.memory import Memory, Words
@@ -110,7 +110,7 @@ class Simulator:
             assert isinstance(found, Read | Write)
             return offset(found, access.number)
 
-        if not meet(linked.doubtful, of):
+        if not wrong(linked.doubtful, of, linked.rank):
             return linked, todo
         names = sorted(
             {
