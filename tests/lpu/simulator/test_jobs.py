@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from tests.support.lpu_programs import as_numbers, as_words, flow, random_words, simulate, tsp
@@ -82,6 +84,39 @@ def test_sums_of_a_product_are_those_of_that_time() -> None:
     chip.run()
     assert (as_numbers(chip.peek(0, "west", (36, 37, 38, 39), 0, 3), "<f4") == 320).all()
     assert (as_numbers(chip.peek(0, "west", (30, 31, 32, 33), 90, 3), "<f4") == 640).all()
+
+
+def test_sums_are_added_in_the_order_of_time_whatever_bursts_wait_for() -> None:
+    # The first product's vector is of a long burst, which waits for a word that is written
+    # when the second product is long over.
+    weights, late = flow("west", "out", 0, 16), flow("west", "out", 25)
+    long, short = flow("west", "out", 20), flow("west", "out", 21)
+    first = Multiply(at=120, flow=long, plane=0, number="int8")
+    due = tsp().multiplied(122)
+    chip = simulate(
+        Read(at=100, count=20, flow=weights, slices=tuple(range(16)), address=0),
+        Load(at=100, count=20, flow=weights, plane=0, number="int8"),
+        Read(at=120, count=60, flow=long, slices=(30,), address=0),
+        Read(at=150, flow=late, slices=(2,), address=100),
+        Write(at=150, flow=late, slices=(30,), address=59),
+        first,
+        Read(at=122, flow=short, slices=(31,), address=0),
+        replace(
+            first,
+            at=122,
+            flow=short,
+            install=False,
+            clear=False,
+            result=ENDS,
+            result_at=due,
+        ),
+        Write(at=due, flow=ENDS, slices=(36, 37, 38, 39), address=0),
+    )
+    chip.poke(0, "west", tuple(range(16)), 0, np.ones((20, 16, 320), np.uint8))
+    chip.poke(0, "west", (30,), 0, np.full((60, 1, 320), 3, np.uint8))
+    chip.poke(0, "west", (31,), 0, np.full((1, 1, 320), 2, np.uint8))
+    chip.run()
+    assert (as_numbers(chip.peek(0, "west", (36, 37, 38, 39), 0, 1), "<i4") == 320 * 5).all()
 
 
 def chained(*steps: Alu) -> NDArray[np.float32]:
