@@ -112,6 +112,19 @@ def test_registers_that_hold_values() -> None:
     assert traffic((), TIMING) is None
 
 
+def test_registers_that_are_busy_in_each_cycle() -> None:
+    out = traffic((replace(read(0), count=3), replace(write(40), count=3)), TIMING)
+    assert out is not None
+    busy = out.busy(TIMING, 130)
+    assert busy.shape == (4, 130)
+    assert busy[[0, 2, 3]].sum() == 0
+    assert busy[1].sum() == out.register_cycles == 30
+    assert busy[1, 100:115].tolist() == [0, 1, 2, *[3] * 8, 2, 1, 0, 0]
+    inward = traffic((read(43, flow=IN), write(0, flow=IN)), TIMING)
+    assert inward is not None
+    assert inward.busy(TIMING, 130)[0].nonzero()[0].tolist() == list(range(89, 99))
+
+
 def test_taps_of_instructions() -> None:
     gives = {name: [tap.gives for tap in taps(i, TIMING)] for name, i in FIRST.items()}
     assert gives["multiply"] == gives["rescale"] == [False, True]

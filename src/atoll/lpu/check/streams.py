@@ -105,14 +105,30 @@ class Traffic:
         cycle = phase - (timing.edge - place) if way == "in" else phase + place
         return f"stream {side} {way} {stream}", cycle
 
+    def _last_takers(self) -> Ints:
+        is_last = np.append(self.gives[1:] | (self.slot[1:] != self.slot[:-1]), True)
+        return np.flatnonzero(is_last & ~self.gives & (self.giver >= 0))
+
     @property
     def register_cycles(self) -> int:
         """Stream registers times cycles that hold a value which somebody still takes."""
-        if not len(self.slot):
-            return 0
-        is_last = np.append(self.gives[1:] | (self.slot[1:] != self.slot[:-1]), True)
-        last = np.flatnonzero(is_last & ~self.gives & (self.giver >= 0))
+        last = self._last_takers()
         return int((self.place[last] - self.place[self.giver[last]]).sum())
+
+    def busy(self, timing: Timing, cycles: int) -> Ints:
+        """Stream registers that hold a value which somebody still takes, of each side and way
+        (west in, west out, east in, east out) in each cycle; shape (4, cycles).
+        """
+        last = self._last_takers()
+        line, phase = np.divmod(self.slot[last], self.phases)
+        flow = line // timing.streams
+        # As `name` says of one: inward a vector of phase f is at the edge in cycle f - edge.
+        start = phase + self.low - np.where(flow % 2 == WAYS.index("in"), timing.edge, 0)
+        change = np.zeros((4, cycles + 1), dtype=np.int64)
+        for at, by in ((self.giver[last], 1), (last, -1)):
+            when = np.clip(start + self.place[at], 0, cycles)
+            np.add.at(change, (flow, when), by)
+        return np.cumsum(change, axis=1)[:, :cycles]
 
 
 def traffic(code: Sequence[Instruction], timing: Timing) -> Traffic | None:
