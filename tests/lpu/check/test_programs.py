@@ -9,7 +9,7 @@ from tests.lpu.check.sound import CYCLES, FIRST, SECOND, TIMING, program, routin
 
 from atoll.lpu.check.conflicts import Conflict
 from atoll.lpu.check.programs import check, check_routine
-from atoll.lpu.program import Block, Program, Step
+from atoll.lpu.program import Block, Program, Routine, Send, Step
 from atoll.lpu.topology import build, shipped_systems
 
 BLOCKS = (
@@ -110,3 +110,16 @@ def test_whatever_is_longer_is_found(name: str, field: str) -> None:
     instruction = {**FIRST, **SECOND}[name]
     longer = {name: {field: getattr(instruction, field) + 1}}
     assert check_routine(routine(**longer), TIMING)  # type: ignore[arg-type]
+
+
+def test_chips_that_do_alike_are_each_told_of() -> None:
+    code = routine().chips[0]
+    sends = [i for i in code if isinstance(i, Send)]
+    others = tuple(replace(i, to=0) if i in sends else i for i in code[1:])
+    found = check_routine(Routine("alike", (code[1:], others), CYCLES), TIMING)
+    missing = [c for c in found if c.kind == "missing" and c.resource.startswith("stream west")]
+    assert [c.chip for c in missing] == [0, 1]
+    one, other = (replace(s, lane=0) for s in sends), (replace(s, lane=1) for s in sends)
+    for extra, is_busy in ((one, True), (other, False)):
+        found = check_routine(Routine("two", ((*code, *extra), code), CYCLES), TIMING)
+        assert any(c.kind == "link" for c in found) == is_busy

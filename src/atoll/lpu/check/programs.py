@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from atoll.lpu.check.conflicts import Conflict, Found
@@ -12,7 +13,7 @@ from atoll.lpu.check.matrix import matrix_conflicts
 from atoll.lpu.check.memory import memory_conflicts
 from atoll.lpu.check.streams import stream_conflicts
 from atoll.lpu.check.units import switch_conflicts, vector_conflicts, window_conflicts
-from atoll.lpu.program import SIDES, Block, Instruction, Program, Routine, Step
+from atoll.lpu.program import SIDES, Block, Instruction, Program, Receive, Routine, Send, Step
 from atoll.lpu.timing import Timing
 from atoll.lpu.topology import Topology
 
@@ -47,6 +48,7 @@ def check_routine(routine: Routine, timing: Timing, bases: Sequence[int] = (0,))
     """Everything in a routine that its chips cannot do, local addresses beginning at `bases`."""
     found: list[Conflict] = []
     sound: list[list[Instruction]] = []
+    known: dict[tuple[Instruction, ...], list[Found]] = {}
     for chip, code in enumerate(routine.chips):
         wrong = [
             conflict
@@ -56,23 +58,36 @@ def check_routine(routine: Routine, timing: Timing, bases: Sequence[int] = (0,))
         found += [conflict.on(routine.name, chip, code) for conflict in wrong]
         broken = {n for conflict in wrong if conflict.kind in BROKEN for n in conflict.who}
         sound.append([i for n, i in enumerate(code) if n not in broken])
-        conflicts = _on_chip(sound[-1], timing, routine.cycles, bases)
+        alike = tuple(map(_anywhere, sound[-1]))
+        if alike not in known:
+            known[alike] = list(_on_chip(alike, timing, routine.cycles, bases))
+        conflicts = [*known[alike], *busy_links(sound[-1], timing)]
         found += [conflict.on(routine.name, chip, sound[-1]) for conflict in conflicts]
     for chip, conflict in unmatched(sound, timing):
         found.append(conflict.on(routine.name, chip, sound[chip]))
     return found
 
 
+def _anywhere(instruction: Instruction) -> Instruction:
+    """The same, whichever chip is at the other end of a link: often all that chips differ in."""
+    match instruction:
+        case Send():
+            return replace(instruction, to=0, lane=0)
+        case Receive():
+            return replace(instruction, source=0, lane=0)
+    return instruction
+
+
 def _on_chip(
     code: Sequence[Instruction], timing: Timing, cycles: int, bases: Sequence[int]
 ) -> Iterator[Found]:
+    """Conflicts that have nothing to do with which chips links go to."""
     yield from window_conflicts(code, timing, cycles)
     yield from memory_conflicts(code, timing, bases)
     yield from stream_conflicts(code, timing)
     yield from matrix_conflicts(code, timing)
     yield from vector_conflicts(code, timing)
     yield from switch_conflicts(code, timing)
-    yield from busy_links(code, timing)
 
 
 def _steps(program: Program, topology: Topology | None) -> Iterator[Conflict]:
