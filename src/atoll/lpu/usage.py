@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from atoll.lpu.check.links import anywhere
 from atoll.lpu.check.streams import traffic
 from atoll.lpu.figures import published
 from atoll.lpu.program import (
@@ -19,6 +20,7 @@ from atoll.lpu.program import (
     Program,
     Read,
     Receive,
+    Routine,
     Send,
     Switch,
     Vector,
@@ -130,10 +132,21 @@ def _products(multiply: Multiply, timing: Timing) -> Amounts:
     )
 
 
+def _by_chip(routine: Routine, timing: Timing) -> list[Amounts]:
+    known: dict[tuple[Instruction, ...], Amounts] = {}
+    found = []
+    for code in routine.chips:
+        alike = tuple(map(anywhere, code))
+        if alike not in known:
+            known[alike] = amounts(alike, timing)
+        found.append(known[alike])
+    return found
+
+
 def usage(program: Program, timing: Timing) -> list[Usage]:
     """Of each chip of a program, in order."""
     done = [Amounts()] * program.chips
-    each = [[amounts(code, timing) for code in routine.chips] for routine in program.routines]
+    each = [_by_chip(routine, timing) for routine in program.routines]
     for step in program.steps:
         for chip, found in zip(step.chips, each[step.routine], strict=True):
             done[chip] = done[chip].plus(found)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.lpu.check.sound import FIRST, SENT, TIMING, conflicts, kinds, routine
 
-from atoll.lpu.check.links import absent_links, busy_links, unmatched
+from atoll.lpu.check.links import absent_links, anywhere, busy_links, unmatched
 from atoll.lpu.program import Flow, Instruction, Receive, Send, Step
 from atoll.lpu.topology import build, shipped_systems
 
@@ -39,6 +39,12 @@ def test_a_link_holds_a_vector_for_some_cycles() -> None:
     assert busy(send(0, count=3, stride=2 * HOLD), send(HOLD, count=2, stride=2 * HOLD)) == []
     assert busy(send(0, count=3, stride=2 * HOLD), send(3 * HOLD + 1)) == [(1, 0)]
     assert "link" in kinds(extra=[send(113 + 24)])
+
+
+def test_where_links_go_is_left_out() -> None:
+    assert anywhere(send(3, to=5, lane=2)) == send(3, to=0)
+    assert anywhere(receive(3, source=5, lane=2)) == receive(3)
+    assert anywhere(FIRST["load"]) is FIRST["load"]
 
 
 def test_an_edge_has_so_many_streams_for_links() -> None:

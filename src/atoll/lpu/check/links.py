@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,16 @@ Code = Sequence[Sequence[Instruction]]
 Ends = Sequence[tuple[int, int, Send | Receive]]
 """Chip, number of the instruction, instruction."""
 _Line = tuple[int, int, int]
+
+
+def anywhere(instruction: Instruction) -> Instruction:
+    """The same, whichever chip is at the other end of a link: often all that chips differ in."""
+    match instruction:
+        case Send():
+            return replace(instruction, to=0, lane=0)
+        case Receive():
+            return replace(instruction, source=0, lane=0)
+    return instruction
 
 
 def busy_links(code: Sequence[Instruction], timing: Timing) -> Iterator[Found]:

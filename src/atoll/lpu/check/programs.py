@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from atoll.lpu.check.conflicts import Conflict, Found
 from atoll.lpu.check.form import malformed
-from atoll.lpu.check.links import absent_links, busy_links, unmatched
+from atoll.lpu.check.links import absent_links, anywhere, busy_links, unmatched
 from atoll.lpu.check.matrix import matrix_conflicts
 from atoll.lpu.check.memory import memory_conflicts
 from atoll.lpu.check.streams import stream_conflicts
 from atoll.lpu.check.units import switch_conflicts, vector_conflicts, window_conflicts
-from atoll.lpu.program import SIDES, Block, Instruction, Program, Receive, Routine, Send, Step
+from atoll.lpu.program import SIDES, Block, Instruction, Program, Routine, Step
 from atoll.lpu.timing import Timing
 from atoll.lpu.topology import Topology
 
@@ -58,7 +57,7 @@ def check_routine(routine: Routine, timing: Timing, bases: Sequence[int] = (0,))
         found += [conflict.on(routine.name, chip, code) for conflict in wrong]
         broken = {n for conflict in wrong if conflict.kind in BROKEN for n in conflict.who}
         sound.append([i for n, i in enumerate(code) if n not in broken])
-        alike = tuple(map(_anywhere, sound[-1]))
+        alike = tuple(map(anywhere, sound[-1]))
         if alike not in known:
             known[alike] = list(_on_chip(alike, timing, routine.cycles, bases))
         conflicts = [*known[alike], *busy_links(sound[-1], timing)]
@@ -66,16 +65,6 @@ def check_routine(routine: Routine, timing: Timing, bases: Sequence[int] = (0,))
     for chip, conflict in unmatched(sound, timing):
         found.append(conflict.on(routine.name, chip, sound[chip]))
     return found
-
-
-def _anywhere(instruction: Instruction) -> Instruction:
-    """The same, whichever chip is at the other end of a link: often all that chips differ in."""
-    match instruction:
-        case Send():
-            return replace(instruction, to=0, lane=0)
-        case Receive():
-            return replace(instruction, source=0, lane=0)
-    return instruction
 
 
 def _on_chip(
