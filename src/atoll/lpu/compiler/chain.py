@@ -250,6 +250,22 @@ class Chain:
         self.instructions += [Send(at=at, flow=flow, to=on), receive]
         return there
 
+    def send(
+        self, flow: Flow, *, at: int, to: int, lane: int = 0, count: int = 1, stride: int = 1
+    ) -> None:
+        """Vectors of one stream to another chip; the link and who receives are the caller's."""
+        self.instructions.append(
+            Send(at=at, count=count, stride=stride, flow=flow, to=to, lane=lane)
+        )
+
+    def receive(
+        self, flow: Flow, *, at: int, source: int, lane: int = 0, count: int = 1, stride: int = 1
+    ) -> None:
+        """Vectors that come from another chip onto one stream."""
+        self._give(
+            Receive(at=at, count=count, stride=stride, flow=flow, source=source, lane=lane), flow
+        )
+
     def place(self, board: Board, ready: int) -> int:
         """Put the chain on the board; returns the phase of its beginning."""
         begin = board.use(max(ready, self.earliest), self.needs)
