@@ -71,7 +71,11 @@ class Builder:
         self.board = Board()
         self.planes: dict[Side, Plane] = {side: Plane() for side in SIDES}
         self.instructions: list[Instruction] = []
-        self.last = 0
+        self.marks: list[tuple[str, int]] = []
+
+    def mark(self, what: str, tensor: Tensor) -> None:
+        """Note since when a result is there: what a token waits for, one after the other."""
+        self.marks.append((what, max(tensor.there)))
 
     def chain(self) -> Chain:
         """A chain to be placed here."""

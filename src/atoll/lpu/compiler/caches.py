@@ -128,61 +128,64 @@ def add_value(builder: Builder, cache: Cache, value: Tensor, tables: ValueTables
     side = VALUES_SIDE
     timing = builder.timing
     builder.load(tables.ones.on(side), side)
-    pairs = min(BLOCK_COLUMNS, cache.dims)
-    stride = timing.row_cycles("f16")
-    first_row = done = 0
-    for pair in range(pairs):
-        count = len(range(pair, cache.dims, BLOCK_COLUMNS))
+    first = done = 0
+    for pair in range(min(BLOCK_COLUMNS, cache.dims)):
         slices = (2 * pair, 2 * pair + 1)
-        step = _stride(count, 2 * timing.slice_positions[slices[0]], stride, builder)
-        chain = builder.chain()
-        operands = [
-            chain.read(value, count=count, stride=step, step=0),
-            chain.read(tables.diagonal, first=first_row, count=count, stride=step),
-        ]
-        out = chain.streams(side, "out", 2)
-        [at] = chain.vector(
-            operands,
-            [Alu("mul", (0, 1)), Alu("f16", (2,))],
-            [(3, "f16", out)],
-            at=0,
-            count=count,
-            stride=step,
-        )
-        rows = chain.multiply(out, at=at, emit=True, install=pair == 0, count=count, stride=step)
-        there = timing.multiplied(at)
-        column = Tensor(
-            "f16",
-            side,
-            slices,
-            cache.values[0].address,
-            count,
-            index=values_index(cache.dims),
-            local=True,
-        )
-        old = [
-            Operand(rows, "f32"),
-            chain.read(tables.lane, at=there, count=count, stride=step, step=0),
-            chain.read(column, at=there, count=count, stride=step),
-        ]
-        new = chain.streams(side, "out", 2)
-        steps = [Alu("mul", (0, 1)), Alu("add", (3, 2)), Alu("f16", (4,))]
-        [left] = chain.vector(old, steps, [(5, "f16", new)], at=there, count=count, stride=step)
-        chain.write(column, new, at=left, count=count, stride=step)
-        ready = builder.multiply_ready(side) if pair == 0 else builder.planes[side].used
-        begin = builder.place(chain, ready - at)
-        if pair == 0:
-            builder.used(side, begin + at)
-        builder.planes[side].used = begin + at + (count - 1) * step + stride
-        done = max(done, *column.there)
-        first_row += count
+        # Columns come back to their slices after the way to the middle and back: no more of
+        # them at a time than have been read by then.
+        apart = 2 * timing.slice_positions[slices[0]] + len(NEW_COLUMN) * timing.assumed.alu_cycles
+        rows = len(range(pair, cache.dims, BLOCK_COLUMNS))
+        most = apart // timing.row_cycles("f16")
+        for word in range(0, rows, most):
+            count = min(most, rows - word)
+            column = Tensor(
+                "f16",
+                side,
+                slices,
+                cache.values[0].address + word,
+                count,
+                index=values_index(cache.dims),
+                local=True,
+            )
+            _add_rows(builder, column, value, tables, first)
+            done = max(done, *column.there)
+            first += count
     return done
 
 
-def _stride(count: int, way: int, least: int, builder: Builder) -> int:
-    """The least stride with which columns are not read and written in one cycle."""
-    apart = way + 3 * builder.timing.assumed.alu_cycles
-    stride = least
-    while apart % stride == 0 and apart // stride < count:
-        stride += 1
-    return stride
+NEW_COLUMN = (Alu("mul", (0, 1)), Alu("add", (3, 2)), Alu("f16", (4,)))
+"""The new value in all lanes, times 1 in its lane and 0 elsewhere, and what was there."""
+
+
+def _add_rows(
+    builder: Builder, column: Tensor, value: Tensor, tables: ValueTables, first: int
+) -> None:
+    """Add a value to some columns, those of rows of the diagonal from `first` on; with the first
+    of all, ones are installed.
+    """
+    side, timing, count = column.side, builder.timing, column.count
+    stride = timing.row_cycles("f16")
+    install = first == 0
+    chain = builder.chain()
+    operands = [
+        chain.read(value, count=count, stride=stride, step=0),
+        chain.read(tables.diagonal, first=first, count=count, stride=stride),
+    ]
+    out = chain.streams(side, "out", 2)
+    steps = [Alu("mul", (0, 1)), Alu("f16", (2,))]
+    [at] = chain.vector(operands, steps, [(3, "f16", out)], at=0, count=count, stride=stride)
+    rows = chain.multiply(out, at=at, emit=True, install=install, count=count, stride=stride)
+    there = timing.multiplied(at)
+    old = [
+        Operand(rows, "f32"),
+        chain.read(tables.lane, at=there, count=count, stride=stride, step=0),
+        chain.read(column, at=there, count=count, stride=stride),
+    ]
+    new = chain.streams(side, "out", 2)
+    [left] = chain.vector(old, NEW_COLUMN, [(5, "f16", new)], at=there, count=count, stride=stride)
+    chain.write(column, new, at=left, count=count, stride=stride)
+    ready = builder.multiply_ready(side) if install else builder.planes[side].used
+    begin = builder.place(chain, ready - at)
+    if install:
+        builder.used(side, begin + at)
+    builder.planes[side].used = begin + at + count * stride

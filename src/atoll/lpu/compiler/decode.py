@@ -118,6 +118,7 @@ class Compiled:
         words: Words of a slice that each local part takes, by routine.
         shared_words: Words of a slice that are taken once.
         pieces: What lies there, by routine; "" for what all share.
+        marks: Since which cycle of a routine each result is there, in their order.
         hidden: The vector that goes from layer to layer, f32.
         logits: What the head makes of it, f32.
     """
@@ -128,6 +129,7 @@ class Compiled:
     words: dict[str, int]
     shared_words: int
     pieces: dict[str, tuple[Piece, ...]]
+    marks: dict[str, tuple[tuple[str, int], ...]]
     hidden: Tensor
     logits: Tensor
 
@@ -141,6 +143,7 @@ class DecodeCompiler:
         self.memory = Memory(timing, stored_as)
         self.pieces: dict[str, tuple[Piece, ...]] = {}
         self.words: dict[str, int] = {}
+        self.marks: dict[str, tuple[tuple[str, int], ...]] = {}
         self.routines: dict[str, Routine] = {}
         lanes = timing.lanes
         self.blocks = -(-parts.shape.hidden // lanes)
@@ -195,6 +198,7 @@ class DecodeCompiler:
             self.words,
             self.memory.shared_words,
             self.pieces,
+            self.marks,
             self.hidden,
             self.logits,
         )
@@ -208,6 +212,7 @@ class DecodeCompiler:
         make(builder)
         self.routines[name] = builder.routine(name)
         self.words[name] = memory.local_words
+        self.marks[name] = tuple(builder.marks)
         self.pieces[name] = tuple(memory.pieces)
 
     def matrix(self, what: str, columns: list[int], depth: int) -> Matrix:
@@ -245,7 +250,9 @@ class DecodeCompiler:
         side: Side = "west"
         weight = self.memory.table("norm", "f16", self.blocks, side=side, first=32, local=True)
         hidden, eps = self.parts.shape.hidden, self.parts.eps
-        return rms_norm(builder, self.hidden, weight, self.ones, hidden=hidden, eps=eps)
+        x = rms_norm(builder, self.hidden, weight, self.ones, hidden=hidden, eps=eps)
+        builder.mark("norm", x)
+        return x
 
     def _attention(self, builder: Builder) -> None:
         parts, memory = self.parts, self.memory
@@ -261,6 +268,7 @@ class DecodeCompiler:
         x = self._normed(builder)
         made = memory.scratch("f16", joined.width)
         builder.product(x, joined, stored(joined, made))
+        builder.mark("queries, keys, values", made)
         mixed = memory.scratch("f16", rows)
         at = row = 0
         shift = parts.shape.head_dim // 2 if parts.half else 1
@@ -278,32 +286,41 @@ class DecodeCompiler:
                 count=heads.rows,
             )
             found = attention.scores(builder, queries, cache, self.tables, keys_there)
+            builder.mark("scores", found[-1])
+            peak = attention.peaks(builder, found)
+            builder.mark("greatest scores", peak)
+            # Placed after what the token waits for, beside which there is time for it.
             value = _part(made, at + 1, 1)
             there = add_value(builder, cache, value, self.value_tables[cache.dims])
-            peak = attention.peaks(builder, found)
             into = _part(mixed, row, heads.rows)
             attention.mix(
                 builder, found, peak, cache, heads=heads, ones=self.ones, since=there, into=into
             )
             mixed.there += into.there
+            builder.mark("softmax and values", into)
             at += 2 + heads.rows
             row += heads.rows
         add_product(builder, mixed, output, self.hidden)
+        builder.mark("output and sum over chips", self.hidden)
 
     def _feed_forward(self, builder: Builder) -> None:
         parts, lanes = self.parts, self.timing.lanes
         widths = [min(lanes, parts.ffn - n) for n in range(0, parts.ffn, lanes)]
         inner = self.matrix("inner", [w for w in widths for _ in range(2)], self.blocks)
         outer = self.matrix("outer", self._hidden_columns(), len(widths))
-        x = self._normed(builder)
-        add_product(builder, gated(builder, x, inner), outer, self.hidden)
+        x = gated(builder, self._normed(builder), inner)
+        builder.mark("gates", x)
+        add_product(builder, x, outer, self.hidden)
+        builder.mark("output and sum over chips", self.hidden)
 
     def _head(self, builder: Builder) -> None:
         parts, lanes = self.parts, self.timing.lanes
         widths = [min(lanes, parts.vocab - n) for n in range(0, parts.vocab, lanes)]
         head = self.matrix("head", widths, self.blocks)
         x = self._normed(builder)
+        self.logits.there = []
         builder.product(x, head, stored(head, self.logits))
+        builder.mark("logits", self.logits)
 
 
 def _part(tensor: Tensor, first: int, count: int) -> Tensor:
