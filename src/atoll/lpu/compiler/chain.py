@@ -268,7 +268,9 @@ class Chain:
 
     def place(self, board: Board, ready: int) -> int:
         """Put the chain on the board; returns the phase of its beginning."""
-        begin = board.use(max(ready, self.earliest), self.needs)
+        # Slices read a vector some cycles before it is in the middle: not before cycle 0.
+        soonest = -min(need.offset for need in self.needs)
+        begin = board.use(max(ready, self.earliest, soonest), self.needs)
         for tensor, first, write in self._written:
             if not tensor.there:
                 tensor.there = [LATER] * tensor.count
