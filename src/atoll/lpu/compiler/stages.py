@@ -2,8 +2,8 @@
 
 A token goes through the parts in order, and each time that the next part lies on another group
 the hidden vector goes there. So parts that follow each other are kept together: as few runs of
-them as memory allows, of about as many words. Where no runs of parts that follow each other fill
-the groups well enough, several runs share a group.
+them as memory allows, of about as many words. Where that takes fewer groups, several runs share
+one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 PATTERN_MAX = 12
-"""Longest run, in parts, of the patterns that are tried where runs have to share groups."""
+"""Longest run, in parts, of the patterns that are tried for runs that share groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +35,16 @@ def assign(words: Sequence[int], room: int, groups: int) -> list[Run] | int:
         groups: Groups at most.
     """
     least = _even(words, room)
-    if len(least) <= groups:
-        return _based(words, least, range(len(least)))
+    found = [(least, list(range(len(least))))]
     longest = min(PATTERN_MAX, max(end - first for first, end in least))
-    packed = []
     for one in range(1, longest + 1):
         for other in range(1, longest + 1):
             cuts = _pattern(words, room, (one, other))
-            on = _pack([sum(words[a:b]) for a, b in cuts], room)
-            packed.append((len(cuts), max(on) + 1, cuts, on))
-    fitting = [found for found in packed if found[1] <= groups]
+            found.append((cuts, _pack([sum(words[a:b]) for a, b in cuts], room)))
+    fitting = [(cuts, on) for cuts, on in found if max(on) < groups]
     if not fitting:
-        return min(len(least), *(needed for _, needed, *_ in packed))
-    _, _, cuts, on = min(fitting)
-    return _based(words, cuts, on)
+        return min(max(on) + 1 for _, on in found)
+    return _based(words, *min(fitting, key=lambda made: (len(made[0]), max(made[1]))))
 
 
 def _even(words: Sequence[int], room: int) -> list[tuple[int, int]]:
