@@ -47,6 +47,7 @@ COMMANDS = {
     "nodes": "List, approve, drain and revoke the nodes that may host stages.",
     "service": "Let this machine start its node by itself.",
     "simulate": "Simulate fleets that serve a model, and the system itself with faults.",
+    "lpu": "Compile models for Groq's LPU, to the cycle.",
 }
 """Command to its help in one line; the module of the same name holds the command."""
 
@@ -55,6 +56,7 @@ GROUPS = {
     "nodes": ("list", "approve", "deny", "drain", "resume", "revoke"),
     "service": ("print",),
     "simulate": ("faults",),
+    "lpu": ("compile",),
 }
 """Commands that hold others; these are functions of the group's module."""
 
@@ -71,6 +73,11 @@ changed or revoked key counts at once; the gateway need not be started again.
 
 A machine that joined with a ticket is enrolled by its key and comes back without one. What
 is changed here counts within a second; the gateway need not be started again.
+""",
+    "lpu": f"""{COMMANDS["lpu"]}
+
+The first LPU, the tensor streaming processor, as its papers describe it: nothing on it waits for
+anything else, so that a schedule says what a token takes.
 """,
     "service": f"""{COMMANDS["service"]}
 
