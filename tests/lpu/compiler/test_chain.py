@@ -73,7 +73,7 @@ def test_steps_take_alus_that_others_of_the_chain_do_not_have() -> None:
     tensor = Tensor("f32", "west", (40, 41, 42, 43), 0, 1)
     operand = chain.read(tensor)
     for side in ("west", "east"):
-        out = chain.streams(side, "out", 4)  # type: ignore[arg-type]
+        out = chain.streams(side, "out", 4)
         chain.vector([operand], [Alu("exp", (0,)), Alu("add", (1, 0))], [(2, "f32", out)], at=0)
     taken = [n.mask for n in chain.needs if n.parts == "alu"]
     assert taken == [1, 2, 4, 8]
@@ -86,7 +86,7 @@ def test_moving_moves_results_too() -> None:
     turned = Switch(at=1, flow=flow, result=back, result_at=5, shift=1)
     read = Read(at=1, flow=flow, slices=(0, 1), address=3)
     written = Write(at=1, flow=flow, slices=(0, 1), address=3)
-    for instruction in (product, turned):
-        later = moved(instruction, 10)
+    for later in (moved(product, 10), moved(turned, 10)):
+        assert isinstance(later, Multiply | Switch)
         assert (later.at, later.result_at) == (11, 15)
     assert [moved(i, 10).at for i in (read, written)] == [11, 11]
