@@ -7,6 +7,7 @@ A test checks that the page is current: the same model gives the same schedule.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -135,7 +136,7 @@ def _us(cycles: int) -> str:
     return f"{1e6 * cycles / timing_of().chip.hertz:.2f}"
 
 
-def _table(lines: list[tuple[str, ...]]) -> str:
+def _table(lines: Sequence[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

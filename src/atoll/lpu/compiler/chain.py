@@ -181,12 +181,17 @@ class Chain:
         at: int,
         count: int = 1,
         stride: int = 1,
+        alu: int | None = None,
     ) -> list[int]:
-        """A pass through the vector unit; returns the phases in which results leave."""
+        """A pass through the vector unit; returns the phases in which results leave.
+
+        Its steps are done by ALUs from number `alu` on, or by ones that no other of the chain has.
+        """
+        first = self._alus if alu is None else alu
         numbered = tuple(
-            replace(step, alu=(self._alus + n) % self.timing.alus) for n, step in enumerate(steps)
+            replace(step, alu=(first + n) % self.timing.alus) for n, step in enumerate(steps)
         )
-        self._alus += len(numbered)
+        self._alus = first + len(numbered)
         vector = Vector(
             at=at,
             count=count,
