@@ -114,7 +114,7 @@ def assumed() -> str:
     """How a layer's cycles change with what no source gives."""
     chosen = shipped_assumed()
     base = layer_cycles(compiled(VARIED, 8, "int8", 1024))
-    lines = [("Assumed", "chosen", "half", "double"), ("---", "---", "---", "---")]
+    lines: list[tuple[str, ...]] = [("Assumed", "chosen", "half", "double"), ("---",) * 4]
     for name, what in (
         ("alu_cycles", "cycles of a vector ALU"),
         ("memory_cycles", "cycles from a write to a read"),

@@ -51,3 +51,11 @@ def test_what_is_given_is_the_first_that_is_free(seed: int) -> None:
         assert at == next(t for t in range(300) if free(t))
         for n in needs:
             taken[n.parts, at + n.offset : at + n.offset + n.count * n.stride : n.stride] |= n.mask  # type: ignore[index]
+
+
+def test_a_copy_is_a_board_of_its_own() -> None:
+    board = Board()
+    board.take(0, [Need("a", 1, 0)])
+    other = board.copy()
+    other.take(1, [Need("a", 1, 0)])
+    assert [b.first(0, [Need("a", 1, 0)]) for b in (board, other)] == [1, 2]

@@ -38,6 +38,13 @@ class Board:
             lambda: np.zeros(FIRST_CYCLES, np.uint64)
         )
 
+    def copy(self) -> Board:
+        """Another one, on which the same is taken."""
+        found = Board()
+        for parts, taken in self._taken.items():
+            found._taken[parts] = taken.copy()
+        return found
+
     def first(self, at: int, needs: Iterable[Need]) -> int:
         """The first phase from `at` on in which everything that is needed is free."""
         needs = list(needs)
@@ -70,11 +77,20 @@ class Board:
         return at
 
     def _wait(self, at: int, need: Need) -> int:
-        busy = np.flatnonzero(self._window(at, need) & np.uint64(need.mask))
-        if not busy.size:
+        """Cycles by which it has to be later for this need at least; 0 if it is free."""
+        mask = np.uint64(need.mask)
+        busy = self._window(at, need) & mask
+        if not busy.any():
             return 0
-        # Any less would come upon the same cycle again; with a stride it may pass beside it.
-        return int(busy[-1]) + 1 if need.stride == 1 else 1
+        if need.stride == 1:
+            # Any less would come upon the same cycle again.
+            return int(np.flatnonzero(busy)[-1]) + 1
+        # With a stride it may pass beside what is there: of the cycles between two vectors the
+        # first in which none of the burst meets anything.
+        whole = Need(need.parts, need.mask, need.offset, need.count * need.stride)
+        between = (self._window(at, whole) & mask).reshape(need.count, need.stride)
+        free = np.flatnonzero(~between.any(axis=0))
+        return int(free[0]) if free.size else need.stride
 
     def _window(self, at: int, need: Need) -> NDArray[np.uint64]:
         start = at + need.offset + BEFORE

@@ -18,7 +18,7 @@ from itertools import pairwise
 
 from atoll.domain.errors import BadRequest
 from atoll.lpu.compiler.chain import LATER, Tensor
-from atoll.lpu.compiler.links import Arrival, Fabric
+from atoll.lpu.compiler.spread.links import Arrival, Fabric
 from atoll.lpu.compiler.sums import order
 from atoll.lpu.program import Routine
 from atoll.lpu.timing import Timing

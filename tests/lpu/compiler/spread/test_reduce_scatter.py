@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.lpu.compiler.reduce_scatter import Shares, Span
+from atoll.lpu.compiler.spread.reduce_scatter import Shares, Span
 from atoll.lpu.topology import Topology, build, shipped_systems
 
 SYSTEMS = shipped_systems()

@@ -17,10 +17,10 @@ from typing import Literal, get_args
 
 from atoll.domain.errors import BadRequest
 from atoll.lpu.compiler.chain import Tensor
-from atoll.lpu.compiler.gateways import chips_of, gateways, one_each
-from atoll.lpu.compiler.links import Arrival, Fabric
-from atoll.lpu.compiler.reduce_scatter import scatter
-from atoll.lpu.compiler.room import Room
+from atoll.lpu.compiler.spread.gateways import chips_of, gateways, one_each
+from atoll.lpu.compiler.spread.links import Arrival, Fabric
+from atoll.lpu.compiler.spread.ports import Ports
+from atoll.lpu.compiler.spread.reduce_scatter import scatter
 from atoll.lpu.program import Block, Number, Program, Step
 from atoll.lpu.timing import Timing
 from atoll.lpu.topology import Topology
@@ -82,13 +82,16 @@ def all_reduce(
     variant = variant or faster(timing, topology, vectors, number)
     if variant not in get_args(Variant):
         raise BadRequest(f"no all-reduce {variant!r}", hint=", ".join(get_args(Variant)))
-    fabric, room = Fabric(timing, topology.chips), Room(timing, topology.chips)
-    inputs = room.everywhere("west", number, vectors)
-    outputs = room.everywhere("east", number, vectors)
+    fabric, ports = Fabric(timing, topology.chips), Ports(timing, topology.chips)
+    if topology.system.node_chips > ports.count:
+        size = topology.system.node_chips
+        raise BadRequest(f"a node of {size} chips, and memory for {ports.count} that send at once")
+    inputs = ports.everywhere("west", number, vectors)
+    outputs = ports.everywhere("east", number, vectors)
     if variant == "broadcast":
-        _broadcast(fabric, room, topology, inputs, outputs)
+        _broadcast(fabric, ports, topology, inputs, outputs)
     else:
-        scatter(fabric, room, topology, inputs, outputs)
+        scatter(fabric, ports, topology, inputs, outputs)
     routine = fabric.routine(f"all-reduce of {vectors} vectors")
     everyone = tuple(range(topology.chips))
     blocks = tuple(
@@ -132,20 +135,20 @@ def faster(timing: Timing, topology: Topology, vectors: int, number: Number) -> 
 
 
 def _broadcast(
-    fabric: Fabric, room: Room, topology: Topology, inputs: list[Tensor], outputs: list[Tensor]
+    fabric: Fabric, ports: Ports, topology: Topology, inputs: list[Tensor], outputs: list[Tensor]
 ) -> None:
     number, vectors = inputs[0].number, inputs[0].count
     chosen = one_each(gateways(topology))
     period, size = fabric.period(number), topology.system.node_chips
     # Of a single node the first sum is the whole.
     alone = topology.nodes == 1
-    sums = outputs if alone else room.everywhere("west", number, vectors)
-    _exchange(fabric, room, topology, held=dict(enumerate(inputs)), own=inputs, sums=sums)
+    sums = outputs if alone else ports.everywhere("west", number, vectors)
+    _exchange(fabric, ports, topology, held=dict(enumerate(inputs)), own=inputs, sums=sums)
     if alone:
         return
     came: dict[int, list[Tensor]] = defaultdict(list)
     for link in chosen.values():
-        target, stream = room.arrivals(link.target, size + len(came[link.target]), number, vectors)
+        target, stream = ports.arrivals(link.target, size + len(came[link.target]), number, vectors)
         came[link.target].append(target)
         arrival = Arrival(link.target, target, lane=link.lane, stream=stream)
         fabric.send(link.source, sums[link.source], [arrival], count=vectors)
@@ -153,15 +156,15 @@ def _broadcast(
     for chip, found in sorted(came.items()):
         subtotals[chip] = found[0]
         if len(found) > 1:
-            subtotals[chip] = room.take(chip, "east", number, vectors)
+            subtotals[chip] = ports.take(chip, "east", number, vectors)
             terms = [(tensor, 0) for tensor in found]
             fabric.add(chip, terms, subtotals[chip], count=vectors, stride=period)
-    _exchange(fabric, room, topology, held=subtotals, own=sums, sums=outputs)
+    _exchange(fabric, ports, topology, held=subtotals, own=sums, sums=outputs)
 
 
 def _exchange(
     fabric: Fabric,
-    room: Room,
+    ports: Ports,
     topology: Topology,
     *,
     held: dict[int, Tensor],
@@ -180,7 +183,7 @@ def _exchange(
         for other in chips_of(topology, topology.node(chip)):
             if other != chip:
                 # Of those that send at once, each comes to a port of its own.
-                target, stream = room.arrivals(other, (chip - other) % size, number, vectors)
+                target, stream = ports.arrivals(other, (chip - other) % size, number, vectors)
                 arrivals.append(Arrival(other, target, stream=stream))
                 terms[other][chip] = target
         terms[chip][chip] = tensor

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from atoll.domain.errors import BadRequest
-from atoll.lpu.compiler.gateways import chips_of, gateways, one_each
+from atoll.lpu.compiler.spread.gateways import chips_of, gateways, one_each
 from atoll.lpu.topology import build, shipped_systems
 
 SYSTEMS = shipped_systems()

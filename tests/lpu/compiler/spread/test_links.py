@@ -10,7 +10,7 @@ import pytest
 from atoll.domain.errors import BadRequest
 from atoll.lpu.check.programs import check, check_routine
 from atoll.lpu.compiler.chain import Tensor
-from atoll.lpu.compiler.links import Arrival, Fabric, ended
+from atoll.lpu.compiler.spread.links import Arrival, Fabric, ended
 from atoll.lpu.machine import shipped_chips
 from atoll.lpu.program import Block, Number, Program, Read, Receive, Send, Step, Write
 from atoll.lpu.simulator.simulator import Simulator

@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from atoll.lpu.compiler.chain import Tensor
-from atoll.lpu.compiler.gateways import Gateway, chips_of, gateways
-from atoll.lpu.compiler.links import Arrival, Fabric
-from atoll.lpu.compiler.room import Room
+from atoll.lpu.compiler.spread.gateways import Gateway, chips_of, gateways
+from atoll.lpu.compiler.spread.links import Arrival, Fabric
+from atoll.lpu.compiler.spread.ports import Ports
 from atoll.lpu.topology import Topology
 
 
@@ -60,13 +60,13 @@ class Shares:
 
 
 def scatter(
-    fabric: Fabric, room: Room, topology: Topology, inputs: list[Tensor], outputs: list[Tensor]
+    fabric: Fabric, ports: Ports, topology: Topology, inputs: list[Tensor], outputs: list[Tensor]
 ) -> None:
     """Schedule it on a fabric.
 
     Args:
         fabric: Takes the transfers and sums.
-        room: Memory for what is on the way.
+        ports: Memory for what is on the way.
         topology: Nodes all joined to each other.
         inputs: Partial sums of each chip.
         outputs: Where the sums are wanted.
@@ -74,7 +74,7 @@ def scatter(
     links = gateways(topology)
     between = min((len(found) for found in links.values()), default=1)
     shares = Shares.of(topology, inputs[0].count, between)
-    work = _Scatter(fabric, room, topology, inputs=inputs, outputs=outputs, shares=shares)
+    work = _Scatter(fabric, ports, topology, inputs=inputs, outputs=outputs, shares=shares)
     work.within_nodes({pair: found[:between] for pair, found in links.items()})
     work.between_nodes()
     work.within_targets()
@@ -97,14 +97,14 @@ class _Scatter:
     def __init__(
         self,
         fabric: Fabric,
-        room: Room,
+        ports: Ports,
         topology: Topology,
         *,
         inputs: list[Tensor],
         outputs: list[Tensor],
         shares: Shares,
     ) -> None:
-        self.fabric, self.room, self.topology = fabric, room, topology
+        self.fabric, self.ports, self.topology = fabric, ports, topology
         self.inputs, self.outputs, self.shares = inputs, outputs, shares
         self.number = inputs[0].number
         self.period = fabric.period(self.number)
@@ -132,7 +132,7 @@ class _Scatter:
         for gateway, link, added in self.outgoing:
             span, chip = added.span, gateway.target
             port = self.size + len(self.came[chip])
-            target, stream = self.room.arrivals(chip, port, self.number, span.count)
+            target, stream = self.ports.arrivals(chip, port, self.number, span.count)
             arrival = Arrival(chip, target, lane=gateway.lane, stream=stream)
             self.fabric.send(
                 gateway.source, added.tensor, [arrival], first=added.at, count=span.count
@@ -196,7 +196,7 @@ class _Scatter:
         target = self.outputs[chip]
         at = span.first
         if not whole:
-            target, at = self.room.take(chip, "east", self.number, span.count), 0
+            target, at = self.ports.take(chip, "east", self.number, span.count), 0
         self.fabric.add(chip, terms, target, first=at, count=span.count, stride=self.period)
         return _Sum(span, target, at)
 
@@ -210,7 +210,7 @@ class _Scatter:
             found[link] = sums[0]
             if len(sums) > 1:
                 span = sums[0].span
-                target = self.room.take(chip, "west", self.number, span.count)
+                target = self.ports.take(chip, "west", self.number, span.count)
                 terms = [(added.tensor, added.at) for added in sums]
                 self.fabric.add(chip, terms, target, count=span.count, stride=self.period)
                 found[link] = _Sum(span, target, 0)
@@ -219,7 +219,7 @@ class _Scatter:
     def _bring(self, source: int, chip: int, tensor: Tensor, first: int, span: Span) -> Tensor:
         """Vectors from another chip of the node."""
         port = (source - chip) % self.size
-        target, stream = self.room.arrivals(chip, port, self.number, span.count)
+        target, stream = self.ports.arrivals(chip, port, self.number, span.count)
         arrival = Arrival(chip, target, stream=stream)
         self.fabric.send(source, tensor, [arrival], first=first, count=span.count)
         return target

@@ -7,7 +7,14 @@ import pytest
 
 from atoll.domain.errors import BadRequest
 from atoll.lpu.check.programs import check
-from atoll.lpu.compiler.all_reduce import PARTIAL, AllReduce, Variant, all_reduce, faster, hops
+from atoll.lpu.compiler.spread.all_reduce import (
+    PARTIAL,
+    AllReduce,
+    Variant,
+    all_reduce,
+    faster,
+    hops,
+)
 from atoll.lpu.machine import shipped_chips
 from atoll.lpu.program import Number, Receive, Send
 from atoll.lpu.simulator.simulator import Simulator

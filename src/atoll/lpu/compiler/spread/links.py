@@ -33,16 +33,24 @@ from atoll.lpu.program import (
 )
 from atoll.lpu.timing import Timing
 
-SUM_STREAM = 8
-"""Sums leave on streams from this one on, beside those that go to links."""
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Streams of each side for transfers and sums: outward to links, inward from them (as many
+    as an edge has for links at most), and the first of those on which sums leave.
+    """
+
+    outward: tuple[int, ...] = (0, 1, 2, 3)
+    inward: tuple[int, ...] = (0, 1, 2, 3)
+    sums: int = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """Where vectors go: to a tensor of another chip, from vector `first` on.
 
-    `lane` tells links between the same two chips apart. They come on stream `stream` of the
-    tensor's side.
+    `lane` tells links between the same two chips apart. They come on the tensor's side, on
+    number `stream` of the streams for that.
     """
 
     chip: int
@@ -55,8 +63,11 @@ class Arrival:
 class Fabric:
     """Chips of a routine in the making, each with its board and its instructions."""
 
-    def __init__(self, timing: Timing, chips: int) -> None:
+    def __init__(self, timing: Timing, chips: int, streams: Streams | None = None) -> None:
         self.timing = timing
+        self.streams = streams or Streams()
+        for some in (self.streams.outward, self.streams.inward):
+            assert len(some) <= timing.assumed.link_streams
         self.boards = [Board() for _ in range(chips)]
         self.instructions: list[list[Instruction]] = [[] for _ in range(chips)]
         self.link_cycles_used = 0
@@ -78,6 +89,11 @@ class Fabric:
             self.instructions[chip] += chain.instructions
         return begin
 
+    def begin(self, chip: int, board: Board, instructions: Sequence[Instruction]) -> None:
+        """What a chip does besides, by instructions that are on a board already."""
+        self.boards[chip] = board.copy()
+        self.instructions[chip] = list(instructions)
+
     def period(self, number: Number) -> int:
         """Cycles that a vector of such numbers holds a link."""
         return NUMBER_BYTES[number] * self.timing.link_cycles
@@ -95,13 +111,14 @@ class Fabric:
     ) -> int:
         """Vectors of a chip's tensor over one link, or the same over several at once.
 
-        They leave on `stream` of the tensor's side. Returns the phase in which the first leaves.
+        They leave on the tensor's side, on number `stream` of the streams for that. Returns the
+        phase in which the first leaves.
         """
-        assert max(stream, *(a.stream for a in arrivals)) < self.timing.assumed.link_streams
         one = self.timing.link_cycles
         stride = len(tensor.slices) * one
         chains = {chip: Chain(self.timing)}
-        flow = Flow(tensor.side, "out", stream, 1)
+        outward = self.streams.outward
+        flow = Flow(tensor.side, "out", outward[stream % len(outward)], 1)
         for n, byte in enumerate(_bytes(tensor)):
             chains[chip].read(byte, at=n * one, first=first, count=count, stride=stride, flow=flow)
         for a in arrivals:
@@ -129,7 +146,8 @@ class Fabric:
     ) -> tuple[Chain, list[Tensor]]:
         chain = Chain(self.timing)
         parts = _bytes(arrival.target, apart=True)
-        flow = Flow(arrival.target.side, "in", arrival.stream, 1)
+        inward = self.streams.inward
+        flow = Flow(arrival.target.side, "in", inward[arrival.stream % len(inward)], 1)
         for n, part in enumerate(parts):
             at = self.timing.received(n * self.timing.link_cycles)
             chain.receive(flow, at=at, source=source, lane=arrival.lane, count=count, stride=stride)
@@ -169,9 +187,12 @@ class Fabric:
         if target.number == "f16":
             steps.append(Alu("f16", (values[0],)))
             values = [len(terms) + len(steps) - 1]
-        flow = Flow(target.side, "out", SUM_STREAM, len(target.slices))
+        flow = Flow(target.side, "out", self.streams.sums, len(target.slices))
         results = [(values[0], target.number, flow)]
-        at = chain.vector(operands, steps, results, at=0, count=count, stride=stride)[0]
+        # The last ALUs: products take the first.
+        alu = self.timing.alus - len(steps)
+        burst = {"count": count, "stride": stride, "alu": alu}
+        at = chain.vector(operands, steps, results, at=0, **burst)[0]
         chain.write(target, flow, at=at, first=first, count=count, stride=stride)
         return self.place({chip: chain})
 

@@ -1,0 +1,1 @@
+"""Operators over many chips: sums, and products, with what goes over links."""
