@@ -21,6 +21,8 @@ from atoll.lpu.program import SIDES, Alu, Flow, Operand, Side
 
 PEAK_OPERANDS = 8
 """Vectors of f32 of which the greatest is taken in a pass."""
+PEAK_ROWS = 8
+"""Rows that are read before the first of their peaks is back, maybe at slices that are read."""
 UP = 4
 """Streams of an f32 vector."""
 
@@ -208,15 +210,16 @@ def _tree(operands: int) -> tuple[list[Alu], int]:
 
 
 def _greatest(builder: Builder, blocks: Sequence[Tensor]) -> Tensor:
-    count = blocks[0].count
-    chain = builder.chain()
-    operands = [chain.read(block, count=count) for block in blocks]
-    steps, value = _tree(len(operands))
-    found = builder.memory.scratch("f32", count)
-    out = chain.streams(found.side, "out", UP)
-    [at] = chain.vector(operands, steps, [(value, "f32", out)], at=0, count=count)
-    chain.write(found, out, at=at, count=count)
-    builder.place(chain)
+    found = builder.memory.scratch("f32", blocks[0].count)
+    for first in range(0, found.count, PEAK_ROWS):
+        count = min(PEAK_ROWS, found.count - first)
+        chain = builder.chain()
+        operands = [chain.read(block, first=first, count=count) for block in blocks]
+        steps, value = _tree(len(operands))
+        out = chain.streams(found.side, "out", UP)
+        [at] = chain.vector(operands, steps, [(value, "f32", out)], at=0, count=count)
+        chain.write(found, out, at=at, first=first, count=count)
+        builder.place(chain)
     return found
 
 
