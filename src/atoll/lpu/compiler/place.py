@@ -194,7 +194,10 @@ def _does_not_fit(wanted: Wanted, needs: list[int], problems: list[BadRequest]) 
             f"{wanted.context}",
             hint=f"{min(needs)} chips would do",
         )
-    return problems[0]
+    return BadRequest(
+        f"{wanted.shape.name}: {problems[-1].problem}",
+        hint="chips that share a layer are those of a node: fewer positions, or weights of int8",
+    )
 
 
 def _groups(topology: Topology, chips: int, width: int) -> int:
