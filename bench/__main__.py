@@ -26,6 +26,7 @@ NAMES = {
     "forecast": "forecasts held against published results, and against rings of this machine",
     "simulate": "ten thousand simulated machines for an hour, and Vidur on the same trace",
     "fit-forecast": "fit the forecasts' constants anew, and write them into the package",
+    "lpu-compiled": "compile the catalogue's models for LPUs, and write times into the package",
     "wire": "the encodings of hidden states: bytes, time, and their effect on answers",
 }
 MODULES = {"forecast": "forecast.run", "fit-forecast": "forecast.run"}

@@ -17,6 +17,7 @@ from atoll.forecast.disaggregated import disaggregated_outlook
 from atoll.forecast.fleet_file import Fleet, Part
 from atoll.forecast.fleets import FleetLine
 from atoll.forecast.limits import Limit, late_limit
+from atoll.forecast.lpu_compiled import schedule_note
 from atoll.forecast.outlook import Outlook, Workload
 from atoll.forecast.prices import hourly_usd
 from atoll.forecast.rings import ring_outlook
@@ -148,12 +149,13 @@ def _lpu_outlook(fleet: FleetLine, work: Workload, target: Target, fitted: Fitte
     first_s = lpu.first_token_s(fitted.constants)
     late = late_limit(target, first_s, token_s, "for a stream alone")
     unknown = "how many streams such a system serves at once is not published"
+    notes = [unknown, *schedule_note(work.shape, fleet.device), *([late.figure] if late else ())]
     return Outlook(
         *(token_s, first_s, 0, token_s, late, fleet.n * fleet.device.power),
         alone_error=fitted.errors["lpu"],
         error=fitted.errors["lpu"],
         power_error=fitted.errors["power"],
-        notes=(unknown, late.figure) if late else (unknown,),
+        notes=tuple(notes),
     )
 
 
