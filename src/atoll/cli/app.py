@@ -47,7 +47,7 @@ COMMANDS = {
     "nodes": "List, approve, drain and revoke the nodes that may host stages.",
     "service": "Let this machine start its node by itself.",
     "simulate": "Simulate fleets that serve a model, and the system itself with faults.",
-    "lpu": "Compile models for Groq's LPU, to the cycle.",
+    "lpu": "Compile models for Groq's LPU, to the cycle, and run them on simulated chips.",
 }
 """Command to its help in one line; the module of the same name holds the command."""
 
@@ -56,9 +56,12 @@ GROUPS = {
     "nodes": ("list", "approve", "deny", "drain", "resume", "revoke"),
     "service": ("print",),
     "simulate": ("faults",),
-    "lpu": ("compile",),
+    "lpu": ("compile", "run"),
 }
 """Commands that hold others; these are functions of the group's module."""
+
+PLACES = {("lpu", "run"): "lpu_run"}
+"""Commands of a group that are in a module of their own."""
 
 DEFAULTS = {"simulate": "atoll.cli.simulate_serving"}
 """Groups that do something themselves: the module that has a function of their name."""
@@ -135,7 +138,8 @@ def make_app(chosen: Container[str] = ()) -> App:
                 default_parameter=plain_flags,
             )
             for part in GROUPS[name]:
-                group.command(f"atoll.cli.{name}:{part}_{name}", name=part)
+                place = PLACES.get((name, part), name)
+                group.command(f"atoll.cli.{place}:{part}_{name}", name=part)
             if name in DEFAULTS and name in chosen:
                 group.default(getattr(import_module(DEFAULTS[name]), name))
             app.command(group)

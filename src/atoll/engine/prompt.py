@@ -56,6 +56,11 @@ class PromptMaker:
         self._template: ChatTemplate | None = None
 
     @property
+    def vocabulary(self) -> Vocabulary:
+        """The model's vocabulary."""
+        return self._vocabulary
+
+    @property
     def has_template(self) -> bool:
         """Whether the model has a chat template."""
         return bool(self._source)
