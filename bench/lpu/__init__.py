@@ -1,0 +1,1 @@
+"""Groq's LPU: what comes out of simulated chips, held against the model itself."""

@@ -1,0 +1,78 @@
+"""What simulated chips are held against, and that a wrong model would be noticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bench.lpu import run
+from bench.lpu.decoder import logits_of
+from bench.lpu.functional import MAIN, TEXTS, TOKENS, Setting, check, divergence, engine_logits
+from tests.conftest import MakeModel
+from tests.support.reference_decoder import ReferenceDecoder
+
+from atoll.engine.float_weights import FloatWeights
+from atoll.engine.lpu_session import LpuOptions
+
+SMALL = (
+    Setting(MAIN, LpuOptions(context=TOKENS, stored="int8"), 3),
+    Setting("f16", LpuOptions(context=TOKENS, stored="f16"), 2),
+)
+
+
+def test_divergence_is_that_of_the_distributions() -> None:
+    half, quarter = np.log(np.array([0.5, 0.5])), np.log(np.array([0.25, 0.75]))
+    wanted = 0.5 * np.log(2) + 0.5 * np.log(0.5 / 0.75)
+    assert divergence(half + 3, quarter - 1) == pytest.approx(wanted)
+    assert divergence(half, half) == 0
+
+
+@pytest.mark.parametrize("architecture", ["llama", "exaone"])
+def test_a_text_at_once_is_its_tokens_one_by_one(
+    random_model: MakeModel, architecture: str
+) -> None:
+    weights = FloatWeights(random_model(architecture, n_layers=3))
+    facts, head = weights.facts, weights.head()
+    texts = [
+        np.stack([weights.embedding(token) for token in text]) for text in ((1, 40, 7, 9), (5, 6))
+    ]
+    layers = [weights.layer(n) for n in range(3)]
+    for text, found in zip(texts, logits_of(facts, weights.layer, head, texts), strict=True):
+        one_by_one = ReferenceDecoder(
+            facts.shape, layers, head, facts.rotation, facts.eps, facts.half
+        )
+        expected = np.stack([one_by_one.token(row) for row in text])
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() < 1e-4 * expected.std()
+
+
+def test_groups_of_figures_have_keys_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "GROUPS", (lambda: {"kl": 1}, lambda: {"errors": 2}))
+    assert run.run() == {"kl": 1, "errors": 2}
+    monkeypatch.setattr(run, "GROUPS", (lambda: {"kl": 1}, lambda: {"kl": 2}))
+    with pytest.raises(AssertionError):
+        run.run()
+
+
+@pytest.mark.engine
+def test_every_text_has_its_tokens(demo_model: Path) -> None:
+    texts, logits = engine_logits(demo_model)
+    assert [len(text) for text in texts] == [TOKENS] * len(TEXTS)
+    assert {rows.shape for rows in logits} == {(TOKENS, 49_152)}
+
+
+@pytest.mark.engine
+def test_a_small_model(random_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = check(random_model(n_layers=2), SMALL)
+    assert (found["positions"], found["f16_positions"]) == (3 * TOKENS, 2 * TOKENS)
+    assert (found["weights"], found["f16_weights"]) == ("int8", "f16")
+    assert found["engine_kl_f32"] < 1e-4
+    assert found["f16_kl"] < 1e-3
+    assert found["kl"] < 0.02
+    assert found["same_top1"] > 0.8
+    assert found["token_s"] > 0
+    # Embeddings that are half as large again are seen at once.
+    read = FloatWeights.embedding
+    monkeypatch.setattr(FloatWeights, "embedding", lambda self, token: read(self, token) * 1.5)
+    assert check(random_model(n_layers=2), SMALL[1:])["f16_kl"] > 10 * found["f16_kl"]
