@@ -1,17 +1,24 @@
-"""SmolLM2-135M on simulated chips, held against the engine and against f32 arithmetic.
+"""SmolLM2-135M on simulated chips, held against the engine and against arithmetic in f32.
 
-Of each text the first tokens are given one by one. The engine computes the same file in its exact
-mode; as it rounds its own activations to 8 bits where weights are packed, its distance to f32
-arithmetic on the same weights is told as well.
+Of each text the first tokens are given one by one, and the distributions of the next token are
+compared: their KL divergence in nats behind the whole text, of all texts the worst, and behind
+every token, whether the likeliest next one is the same. References are
 
-- `token_s`: median seconds of this machine for one token.
-- `kl`, `kl_f32`, `engine_kl_f32`: worst KL divergence (nats) of the distribution behind a text.
-- `same_top1`: share of all positions whose likeliest token is the engine's.
+- the engine on the same weights unpacked to f32 (`unpacked.py`), which is the measure: `kl`,
+  `same_top1`;
+- f32 arithmetic in NumPy (`decoder.py`), which shares nothing with the engine: `kl_f32`,
+  `same_top1_f32`;
+- the engine on the file as it is: `packed_kl`, `packed_same_top1`. There it rounds what it
+  multiplies to 8 bits, and is further from the others than chips may be: `engine_*` say how far
+  the engine itself is from f32 arithmetic, and `packed_engine_*` how far it is then.
+
+`token_s` is the median of this machine's seconds for one token.
 """
 
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +37,7 @@ from atoll.store.layout import Store, default_home
 from atoll.store.pull import pull
 from bench.local import DEMO_SOURCE, talk
 from bench.lpu.decoder import logits_of
+from bench.lpu.unpacked import write_unpacked
 
 TEXTS = (
     "The capital of France is Paris, and the capital of Italy is",
@@ -91,16 +99,38 @@ def check(path: Path, settings: Sequence[Setting]) -> dict[str, Any]:
         path: The model.
         settings: Each with some of `TEXTS`.
     """
-    texts, engine = engine_logits(path)
     weights = FloatWeights(path)
-    exact = exact_logits(weights, texts)
-    found: dict[str, Any] = {"engine_kl_f32": _worst(exact, engine)}
+    known = references(path, weights)
+    found: dict[str, Any] = {
+        "engine_kl_f32": worst(known.exact, known.engine),
+        "engine_same_top1_f32": same_top1(known.exact, known.engine),
+        "packed_engine_kl_f32": worst(known.exact, known.packed),
+        "packed_engine_same_top1_f32": same_top1(known.exact, known.packed),
+    }
     for setting in settings:
         talk(f"{setting.name}: laying out")
-        figures = _measure(weights, setting, texts, engine, exact)
+        figures = _measure(weights, setting, known)
         prefix = "" if setting.name == MAIN else f"{setting.name}_"
         found |= {f"{prefix}{key}": value for key, value in figures.items()}
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Tokens of each text, and logits behind each of them; see above."""
+
+    texts: list[list[int]]
+    engine: list[Logits]
+    packed: list[Logits]
+    exact: list[Logits]
+
+
+def references(path: Path, weights: FloatWeights) -> References:
+    """What others make of the texts."""
+    texts, packed = engine_logits(path)
+    with tempfile.TemporaryDirectory(prefix="atoll-bench-") as folder:
+        _, engine = engine_logits(write_unpacked(path, Path(folder) / "unpacked.gguf"))
+    return References(texts, engine, packed, exact_logits(weights, texts))
 
 
 def engine_logits(path: Path) -> tuple[list[list[int]], list[Logits]]:
@@ -134,13 +164,7 @@ def exact_logits(weights: FloatWeights, texts: Sequence[Sequence[int]]) -> list[
     return logits_of(weights.facts, weights.layer, weights.head(), embedded)
 
 
-def _measure(
-    weights: FloatWeights,
-    setting: Setting,
-    texts: Sequence[Sequence[int]],
-    engine: Sequence[Logits],
-    exact: Sequence[Logits],
-) -> dict[str, Any]:
+def _measure(weights: FloatWeights, setting: Setting, known: References) -> dict[str, Any]:
     begun = time.perf_counter()
     placed = place_model(weights, setting.options, talk)
     compiled = time.perf_counter()
@@ -148,7 +172,7 @@ def _measure(
     laid = time.perf_counter()
     seconds: list[float] = []
     simulated: list[Logits] = []
-    for n, text in enumerate(texts[: setting.texts]):
+    for n, text in enumerate(known.texts[: setting.texts]):
         session.reset()
         rows = []
         for token in text:
@@ -157,15 +181,14 @@ def _measure(
             seconds.append(time.perf_counter() - start)
         simulated.append(np.stack(rows))
         talk(f"{setting.name}: text {n + 1} of {setting.texts}, {seconds[-1]:.2f} s a token")
-    same = [
-        ours.argmax(axis=1) == theirs.argmax(axis=1)
-        for ours, theirs in zip(simulated, engine, strict=False)
-    ]
     return {
         "token_s": round(statistics.median(seconds), 3),
-        "kl": _worst(engine, simulated),
-        "kl_f32": _worst(exact, simulated),
-        "same_top1": round(float(np.mean(np.concatenate(same))), 4),
+        "kl": worst(known.engine, simulated),
+        "same_top1": same_top1(known.engine, simulated),
+        "kl_f32": worst(known.exact, simulated),
+        "same_top1_f32": same_top1(known.exact, simulated),
+        "packed_kl": worst(known.packed, simulated),
+        "packed_same_top1": same_top1(known.packed, simulated),
         "positions": len(seconds),
         "texts": len(simulated),
         "weights": placed.compiled.stored,
@@ -176,10 +199,17 @@ def _measure(
     }
 
 
-def _worst(wanted: Sequence[Logits], found: Sequence[Logits]) -> float:
-    """Of the distributions behind each text, as far as there are both."""
+def worst(wanted: Sequence[Logits], found: Sequence[Logits]) -> float:
+    """The largest divergence behind a text, of those that both have."""
     pairs = zip(wanted, found, strict=False)
-    return round(max(divergence(one[-1], other[-1]) for one, other in pairs), 5)
+    return round(max(divergence(one[-1], other[-1]) for one, other in pairs), 6)
+
+
+def same_top1(wanted: Sequence[Logits], found: Sequence[Logits]) -> float:
+    """Share of tokens behind which both have the same likeliest one."""
+    pairs = zip(wanted, found, strict=False)
+    same = [one.argmax(axis=1) == other.argmax(axis=1) for one, other in pairs]
+    return round(float(np.mean(np.concatenate(same))), 4)
 
 
 def divergence(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> float:

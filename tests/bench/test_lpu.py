@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from bench.lpu import run
 from bench.lpu.decoder import logits_of
-from bench.lpu.functional import MAIN, TEXTS, TOKENS, Setting, check, divergence, engine_logits
+from bench.lpu.functional import (
+    MAIN,
+    TEXTS,
+    TOKENS,
+    Setting,
+    check,
+    divergence,
+    references,
+    same_top1,
+    worst,
+)
 from tests.conftest import MakeModel
 from tests.support.reference_decoder import ReferenceDecoder
 
@@ -56,10 +66,13 @@ def test_groups_of_figures_have_keys_of_their_own(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.engine
-def test_every_text_has_its_tokens(demo_model: Path) -> None:
-    texts, logits = engine_logits(demo_model)
-    assert [len(text) for text in texts] == [TOKENS] * len(TEXTS)
-    assert {rows.shape for rows in logits} == {(TOKENS, 49_152)}
+def test_on_unpacked_weights_the_engine_computes_in_f32(demo_model: Path) -> None:
+    known = references(demo_model, FloatWeights(demo_model))
+    assert [len(text) for text in known.texts] == [TOKENS] * len(TEXTS)
+    assert {rows.shape for rows in known.engine} == {(TOKENS, 49_152)}
+    assert worst(known.exact, known.engine) < 1e-4
+    assert same_top1(known.exact, known.engine) == 1
+    assert worst(known.exact, known.packed) > 1e-3
 
 
 @pytest.mark.engine
@@ -67,7 +80,10 @@ def test_a_small_model(random_model: MakeModel, monkeypatch: pytest.MonkeyPatch)
     found = check(random_model(n_layers=2), SMALL)
     assert (found["positions"], found["f16_positions"]) == (3 * TOKENS, 2 * TOKENS)
     assert (found["weights"], found["f16_weights"]) == ("int8", "f16")
-    assert found["engine_kl_f32"] < 1e-4
+    # Its weights are not packed.
+    assert found["engine_kl_f32"] == found["packed_engine_kl_f32"] < 1e-4
+    assert found["kl"] == found["packed_kl"]
+    assert found["engine_same_top1_f32"] == 1
     assert found["f16_kl"] < 1e-3
     assert found["kl"] < 0.02
     assert found["same_top1"] > 0.8
