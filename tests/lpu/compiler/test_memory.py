@@ -58,3 +58,31 @@ def test_a_layer_that_does_not_fit() -> None:
     memory.tile("w", (0,), 320, side="west")
     with pytest.raises(BadRequest, match="does not fit"):
         memory.tile("w", (1,), 320, side="west")
+
+
+def test_scratch_lies_apart_from_what_is_read_with_it() -> None:
+    memory = Memory(timing_of(), "f16")
+    others = [memory.scratch("f32", 3) for _ in range(4)] + [memory.scratch("f16", 1, "west")]
+    for _ in range(20):
+        found = memory.scratch("f32", 2, apart=others)
+        assert SCRATCH[0] <= found.slices[0] <= found.slices[-1] < SCRATCH[1]
+        for other in others:
+            assert found.side != other.side or set(found.slices).isdisjoint(other.slices)
+
+
+def test_scratch_takes_the_other_side_where_one_is_full() -> None:
+    memory = Memory(timing_of(), "f16")
+    west = [memory.scratch("f32", 1, "west") for _ in range((SCRATCH[1] - SCRATCH[0]) // 4)]
+    assert {memory.scratch("f16", 1, apart=west).side for _ in range(4)} == {"east"}
+
+
+def test_scratch_lies_over_nothing() -> None:
+    memory = Memory(timing_of(), "f16")
+    held: set[tuple[str, int, int]] = set()
+    for n in range(60):
+        found = memory.scratch("f32" if n % 3 else "f16", 5)
+        words = {
+            (found.side, s, found.address + w) for s in found.slices for w in range(found.count)
+        }
+        assert held.isdisjoint(words)
+        held |= words

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from atoll.lpu.compiler.builder import Builder
 from atoll.lpu.compiler.caches import VALUES_SIDE, Cache
-from atoll.lpu.compiler.chain import Chain, Tensor
+from atoll.lpu.compiler.chain import Chain, Every, Tensor
 from atoll.lpu.compiler.norm import Ones
 from atoll.lpu.program import SIDES, Alu, Flow, Operand, Side
 
@@ -25,6 +25,10 @@ PEAK_ROWS = 8
 """Rows that are read before the first of their peaks is back, maybe at slices that are read."""
 UP = 4
 """Streams of an f32 vector."""
+BURST = 16
+"""Vectors of a pass: the first of them comes back to slices when the last has been read."""
+SLOTS = 5
+"""Slots whose masks a pass takes: more would need more ALUs than there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +68,41 @@ def rotate(
 
     The lanes that are turned with each other are `shift` apart.
     """
+    slots = tables.slots[:masked]
+    apart = (x, tables.cosine, tables.after, tables.before, *slots)
+    made = [builder.memory.scratch("f16", count, apart=apart) for _ in range(max(masked, 1))]
+    for first in range(0, count, BURST):
+        burst = range(first, min(first + BURST, count))
+        for n in range(0, len(made), SLOTS):
+            some = slice(n, n + SLOTS)
+            _rotate(builder, x, made[some], tables, slots[some], shift=shift, burst=burst)
+    return made
+
+
+def _rotate(
+    builder: Builder,
+    x: Tensor,
+    made: Sequence[Tensor],
+    tables: Tables,
+    slots: Sequence[Tensor],
+    *,
+    shift: int,
+    burst: range,
+) -> None:
+    """Some vectors, into a tensor for each of some slots."""
     chain = builder.chain()
+    first, count = burst.start, len(burst)
     there = builder.timing.switched(0)
     flows = [chain.streams(side, "out", 2) for side in SIDES]
-    vector = chain.read(x, count=count)
+    vector = chain.read(x, first=first, count=count)
     chain.vector([vector], [], [(0, "f16", flow) for flow in flows], at=0, count=count)
     turned = [
         chain.switch(flow, at=0, shift=by, count=count)
         for flow, by in zip(flows, (shift, -shift), strict=True)
     ]
-    fixed = [tables.cosine, tables.after, tables.before, *tables.slots[:masked]]
+    fixed = [tables.cosine, tables.after, tables.before, *slots]
     operands = [
-        chain.read(x, at=there, count=count),
+        chain.read(x, at=there, first=first, count=count),
         *turned,
         *(chain.read(table, at=there, count=count, step=0) for table in fixed),
     ]
@@ -84,12 +111,11 @@ def rotate(
     steps += [Alu("add", (n, n + 1)), Alu("add", (n + 3, n + 2))]
     value = n + 4
     wanted: list[int] = []
-    for slot in range(max(masked, 1)):
-        if masked:
+    for slot in range(len(made)):
+        if slots:
             steps.append(Alu("mul", (value, 6 + slot)))
-        steps.append(Alu("f16", (n + len(steps) - 1 if masked else value,)))
+        steps.append(Alu("f16", (n + len(steps) - 1 if slots else value,)))
         wanted.append(n + len(steps) - 1)
-    made = [builder.memory.scratch("f16", count) for _ in wanted]
     out = [chain.streams(tensor.side, "out", 2) for tensor in made]
     left = chain.vector(
         operands,
@@ -99,9 +125,8 @@ def rotate(
         count=count,
     )
     for tensor, flow, at in zip(made, out, left, strict=True):
-        chain.write(tensor, flow, at=at, count=count)
+        chain.write(tensor, flow, at=at, first=first, count=count)
     builder.place(chain)
-    return made
 
 
 def scores(
@@ -117,7 +142,6 @@ def scores(
         since: Cycle from which the keys are there.
     """
     found = []
-    stride = builder.timing.row_cycles("f16")
     rows = queries[0].count
     for b, tile in enumerate(cache.keys):
         side = SIDES[b % 2]
@@ -126,29 +150,42 @@ def scores(
         past = Tensor("f16", tables.past.side, tables.past.slices, tables.past.address, 1)
         past.index = f"block {b}"
         for slot, query in enumerate(queries):
-            chain = builder.chain()
-            vector = chain.read(query, count=rows, stride=stride)
-            out = chain.streams(side, "out", 2)
-            chain.vector([vector], [], [(0, "f16", out)], at=0, count=rows, stride=stride)
-            sums = chain.multiply(
-                out, at=0, emit=True, install=slot == 0, count=rows, stride=stride
-            )
-            at = builder.timing.multiplied(0)
-            mask = chain.read(past, at=at, step=0, count=rows, stride=stride)
-            back = chain.streams(block.side, "out", UP)
-            steps = [Alu("add", (0, 1))]
-            [left] = chain.vector(
-                [Operand(sums, "f32"), mask],
-                steps,
-                [(2, "f32", back)],
-                at=at,
-                count=rows,
-                stride=stride,
-            )
-            chain.write(block, back, at=left, first=slot * rows, count=rows, stride=stride)
-            _multiply(builder, chain, (side,), rows, install=slot == 0)
+            for first in range(0, rows, BURST):
+                burst = range(first, min(first + BURST, rows))
+                # The first of all takes the tile out of the buffer.
+                install = slot == first == 0
+                _score(
+                    builder, query, past, block, side, at=slot * rows, burst=burst, install=install
+                )
         found.append(block)
     return found
+
+
+def _score(
+    builder: Builder,
+    query: Tensor,
+    past: Tensor,
+    block: Tensor,
+    side: Side,
+    *,
+    at: int,
+    burst: range,
+    install: bool,
+) -> None:
+    """Some vectors of queries times the keys of a block, into it from vector `at` on."""
+    chain = builder.chain()
+    every: Every = {"count": len(burst), "stride": builder.timing.row_cycles("f16")}
+    vector = chain.read(query, first=burst.start, **every)
+    out = chain.streams(side, "out", 2)
+    chain.vector([vector], [], [(0, "f16", out)], at=0, **every)
+    sums = chain.multiply(out, at=0, emit=True, install=install, **every)
+    there = builder.timing.multiplied(0)
+    mask = chain.read(past, at=there, step=0, **every)
+    back = chain.streams(block.side, "out", UP)
+    operands = [Operand(sums, "f32"), mask]
+    [left] = chain.vector(operands, [Alu("add", (0, 1))], [(2, "f32", back)], at=there, **every)
+    chain.write(block, back, at=left, first=at + burst.start, **every)
+    _multiply(builder, chain, (side,), len(burst), install=install)
 
 
 def _multiply(
@@ -171,16 +208,25 @@ def peaks(builder: Builder, blocks: Sequence[Tensor]) -> Tensor:
             _greatest(builder, blocks[i : i + PEAK_OPERANDS])
             for i in range(0, len(blocks), PEAK_OPERANDS)
         ]
-    count = blocks[0].count
+    peak = builder.memory.work("f32", blocks[0].count)
+    # Any more would come back while the first streams are still taken.
+    burst = builder.timing.switched(0)
+    for first in range(0, peak.count, burst):
+        _peaks(builder, blocks, peak, range(first, min(first + burst, peak.count)))
+    return peak
+
+
+def _peaks(builder: Builder, blocks: Sequence[Tensor], peak: Tensor, burst: range) -> None:
+    """Of some heads; the lanes are turned against each other, by twice as many each time."""
     chain = builder.chain()
-    operands = [chain.read(block, count=count) for block in blocks]
+    first, count = burst.start, len(burst)
+    operands = [chain.read(block, first=first, count=count) for block in blocks]
     turn = 0
     flows = [Flow(side, "out", 0, UP) for side in SIDES]
     steps, value = _tree(len(operands))
     results = [(value, "f32", flow) for flow in flows]
     at = chain.vector(operands, steps, results, at=0, count=count)[0]  # type: ignore[arg-type]
     width = 1
-    peak = builder.memory.work("f32", count)
     while width < builder.timing.lanes:
         operands = [
             chain.switch(flow, at=at, shift=shift, count=count, first=8 + UP * (turn % 4))
@@ -194,9 +240,8 @@ def peaks(builder: Builder, blocks: Sequence[Tensor]) -> Tensor:
             flows = [Flow(peak.side, "out", UP * (turn % 4), UP)]
         results = [(2, "f32", flow) for flow in flows]
         at = chain.vector(operands, [Alu("max", (0, 1))], results, at=there, count=count)[0]  # type: ignore[arg-type]
-    chain.write(peak, flows[0], at=at, count=count)
+    chain.write(peak, flows[0], at=at, first=first, count=count)
     builder.place(chain)
-    return peak
 
 
 def _tree(operands: int) -> tuple[list[Alu], int]:
@@ -240,55 +285,63 @@ def mix(
     add up to them.
     """
     other = SIDES[1] if SIDES[0] == VALUES_SIDE else SIDES[0]
-    stride = builder.timing.row_cycles("f16")
-    rows = heads.rows
-    sides = (VALUES_SIDE, other)
     for b, block in enumerate(blocks):
         for slot in range(heads.slots):
             columns = (slot * heads.dim, heads.dim)
             builder.load(cache.values[b], VALUES_SIDE, columns=columns, since=since)
             builder.load(ones.on(other), other, columns=columns)
             last = b == len(blocks) - 1 and slot == heads.slots - 1
-            chain = builder.chain()
-            first = slot * heads.rows
-            operands = [
-                chain.read(t, first=first, count=rows, stride=stride) for t in (block, peak)
-            ]
-            flows = [chain.streams(side, "out", 2) for side in sides]
-            steps = [Alu("sub", (0, 1)), Alu("exp", (2,)), Alu("f16", (3,))]
-            at = chain.vector(
-                operands,
-                steps,
-                [(4, "f16", flow) for flow in flows],
-                at=0,
-                count=rows,
-                stride=stride,
-            )[0]
-            sums = [
-                chain.multiply(
-                    flow, at=at, emit=last, clear=b == slot == 0, count=rows, stride=stride
-                )
-                for flow in flows
-            ]
-            if last:
-                there = builder.timing.multiplied(at)
-                out = chain.streams(into.side, "out", 2)
-                # One over the sum by two roots: the vector unit does not divide. In lanes of no
-                # head the sum is 0, in others at least 1.
-                divided = [
-                    Alu("add", (1, 1e-30)),
-                    Alu("rsqrt", (2,)),
-                    Alu("mul", (3, 3)),
-                    Alu("mul", (0, 4)),
-                    Alu("f16", (5,)),
-                ]
-                [left] = chain.vector(
-                    [Operand(flow, "f32") for flow in sums],
-                    divided,
-                    [(6, "f16", out)],
-                    at=there,
-                    count=rows,
-                    stride=stride,
-                )
-                chain.write(into, out, at=left, count=rows, stride=stride)
-            _multiply(builder, chain, sides, heads.rows, install=True, at=at)
+            for first in range(0, heads.rows, BURST):
+                burst = range(first, min(first + BURST, heads.rows))
+                scored = _part(block, slot * heads.rows), _part(peak, slot * heads.rows)
+                _mix(builder, scored, into, burst, begins=b == slot == 0, emit=last)
+
+
+def _mix(
+    builder: Builder,
+    scored: tuple[Tensor, Tensor],
+    into: Tensor,
+    burst: range,
+    *,
+    begins: bool,
+    emit: bool,
+) -> None:
+    """Exponentials of some scores less their greatest, times values and times ones."""
+    sides = (VALUES_SIDE, SIDES[1] if SIDES[0] == VALUES_SIDE else SIDES[0])
+    stride = builder.timing.row_cycles("f16")
+    every: Every = {"count": len(burst), "stride": stride}
+    chain = builder.chain()
+    operands = [chain.read(t, first=burst.start, **every) for t in scored]
+    flows = [chain.streams(side, "out", 2) for side in sides]
+    steps = [Alu("sub", (0, 1)), Alu("exp", (2,)), Alu("f16", (3,))]
+    results = [(4, "f16", flow) for flow in flows]
+    at = chain.vector(operands, steps, results, at=0, **every)[0]  # type: ignore[arg-type]
+    install = burst.start == 0
+    sums = [
+        chain.multiply(
+            flow, at=at, emit=emit, install=install, clear=begins, row=burst.start, **every
+        )
+        for flow in flows
+    ]
+    if emit:
+        there = builder.timing.multiplied(at)
+        out = chain.streams(into.side, "out", 2)
+        # One over the sum by two roots: the vector unit does not divide. In lanes of no
+        # head the sum is 0, in others at least 1.
+        divided = [
+            Alu("add", (1, 1e-30)),
+            Alu("rsqrt", (2,)),
+            Alu("mul", (3, 3)),
+            Alu("mul", (0, 4)),
+            Alu("f16", (5,)),
+        ]
+        sums_f32 = [Operand(flow, "f32") for flow in sums]
+        [left] = chain.vector(sums_f32, divided, [(6, "f16", out)], at=there, **every)
+        chain.write(into, out, at=left, first=burst.start, **every)
+    _multiply(builder, chain, sides, len(burst), install=install, at=at)
+
+
+def _part(tensor: Tensor, first: int) -> Tensor:
+    """Its vectors from one on."""
+    kept = (tensor.address + first, tensor.count - first, tensor.there[first:])
+    return Tensor(tensor.number, tensor.side, tensor.slices, *kept)

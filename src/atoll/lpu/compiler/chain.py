@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypedDict
 
 from atoll.lpu.compiler.board import Board, Need
 from atoll.lpu.program import (
@@ -60,6 +61,13 @@ class Tensor:
     def since(self, n: int) -> int:
         """The cycle from which vector n can be read."""
         return self.there[n] if self.there else -LATER
+
+
+class Every(TypedDict):
+    """Of a burst: vectors, and cycles between them."""
+
+    count: int
+    stride: int
 
 
 class Chain:

@@ -138,6 +138,16 @@ class DecodeCompiler:
     """Makes the routines of one split on one kind of chip."""
 
     def __init__(self, timing: Timing, parts: Split, stored_as: Stored) -> None:
+        """Tables that all routines share.
+
+        Raises:
+            BadRequest: They do not fit, or more heads share a key than are compiled.
+        """
+        rows = max(heads.rows for heads in parts.heads)
+        if rows > timing.assumed.accumulator_rows:
+            raise BadRequest(
+                f"{rows} heads share a key; {timing.assumed.accumulator_rows} at most are compiled"
+            )
         self.timing = timing
         self.parts = parts
         self.memory = Memory(timing, stored_as)
@@ -266,7 +276,7 @@ class DecodeCompiler:
         rows = sum(heads.rows for heads in parts.heads)
         output = self.matrix("output", self._hidden_columns(), rows)
         x = self._normed(builder)
-        made = memory.scratch("f16", joined.width)
+        made = memory.scratch("f16", joined.width, apart=self.tables.slots)
         builder.product(x, joined, stored(joined, made))
         builder.mark("queries, keys, values", made)
         mixed = memory.scratch("f16", rows)

@@ -14,6 +14,7 @@ the others. Those addresses are the same for all layers.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -144,18 +145,30 @@ class Memory:
         first = self.timing.slices - WORK + turn // 2 % (WORK // width) * width
         return self._room(number, count, SIDES[turn % 2], first)
 
-    def scratch(self, number: Number, count: int, side: Side | None = None) -> Tensor:
+    def scratch(
+        self,
+        number: Number,
+        count: int,
+        side: Side | None = None,
+        *,
+        apart: Iterable[Tensor] = (),
+    ) -> Tensor:
         """Room for vectors that are computed, in inner slices: in others each time, so that many
-        can be read in one cycle.
+        can be read in one cycle; and in none that one of some tensors has.
         """
-        if side is None:
-            side = SIDES[self._turn["side"] % 2]
-            self._turn["side"] += 1
+        sides = [side] if side else [SIDES[(self._turn["side"] + n) % 2] for n in range(2)]
+        self._turn["side"] += side is None
         width = NUMBER_BYTES[number]
         first, end = SCRATCH
-        turn = -(-self._turn[side] // width) * width
-        self._turn[side] = turn + width
-        return self._room(number, count, side, first + turn % (end - first))
+        others = {(tensor.side, s) for tensor in apart for s in tensor.slices}
+        for on in sides:
+            for _ in range(0, end - first, width):
+                turn = -(-self._turn[on] // width) * width
+                self._turn[on] = turn + width
+                start = first + turn % (end - first)
+                if others.isdisjoint((on, s) for s in range(start, start + width)):
+                    return self._room(number, count, on, start)
+        raise AssertionError("tensors that are wanted at once lie in all slices")
 
     def _room(self, number: Number, count: int, side: Side, first: int) -> Tensor:
         slices = tuple(range(first, first + NUMBER_BYTES[number]))

@@ -54,9 +54,9 @@ def rms_norm(
         eps: Added to the mean.
     """
     memory = builder.memory
-    total = memory.scratch("f32", 1)
+    total = memory.scratch("f32", 1, apart=(x, weight))
     _sum_squares(builder, x, total, ones, hidden=hidden, eps=eps)
-    y = memory.scratch("f16", x.count)
+    y = memory.scratch("f16", x.count, apart=(x, weight, total))
     for first in range(0, x.count, BURST):
         count = min(BURST, x.count - first)
         scale = builder.chain()
