@@ -11,14 +11,21 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from atoll.lpu.compiler.decode import Compiled
 from atoll.lpu.compiler.memory import BLOCK_COLUMNS, Piece
 from atoll.lpu.compiler.sums import order
-
-Values = NDArray[np.float32]
-Words = NDArray[np.uint8]
+from atoll.lpu.words import (
+    Values,
+    Words,
+    halves,
+    scales_of,
+    singles,
+    some,
+    tile_of_halves,
+    tile_of_integers,
+    wide,
+)
 
 VERY_LOW = -60000.0
 """Added to scores of positions that are not there: a half can hold it, and no exponential is
@@ -99,7 +106,7 @@ class Laying:
         if not routine:
             return self._shared(piece)
         if piece.what == "norm":
-            return _halves(self._norm(routine, layer, chip))
+            return halves(self._norm(routine, layer, chip))
         name, _, scales = piece.what.partition(" ")
         matrix = self._matrix(name, routine, layer, chip)
         if scales:
@@ -108,7 +115,7 @@ class Laying:
 
     def hidden(self, values: Values, chip: int) -> Words:
         """A hidden vector as a chip keeps it, to be put at `compiled.hidden`."""
-        return _singles(self._placed(values, chip))
+        return singles(self._placed(values, chip))
 
     def logits(self, words: Words) -> Values:
         """A chip's part of the logits, from the words at `compiled.logits`."""
@@ -120,49 +127,30 @@ class Laying:
     def _shared(self, piece: Piece) -> Words:
         if piece.what == "ones":
             columns = np.ones((self.lanes, piece.words * BLOCK_COLUMNS), np.float32)
-            return _tile_of_halves(columns, piece)
+            return tile_of_halves(columns, piece.words)
         if piece.what in ("cosine", "after", "before"):
-            return _halves(self._rotations[piece.what])
+            return halves(self._rotations[piece.what])
         if piece.what == "slot":
             dim = self.parts.shape.head_dim
             row = np.zeros((1, self.lanes), np.float32)
             row[0, piece.part[0] * dim : (piece.part[0] + 1) * dim] = 1
-            return _halves(row)
+            return halves(row)
         if piece.what == "past":
             rows = np.triu(np.full((self.lanes, self.lanes), VERY_LOW, np.float32))
-            return _halves(np.vstack([rows, np.zeros((1, self.lanes), np.float32)]))
+            return halves(np.vstack([rows, np.zeros((1, self.lanes), np.float32)]))
         one = np.eye(self.lanes, dtype=np.float32)
         if piece.what == "lane":
-            return _halves(one)
+            return halves(one)
         assert piece.what == "diagonal", piece.what
         dims = range(piece.part[0])
         taken = [d for pair in range(BLOCK_COLUMNS) for d in dims[pair::BLOCK_COLUMNS]]
-        return _halves(one[taken])
+        return halves(one[taken])
 
     @cached_property
     def _rotations(self) -> dict[str, Values]:
-        """Cosines and sines, shape (context, lanes), each head's beside each other."""
-        dim, dims = self.parts.shape.head_dim, self.rotation.dims
-        pairs = dims // 2
-        angle = np.arange(self.parts.context)[:, None] * (
-            self.rotation.base ** (-2.0 * np.arange(pairs) / dims)
-        )
-        cosine = np.ones((self.parts.context, dim))
-        after, before = np.zeros_like(cosine), np.zeros_like(cosine)
-        if self.parts.half:
-            first, second = slice(0, pairs), slice(pairs, dims)
-        else:
-            first, second = slice(0, dims, 2), slice(1, dims, 2)
-        cosine[:, first] = cosine[:, second] = np.cos(angle)
-        after[:, first] = -np.sin(angle)
-        before[:, second] = np.sin(angle)
-        found = {}
-        for name, head in (("cosine", cosine), ("after", after), ("before", before)):
-            wide = np.zeros((self.parts.context, self.lanes), np.float32)
-            heads = self.lanes // dim
-            wide[:, : heads * dim] = np.tile(head, heads)
-            found[name] = wide
-        return found
+        shape, context = self.parts.shape, self.parts.context
+        half = self.parts.half
+        return rotations(self.rotation, shape.head_dim, context, half=half, lanes=self.lanes)
 
     # Weights
 
@@ -194,8 +182,8 @@ class Laying:
 
     def _make(self, name: str, layer: int, chip: int) -> Values:
         if name == "head":
-            rows = _some(self._head().head, chip * self.parts.vocab, self.parts.vocab)
-            return self._columns(_wide(rows, self.lanes), chip)
+            rows = some(self._head().head, chip * self.parts.vocab, self.parts.vocab)
+            return self._columns(wide(rows, self.lanes), chip)
         weights = self._layer(layer)
         if name == "qkv":
             return self._columns(self._joined(weights, chip), chip)
@@ -205,13 +193,13 @@ class Laying:
         first, number = chip * self.parts.ffn, self.parts.ffn
         if name == "inner":
             gate, up = (
-                _wide(_some(matrix, first, number), self.lanes)
+                wide(some(matrix, first, number), self.lanes)
                 for matrix in (weights.gate, weights.up)
             )
             both = np.stack([m.reshape(-1, self.lanes, m.shape[1]) for m in (gate, up)], 1)
             return self._columns(both.reshape(-1, gate.shape[1]), chip)
         assert name == "outer", name
-        return self._from_heads(_wide(_some(weights.down.T, first, number), self.lanes), chip)
+        return self._from_heads(wide(some(weights.down.T, first, number), self.lanes), chip)
 
     def _columns(self, outs: Values, chip: int) -> Values:
         """Rows in the order of the hidden vector, columns as given: from (out, hidden)."""
@@ -240,7 +228,7 @@ class Laying:
         for heads in self.parts.heads:
             slots = slice(first, first + heads.slots)
             parts = [*(m[slots] for m in kv), *(query[slots, r] for r in range(heads.rows))]
-            found += [_wide(part.reshape(-1, hidden), self.lanes) for part in parts]
+            found += [wide(part.reshape(-1, hidden), self.lanes) for part in parts]
             first += heads.slots
         return np.concatenate(found)
 
@@ -252,17 +240,13 @@ class Laying:
         found, first = [], 0
         for group in self.parts.heads:
             some = heads[first : first + group.slots]
-            found += [_wide(some[:, r].reshape(-1, hidden), self.lanes) for r in rows]
+            found += [wide(some[:, r].reshape(-1, hidden), self.lanes) for r in rows]
             first += group.slots
         return np.concatenate(found)
 
-    def _scale(self, matrix: Values) -> Values:
-        greatest = np.abs(matrix).max(axis=0)
-        return np.where(greatest > 0, greatest / 127.0, 1.0).astype(np.float32)
-
     def _scales(self, name: str, matrix: Values, piece: Piece) -> Words:
         del name
-        return _singles(self._scale(matrix).reshape(-1, self.lanes)[piece.part[0] :: 2])
+        return singles(scales_of(matrix).reshape(-1, self.lanes)[piece.part[0] :: 2])
 
     def _tile(self, name: str, matrix: Values, piece: Piece) -> Words:
         del name
@@ -271,43 +255,33 @@ class Laying:
         first = n * self.lanes
         part = matrix[rows, first : first + piece.words * BLOCK_COLUMNS]
         if self.compiled.stored == "f16":
-            return _tile_of_halves(part, piece)
+            return tile_of_halves(part, piece.words)
         whole = matrix[:, first : first + piece.words * BLOCK_COLUMNS]
-        numbers = np.rint(part / self._scale(whole)).astype(np.int8)
-        columns = numbers.T.reshape(piece.words, BLOCK_COLUMNS, self.lanes)
-        half = BLOCK_COLUMNS // 2
-        mine = columns[:, :half] if piece.side == "west" else columns[:, half:]
-        return np.ascontiguousarray(mine).view(np.uint8)
+        return tile_of_integers(part, scales_of(whole), piece.side)
 
 
-def _some(rows: Values, first: int, number: int) -> Values:
-    """Rows of a matrix, zeros beyond its end."""
-    found = np.zeros((number, rows.shape[1]), np.float32)
-    part = rows[first : first + number]
-    found[: len(part)] = part
+def rotations(
+    rotation: Rotation, dim: int, positions: int, *, half: bool, lanes: int
+) -> dict[str, Values]:
+    """Cosines and sines of heads of `dim` beside each other, shape (positions, lanes): "cosine",
+    and sines for the lanes "after" and "before"; `half` as a head's halves turn, or neighbours.
+    """
+    dims = rotation.dims
+    pairs = dims // 2
+    angle = np.arange(positions)[:, None] * (rotation.base ** (-2.0 * np.arange(pairs) / dims))
+    cosine = np.ones((positions, dim))
+    after, before = np.zeros_like(cosine), np.zeros_like(cosine)
+    if half:
+        first, second = slice(0, pairs), slice(pairs, dims)
+    else:
+        first, second = slice(0, dims, 2), slice(1, dims, 2)
+    cosine[:, first] = cosine[:, second] = np.cos(angle)
+    after[:, first] = -np.sin(angle)
+    before[:, second] = np.sin(angle)
+    found = {}
+    for name, head in (("cosine", cosine), ("after", after), ("before", before)):
+        across = np.zeros((positions, lanes), np.float32)
+        heads = lanes // dim
+        across[:, : heads * dim] = np.tile(head, heads)
+        found[name] = across
     return found
-
-
-def _wide(rows: Values, lanes: int) -> Values:
-    """Rows up to a whole number of vectors, zeros for those that are missing."""
-    return _some(rows, 0, -(-len(rows) // lanes) * lanes)
-
-
-def _halves(rows: Values) -> Words:
-    """Vectors of f16, shape (words, 2, lanes) bytes."""
-    halves = rows.astype("<f2")
-    return np.ascontiguousarray(halves[..., None].view(np.uint8).transpose(0, 2, 1))
-
-
-def _singles(rows: Values) -> Words:
-    """Vectors of f32, shape (words, 4, lanes) bytes."""
-    singles = np.ascontiguousarray(rows.astype("<f4"))
-    return np.ascontiguousarray(singles[..., None].view(np.uint8).transpose(0, 2, 1))
-
-
-def _tile_of_halves(columns: Values, piece: Piece) -> Words:
-    """Columns of a tile, shape (lanes, columns), as words of 16 columns beside each other."""
-    lanes = columns.shape[0]
-    halves = np.ascontiguousarray(columns.T.astype("<f2"))
-    by_byte = halves[..., None].view(np.uint8).transpose(0, 2, 1)
-    return np.ascontiguousarray(by_byte.reshape(piece.words, 2 * BLOCK_COLUMNS, lanes))

@@ -14,9 +14,10 @@ from atoll.lpu.compiler.caches import indices
 from atoll.lpu.compiler.decode import DecodeCompiler, split
 from atoll.lpu.compiler.memory import Stored
 from atoll.lpu.compiler.place import Wanted, place_decoder
-from atoll.lpu.laying import Laying, Rotation, Words
+from atoll.lpu.laying import Laying, Rotation
 from atoll.lpu.simulator.simulator import Simulator
 from atoll.lpu.topology import build, shipped_systems
+from atoll.lpu.words import Words
 
 TIMING = timing_of()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.support.lpu_rig import LANES, Rig
 
-from atoll.lpu.compiler.attention import Heads, Tables, mix, peaks, rotate, scores
+from atoll.lpu.compiler.attention import Heads, Tables, Turns, mix, peaks, rotate, scores
 from atoll.lpu.compiler.caches import VALUES_SIDE, Cache, indices
 from atoll.lpu.program import SIDES
 
@@ -33,7 +33,7 @@ def tables(rig: Rig, rng: np.random.Generator) -> tuple[Tables, np.ndarray]:
         slots.append(rig.put(lanes, "f16", side=SIDES[n % 2], first=2 * n))
     past = np.vstack([np.triu(np.full((LANES, LANES), LOW)), np.zeros((1, LANES))])
     kept = rig.put(past, "f16", side="east", first=42)
-    return Tables(fixed[0], fixed[1], fixed[2], tuple(slots), kept, rig.ones()), turns
+    return Tables(Turns(*fixed), tuple(slots), kept, rig.ones()), turns
 
 
 @pytest.mark.parametrize("shift", [1, 32])
@@ -43,8 +43,8 @@ def test_lanes_are_turned_with_those_beside_them(shift: int) -> None:
     made, (cosine, after, before) = tables(rig, rng)
     x = rng.standard_normal((HEADS.rows, LANES)).astype(np.float16).astype(np.float64)
     given = rig.put(x, "f16", first=8)
-    apart = rotate(rig.builder, given, made, shift, masked=2, count=HEADS.rows)
-    [whole] = rotate(rig.builder, given, made, shift, masked=0, count=HEADS.rows)
+    apart = rotate(rig.builder, given, made.turns, shift, made.slots[:2], count=HEADS.rows)
+    [whole] = rotate(rig.builder, given, made.turns, shift, (), count=HEADS.rows)
     rig.run({"turn": 2})
     wanted = x * cosine + np.roll(x, -shift, 1) * after + np.roll(x, shift, 1) * before
     assert np.allclose(rig.get(whole), wanted, atol=2e-3 * np.abs(wanted).max())

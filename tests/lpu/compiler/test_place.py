@@ -16,9 +16,10 @@ from atoll.lpu.compiler.caches import indices
 from atoll.lpu.compiler.layout import digest
 from atoll.lpu.compiler.memory import Stored
 from atoll.lpu.compiler.place import Placed, Wanted, place_decoder
-from atoll.lpu.laying import Laying, Rotation, Values, Words
+from atoll.lpu.laying import Laying, Rotation
 from atoll.lpu.simulator.simulator import Simulator
 from atoll.lpu.topology import build, shipped_systems
+from atoll.lpu.words import Values, Words
 
 CONTEXT = 40
 RACK = build(shipped_systems().find("GroqRack"), nodes=2)

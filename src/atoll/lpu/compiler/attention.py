@@ -46,36 +46,41 @@ class Heads:
 
 
 @dataclass(frozen=True, slots=True)
-class Tables:
-    """Vectors that lie in memory: cosines, and sines for the lanes after and before; by index
-    of the position. `slots`: 1 in the lanes of a slot. `past`: row n is 0 in lanes before n and
-    very low after. All f16.
-    """
+class Turns:
+    """Cosines, and sines for the lanes after and before, f16; by index of the position."""
 
     cosine: Tensor
     after: Tensor
     before: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Vectors that lie in memory. `slots`: 1 in the lanes of a slot. `past`: row n is 0 in lanes
+    before n and very low after. All f16.
+    """
+
+    turns: Turns
     slots: tuple[Tensor, ...]
     past: Tensor
     ones: Ones
 
 
 def rotate(
-    builder: Builder, x: Tensor, tables: Tables, shift: int, *, masked: int, count: int
+    builder: Builder, x: Tensor, turns: Turns, shift: int, slots: Sequence[Tensor], *, count: int
 ) -> list[Tensor]:
-    """Rotated by the position, f16; of queries a tensor for each of `masked` slots, the other
-    lanes being zero, of keys (`masked` 0) one.
+    """Rotated by the position, f16; of queries a tensor for each of some slots, the other lanes
+    being zero, of keys (no slots) one.
 
     The lanes that are turned with each other are `shift` apart.
     """
-    slots = tables.slots[:masked]
-    apart = (x, tables.cosine, tables.after, tables.before, *slots)
-    made = [builder.memory.scratch("f16", count, apart=apart) for _ in range(max(masked, 1))]
+    apart = (x, turns.cosine, turns.after, turns.before, *slots)
+    made = [builder.memory.scratch("f16", count, apart=apart) for _ in slots or (None,)]
     for first in range(0, count, BURST):
         burst = range(first, min(first + BURST, count))
         for n in range(0, len(made), SLOTS):
             some = slice(n, n + SLOTS)
-            _rotate(builder, x, made[some], tables, slots[some], shift=shift, burst=burst)
+            _rotate(builder, x, made[some], turns, slots[some], shift=shift, burst=burst)
     return made
 
 
@@ -83,7 +88,7 @@ def _rotate(
     builder: Builder,
     x: Tensor,
     made: Sequence[Tensor],
-    tables: Tables,
+    turns: Turns,
     slots: Sequence[Tensor],
     *,
     shift: int,
@@ -100,7 +105,7 @@ def _rotate(
         chain.switch(flow, at=0, shift=by, count=count)
         for flow, by in zip(flows, (shift, -shift), strict=True)
     ]
-    fixed = [tables.cosine, tables.after, tables.before, *slots]
+    fixed = [turns.cosine, turns.after, turns.before, *slots]
     operands = [
         chain.read(x, at=there, first=first, count=count),
         *turned,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from atoll.lpu.compiler.board import Board
 from atoll.lpu.compiler.chain import Chain, Tensor
-from atoll.lpu.compiler.memory import BLOCK_COLUMNS, Memory, Tile
+from atoll.lpu.compiler.memory import BLOCK_COLUMNS, Memory, Stored, Tile
 from atoll.lpu.program import (
     SIDES,
     Alu,
@@ -59,6 +59,32 @@ class Matrix:
     def width(self) -> int:
         """Vectors that come out."""
         return len(self.tiles[0])
+
+
+def make_matrix(
+    memory: Memory, what: str, columns: Sequence[int], depth: int, stored: Stored
+) -> Matrix:
+    """Room for a matrix of `depth` tiles of rows; blocks of so many columns, by turns on both
+    sides.
+    """
+    tiles = tuple(
+        tuple(
+            memory.tile(what, (k, n), columns[n], side=SIDES[n % 2], stored=stored)
+            for n in range(len(columns))
+        )
+        for k in range(depth)
+    )
+    if stored == "f16":
+        return Matrix(tiles)
+    # Blocks of both sides come in one cycle: their scales must not lie in the same slices.
+    scales = tuple(
+        memory.table(
+            f"{what} scales", "f32", count, side="east", first=32 + 4 * n, part=(n,), local=True
+        )
+        for n, count in enumerate((-(-len(columns) // 2), len(columns) // 2))
+        if count
+    )
+    return Matrix(tiles, scales)
 
 
 class Builder:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from atoll.domain.errors import BadRequest
 from atoll.forecast.shapes import ModelShape
 from atoll.lpu.compiler import attention
-from atoll.lpu.compiler.builder import Builder, Matrix
+from atoll.lpu.compiler.builder import Builder, Matrix, make_matrix
 from atoll.lpu.compiler.caches import (
     Cache,
     ValueTables,
@@ -163,10 +163,13 @@ class DecodeCompiler:
             memory.tile("ones", (), lanes, side=side, stored="f16", local=False) for side in SIDES
         ]
         self.ones = Ones(*ones)
-        self.tables = attention.Tables(
+        turns = attention.Turns(
             memory.table("cosine", "f16", context, side="west", first=outer),
             memory.table("after", "f16", context, side="west", first=outer + 2),
             memory.table("before", "f16", context, side="east", first=outer),
+        )
+        self.tables = attention.Tables(
+            turns,
             tuple(
                 memory.table("slot", "f16", 1, side=SIDES[n % 2], first=2 * n, part=(n,))
                 for n in range(max(heads.slots for heads in parts.heads))
@@ -174,7 +177,7 @@ class DecodeCompiler:
             memory.table("past", "f16", lanes + 1, side="east", first=outer + 2),
             self.ones,
         )
-        for tensor in (self.tables.cosine, self.tables.after, self.tables.before):
+        for tensor in (turns.cosine, turns.after, turns.before):
             tensor.index = "position"
         lane = memory.table("lane", "f16", lanes, side="east", first=outer + 2)
         lane.index = "lane"
@@ -227,24 +230,7 @@ class DecodeCompiler:
 
     def matrix(self, what: str, columns: list[int], depth: int) -> Matrix:
         """Room for a matrix of `depth` tiles of rows; blocks of so many columns."""
-        tiles = tuple(
-            tuple(
-                self.memory.tile(what, (k, n), columns[n], side=SIDES[n % 2])
-                for n in range(len(columns))
-            )
-            for k in range(depth)
-        )
-        if self.memory.stored == "f16":
-            return Matrix(tiles)
-        # Blocks of both sides come in one cycle: their scales must not lie in the same slices.
-        scales = tuple(
-            self.memory.table(
-                f"{what} scales", "f32", count, side="east", first=32 + 4 * n, part=(n,), local=True
-            )
-            for n, count in enumerate((-(-len(columns) // 2), len(columns) // 2))
-            if count
-        )
-        return Matrix(tiles, scales)
+        return make_matrix(self.memory, what, columns, depth, self.memory.stored)
 
     def _hidden_columns(self) -> list[int]:
         """Columns of each place of the hidden vector: of those that hold other blocks on other
@@ -283,17 +269,12 @@ class DecodeCompiler:
         at = row = 0
         shift = parts.shape.head_dim // 2 if parts.half else 1
         for cache, heads in zip(caches, parts.heads, strict=True):
-            [key] = attention.rotate(
-                builder, _part(made, at, 1), self.tables, shift, masked=0, count=1
-            )
+            turns, slots = self.tables.turns, self.tables.slots[: heads.slots]
+            unturned = _part(made, at, 1)
+            [key] = attention.rotate(builder, unturned, turns, shift, (), count=1)
             keys_there = add_key(builder, cache, key)
             queries = attention.rotate(
-                builder,
-                _part(made, at + 2, heads.rows),
-                self.tables,
-                shift,
-                masked=heads.slots,
-                count=heads.rows,
+                builder, _part(made, at + 2, heads.rows), turns, shift, slots, count=heads.rows
             )
             found = attention.scores(builder, queries, cache, self.tables, keys_there)
             builder.mark("scores", found[-1])
