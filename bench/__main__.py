@@ -26,7 +26,7 @@ NAMES = {
     "forecast": "forecasts held against published results, and against rings of this machine",
     "simulate": "ten thousand simulated machines for an hour, and Vidur on the same trace",
     "fit-forecast": "fit the forecasts' constants anew, and write them into the package",
-    "lpu": "schedules of Groq's LPU: what simulated chips answer, held against the model itself",
+    "lpu": "schedules of Groq's LPU: what simulated chips answer, conflicts, and determinism",
     "lpu-compiled": "compile the catalogue's models for LPUs, and write times into the package",
     "wire": "the encodings of hidden states: bytes, time, and their effect on answers",
 }

@@ -4,7 +4,7 @@ The checker shares nothing with the compiler but the timing of the chip. Of the 
 some run on the simulated chip, against NumPy.
 
 - `conflicts`: of all schedules together.
-- `graphs`, `decoders`, `all_reduces`: random ones that were compiled; `refused` do not fit.
+- `compiled`: random ones by kind; `refused`: those that do not fit, or are told not to be covered.
 - `simulated`, `simulated_error`: graphs run, and their worst error, of a value's greatest.
 - `standard`: cycles of each schedule that is always the same.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,10 +25,10 @@ from atoll.domain.errors import BadRequest
 from atoll.forecast.models import shipped_models
 from atoll.lpu.check.conflicts import Conflict
 from atoll.lpu.check.programs import check
-from atoll.lpu.compiler.all_reduce import all_reduce
 from atoll.lpu.compiler.memory import Stored
 from atoll.lpu.compiler.operators import compile_graph
 from atoll.lpu.compiler.place import Wanted, place_decoder
+from atoll.lpu.compiler.spread.all_reduce import Variant, all_reduce
 from atoll.lpu.machine import shipped_chips
 from atoll.lpu.program import Number, Program
 from atoll.lpu.sizes import topology_for
@@ -36,11 +37,16 @@ from atoll.lpu.topology import Topology, build, shipped_systems
 from bench.local import talk
 from bench.lpu.random_decoders import decoder_conflicts, random_decoder
 from bench.lpu.random_graphs import random_graph
+from bench.lpu.random_rows import bert_large, random_encoder, random_product
 
 GRAPHS = 1000
 EVERY = 50
-"""Of so many seeds the first is of an all-reduce, some others of decoders, the rest of graphs."""
-DECODERS = 7
+"""Of so many seeds the first are of these kinds, the rest of graphs."""
+KINDS = (
+    *("all-reduce", "encoder", "encoder"),
+    *6 * ("product",),
+    *7 * ("decoder",),
+)
 SIMULATED_EVERY = 8
 REPORTED = 5
 """Conflicts that are told, of each schedule."""
@@ -56,9 +62,7 @@ def timing() -> Timing:
 class Tally:
     """What came of schedules so far."""
 
-    graphs: int = 0
-    decoders: int = 0
-    all_reduces: int = 0
+    compiled: Counter[str] = field(default_factory=Counter)
     refused: int = 0
     conflicts: int = 0
     simulated: int = 0
@@ -87,6 +91,7 @@ def run(graphs: int = GRAPHS, first: int = 0) -> dict[str, Any]:
         tally.standard[name] = program.cycles
         talk(f"{name}: {program.cycles} cycles")
     return {
+        "graphs": tally.compiled.total(),
         **{name: getattr(tally, name) for name in Tally.__dataclass_fields__},
         "simulated_error": round(tally.simulated_error, 5),
         "graphs_s": round(random_s, 1),
@@ -96,32 +101,34 @@ def run(graphs: int = GRAPHS, first: int = 0) -> dict[str, Any]:
 
 def one(seed: int, tally: Tally, on: Timing) -> None:
     """A random schedule of a seed."""
-    name = f"seed {seed}"
-    kind = seed % EVERY
-    if kind == 0:
-        program, topology = random_all_reduce(seed, on)
-        tally.add(name, check(program, on, topology))
-        tally.all_reduces += 1
-    elif kind <= DECODERS:
-        try:
-            compiled = random_decoder(seed).compiled(on)
-        except BadRequest:
-            tally.refused += 1
-            return
-        tally.add(name, decoder_conflicts(compiled, on))
-        tally.decoders += 1
-    else:
-        graph(seed, tally, on)
+    kind = (*KINDS, *["graph"] * EVERY)[seed % EVERY]
+    try:
+        if kind == "graph":
+            conflicts = graph(seed, tally, on)
+        elif kind == "decoder":
+            conflicts = decoder_conflicts(random_decoder(seed).compiled(on), on)
+        elif kind == "product":
+            conflicts = check(random_product(seed, on), on)
+        elif kind == "encoder":
+            conflicts = check(random_encoder(seed, on), on)
+        else:
+            program, topology = random_all_reduce(seed, on)
+            conflicts = check(program, on, topology)
+    except BadRequest as refusal:
+        tally.refused += 1
+        talk(f"seed {seed}, {kind}: {refusal}")
+        return
+    tally.compiled[kind] += 1
+    tally.add(f"seed {seed}, {kind}", conflicts)
 
 
-def graph(seed: int, tally: Tally, on: Timing) -> None:
-    """A graph of operators, and what it computes."""
+def graph(seed: int, tally: Tally, on: Timing) -> list[Conflict]:
+    """A graph of operators, and what it computes; returns its conflicts."""
     made = random_graph(seed)
     compiled = compile_graph(on, made.graph)
-    tally.add(f"seed {seed}", check(compiled.program, on))
-    tally.graphs += 1
+    conflicts = check(compiled.program, on)
     if seed % SIMULATED_EVERY:
-        return
+        return conflicts
     due = expected(made, compiled)
     for name, found in computed(made, compiled, on).items():
         greatest = max(float(np.abs(due[name]).max()), 1e-6)
@@ -130,6 +137,7 @@ def graph(seed: int, tally: Tally, on: Timing) -> None:
             tally.simulated_error = error
             talk(f"seed {seed}, {name}: an error of {error:.1e}")
     tally.simulated += 1
+    return conflicts
 
 
 def random_all_reduce(seed: int, on: Timing) -> Schedule:
@@ -138,8 +146,8 @@ def random_all_reduce(seed: int, on: Timing) -> Schedule:
     systems = shipped_systems()
     topology = build(systems.find("Dragonfly of 264"), nodes=draw.randint(1, 4))
     number: Number = draw.choice(["f16", "f32", "int32"])
-    variant = draw.choice([None, "broadcast", "scatter"])
-    made = all_reduce(on, topology, draw.randint(1, 60), number, variant=variant)  # type: ignore[arg-type]
+    variants: list[Variant | None] = [None, "broadcast", "scatter"]
+    made = all_reduce(on, topology, draw.randint(1, 60), number, variant=draw.choice(variants))
     return made.program, topology
 
 
@@ -150,7 +158,9 @@ def standard(on: Timing) -> Iterator[tuple[str, Program, Topology | None]]:
         yield name, program, topology
 
 
-def _decoder(model: str, chips: int, stored: Stored | None, width: int | None = None) -> Any:
+def _decoder(
+    model: str, chips: int, stored: Stored | None, width: int | None = None
+) -> Callable[[Timing], Schedule]:
     def make(on: Timing) -> Schedule:
         topology = topology_for(chips)
         shape = shipped_models().shapes.find(model)
@@ -171,7 +181,9 @@ def _all_reduce(system: str, nodes: int, vectors: int) -> Callable[[Timing], Sch
 STANDARD: dict[str, Callable[[Timing], Schedule]] = {
     "SmolLM2-135M f16": _decoder("SmolLM2-135M", 8, "f16"),
     "SmolLM2-135M int8": _decoder("SmolLM2-135M", 8, "int8"),
+    "Llama-2-70B on 256, groups of 8": _decoder("Llama-2-70B", 256, "int8", 8),
     "Llama-2-70B on 576": _decoder("Llama-2-70B", 576, None),
+    "BERT-Large on 4": lambda on: (bert_large(on), build(shipped_systems().find("GroqNode"))),
     "all-reduce over 8": _all_reduce("GroqNode", 1, 64),
     "all-reduce over 256": _all_reduce("Dragonfly of 264", 32, 64),
 }

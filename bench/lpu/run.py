@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.lpu import functional
+from bench.lpu import determinism, functional, graphs
 
-GROUPS = (functional.run,)
+GROUPS = (functional.run, graphs.run, determinism.run)
 """Each gives keys of its own."""
 
 

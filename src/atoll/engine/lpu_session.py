@@ -18,11 +18,12 @@ from atoll.engine.float_weights import FloatWeights
 from atoll.lpu.compiler.caches import indices
 from atoll.lpu.compiler.memory import Stored
 from atoll.lpu.compiler.place import Placed, Wanted, place_decoder
-from atoll.lpu.laying import Laying, Words
+from atoll.lpu.laying import Laying
 from atoll.lpu.machine import shipped_chips
 from atoll.lpu.simulator.simulator import Simulator
 from atoll.lpu.sizes import topology_for
 from atoll.lpu.timing import Timing, shipped_assumed
+from atoll.lpu.words import Words
 
 Logits = NDArray[np.float32]
 Heard = Callable[[str], None]

@@ -87,6 +87,14 @@ def test_bert_large_is_free_of_conflicts() -> None:
     assert sum(span.plane_cycles for span in encoder.spans.values()) / 4 > 12_000
 
 
+@pytest.mark.parametrize("sizes", [(512, 8, 2048, 124), (640, 8, 1500, 120), (640, 8, 3000, 100)])
+def test_the_last_rows_of_a_product_lie_apart_from_its_sums(
+    sizes: tuple[int, int, int, int],
+) -> None:
+    """So many rows that the first sums are written before the last of them are read."""
+    assert check(program(compile_encoder(Shape(TIMING, *sizes), ONES), 1), TIMING) == []
+
+
 def test_layers_that_do_not_fit() -> None:
     with pytest.raises(BadRequest, match="words are missing"):
         compile_encoder(Shape(TIMING), ONES, layers=12)

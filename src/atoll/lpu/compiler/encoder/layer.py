@@ -216,18 +216,29 @@ def _norm(room: Room, shape: Shape, what: str, out_scale: float) -> Norm:
     return Norm(gains, offsets, out_scale)
 
 
+def _inner_slots(tiles: int) -> list[int]:
+    """Slots of int8 for so many tiles, two with each, one on each side.
+
+    Sums of the next product go to slots 12 to 15. The rows that it may read just then, of the last
+    tile and the first three, come from others.
+    """
+    last = (tiles - 1) // 2
+    slots = [(4, 5)[n] if n < 2 else (12, 13, 14, 15, 7, 4, 5)[(n - 2) % 7] for n in range(last)]
+    slots.append((4, 5)[last] if last < 2 else 6)
+    return [slots[n // 2] for n in range(tiles)]
+
+
 def _inner(planes: Planes, room: Room, shape: Shape, scales: Scales, rows: Rows) -> Rows:
     """gelu(a W1 + b1) as int8."""
     weights = matrix(room, "inner", "int8", (shape.tiles, shape.inner_columns), bias=True)
     epilogue = Epilogue(
         *("int8", scales.attended * scales.inner_weights, 1 / scales.inner), bias=True, gelu=True
     )
-    # Sums of the next product go to slots 12 to 15: its last rows come from others.
-    slots = (4, 5, 12, 13, 14, 15, 6, 7)
+    slots = _inner_slots(len(weights.sides))
     out = [
         [
-            room.rows("int8", shape.block, side=side, slot=slots[n // 2 % len(slots)])
-            for n, side in enumerate(weights.sides)
+            room.rows("int8", shape.block, side=side, slot=slot)
+            for slot, side in zip(slots, weights.sides, strict=True)
         ]
         for _ in shape.blocks
     ]
