@@ -18,7 +18,7 @@ def test_the_demo_model_answers(run_plainly: Run, demo_model: Path) -> None:
         *("lpu", "run", str(demo_model), prompt, "--plain", "--max-tokens", "1", "--context", "64")
     )
     assert (done.code, done.out) == (0, " Rome\n"), done.err
-    assert "chips: 1, weights of int8: compiled in " in done.err
+    assert "chips: 3, weights of f16: compiled in " in done.err
     assert "token 13 of 13 of the prompt: here " in done.err
     assert "13 + 1 tokens: each " in done.err
 
@@ -38,7 +38,11 @@ def test_numbers_as_json(run: Run, random_model: MakeModel) -> None:
 def test_what_cannot_be(run: Run, random_model: MakeModel, demo_model: Path) -> None:
     model = str(random_model(n_layers=2))
     for arguments, problem, hint in (
-        ((str(demo_model), "x", "--weights", "f16"), "does not fit on 1 chips", "3 chips would"),
+        (
+            (str(demo_model), "x", "--weights", "f16", "--chips", "1"),
+            "does not fit on 1 chips",
+            "3 chips would",
+        ),
         ((model, "the tree " * 9, "--context", "8"), "and the context 8 positions", "larger"),
         ((model, "x", "--chips", "9", "--system", "GroqNode"), "GroqNode has 8 chips at most", ""),
         ((str(random_model("qwen2")), "x"), "of the architecture 'qwen2'", "covered are"),

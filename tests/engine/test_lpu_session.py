@@ -79,4 +79,12 @@ def test_what_does_not_fit(demo_model: Path) -> None:
         place_model(weights, LpuOptions(chips=2, stored="f16"))
     assert found.value.hint == "3 chips would do"
     assert place_model(weights, LpuOptions(chips=3, stored="f16")).chips_used == 3
-    assert place_model(weights, LpuOptions()).compiled.stored == "int8"
+    assert place_model(weights, LpuOptions(chips=1)).compiled.stored == "int8"
+
+
+def test_as_few_chips_as_hold_the_model(demo_model: Path) -> None:
+    weights = FloatWeights(demo_model)
+    found = place_model(weights, LpuOptions())
+    assert (found.compiled.stored, found.wanted.chips, found.chips_used) == ("f16", 3, 3)
+    found = place_model(weights, LpuOptions(stored="int8"))
+    assert (found.compiled.stored, found.wanted.chips) == ("int8", 1)

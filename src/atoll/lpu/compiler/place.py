@@ -30,6 +30,14 @@ groq/groqflow groqflow/groqmodel/groqmodel.py at 1dd696b)."""
 Heard = Callable[[str], None]
 
 
+class DoesNotFit(BadRequest):
+    """A model that so many chips cannot hold; `chips` would do."""
+
+    def __init__(self, problem: str, *, chips: int) -> None:
+        super().__init__(problem, hint=f"{chips} chips would do")
+        self.chips = chips
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """What is to be compiled.
@@ -129,7 +137,8 @@ def place_decoder(
         heard: Is told what is being done.
 
     Raises:
-        BadRequest: The model is not covered, does not come apart as told, or does not fit.
+        DoesNotFit: There are too few chips.
+        BadRequest: The model is not covered, or does not come apart as told.
     """
     if not 1 <= wanted.chips <= topology.chips:
         raise BadRequest(
@@ -189,10 +198,10 @@ def _bounds(timing: Timing, topology: Topology, wanted: Wanted, stored: Stored) 
 
 def _does_not_fit(wanted: Wanted, needs: list[int], problems: list[BadRequest]) -> BadRequest:
     if needs:
-        return BadRequest(
+        return DoesNotFit(
             f"{wanted.shape.name} does not fit on {wanted.chips} chips with a context of "
             f"{wanted.context}",
-            hint=f"{min(needs)} chips would do",
+            chips=min(needs),
         )
     return BadRequest(
         f"{wanted.shape.name}: {problems[-1].problem}",
