@@ -181,7 +181,7 @@ def _all_reduce(system: str, nodes: int, vectors: int) -> Callable[[Timing], Sch
 STANDARD: dict[str, Callable[[Timing], Schedule]] = {
     "SmolLM2-135M f16": _decoder("SmolLM2-135M", 8, "f16"),
     "SmolLM2-135M int8": _decoder("SmolLM2-135M", 8, "int8"),
-    "Llama-2-70B on 256, groups of 8": _decoder("Llama-2-70B", 256, "int8", 8),
+    "Llama-2-70B in groups of 8": _decoder("Llama-2-70B", 576, "int8", 8),
     "Llama-2-70B on 576": _decoder("Llama-2-70B", 576, None),
     "BERT-Large on 4": lambda on: (bert_large(on), build(shipped_systems().find("GroqNode"))),
     "all-reduce over 8": _all_reduce("GroqNode", 1, 64),

@@ -26,7 +26,7 @@ class Made:
 
 
 class _Maker:
-    """Nodes one after the other; `tame` are values that squares or exponentials of do no harm."""
+    """Nodes one after the other; `tame` are values of which squares and exponentials do no harm."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -79,7 +79,7 @@ class _Maker:
         return name
 
     def norm(self, x: str) -> str:
-        name = self.add("norm", (x,), self.widths[x], True)
+        name = self.add("norm", (x,), self.widths[x], False)
         weight = 1 + 0.1 * self.rng.standard_normal(self.widths[x])
         self.weights[name] = Weights(norm=np.asarray(weight, np.float32))
         return name
