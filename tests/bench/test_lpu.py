@@ -19,6 +19,7 @@ from bench.lpu.functional import (
     same_top1,
     worst,
 )
+from bench.lpu.simulated import simulate
 from tests.conftest import MakeModel
 from tests.support.reference_decoder import ReferenceDecoder
 
@@ -76,7 +77,7 @@ def test_on_unpacked_weights_the_engine_computes_in_f32(demo_model: Path) -> Non
 
 
 @pytest.mark.engine
-def test_a_small_model(random_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_model(random_model: MakeModel) -> None:
     found = check(random_model(n_layers=2), SMALL)
     assert (found["positions"], found["int8_positions"]) == (3 * TOKENS, 2 * TOKENS)
     assert (found["weights"], found["int8_weights"]) == ("f16", "int8")
@@ -88,7 +89,15 @@ def test_a_small_model(random_model: MakeModel, monkeypatch: pytest.MonkeyPatch)
     assert 1e-4 < found["int8_kl"] < 0.02
     assert found["same_top1"] > 0.9
     assert found["token_s"] > 0
-    # Embeddings that are half as large again are seen at once.
-    read = FloatWeights.embedding
-    monkeypatch.setattr(FloatWeights, "embedding", lambda self, token: read(self, token) * 1.5)
-    assert check(random_model(n_layers=2), SMALL[:1])["kl"] > 10 * found["kl"]
+
+
+@pytest.mark.engine
+def test_another_model_is_noticed(random_model: MakeModel) -> None:
+    """Only its queries and keys are turned less far."""
+    path = random_model(n_layers=2)
+    other = random_model(n_layers=2, keys=(("rope.freq_base", 100.0),))
+    known = references(path, FloatWeights(path))
+    options = LpuOptions(context=TOKENS)
+    right, wrong = (simulate(p, [(options, known.texts[:3])])[0].logits for p in (path, other))
+    assert worst(known.engine, wrong) > 100 * worst(known.engine, right)
+    assert same_top1(known.engine, wrong) < same_top1(known.engine, right)
