@@ -67,6 +67,7 @@ def test_groups_of_figures_have_keys_of_their_own(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_on_unpacked_weights_the_engine_computes_in_f32(demo_model: Path) -> None:
     known = references(demo_model, FloatWeights(demo_model))
     assert [len(text) for text in known.texts] == [TOKENS] * len(TEXTS)

@@ -12,6 +12,7 @@ from tests.conftest import MakeModel
 pytestmark = pytest.mark.engine
 
 
+@pytest.mark.long
 def test_the_demo_model_answers(run_plainly: Run, demo_model: Path) -> None:
     prompt = "The capital of France is Paris, and the capital of Italy is"
     done = run_plainly(

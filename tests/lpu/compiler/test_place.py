@@ -80,7 +80,7 @@ def tokens() -> list[Values]:
     return [rng.standard_normal(SMALL.hidden).astype(np.float32) for _ in range(2)]
 
 
-@pytest.mark.parametrize(("width", "groups"), [(1, 4), (4, 2)])
+@pytest.mark.parametrize(("width", "groups"), [(1, 4), pytest.param(4, 2, marks=pytest.mark.long)])
 def test_on_several_groups_the_same_bits_come_out(
     tokens: list[Values], width: int, groups: int
 ) -> None:

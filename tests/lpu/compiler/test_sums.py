@@ -18,8 +18,13 @@ def test_each_chip_begins_with_its_own_block() -> None:
     assert order(2, 3, 1) == [0, 1]
 
 
-@pytest.mark.parametrize("chips", [1, 2, 3, 8])
-@pytest.mark.parametrize("blocks", [1, 2, 9, 19])
+@pytest.mark.parametrize(
+    ("chips", "blocks"),
+    [
+        *((1, 2), (2, 1), (2, 5), (3, 2), (3, 7)),
+        *(pytest.param(8, blocks, marks=pytest.mark.long) for blocks in (1, 9, 19)),
+    ],
+)
 def test_all_chips_have_the_sum(chips: int, blocks: int) -> None:
     rng = np.random.default_rng(chips * 100 + blocks)
     rig = Rig(chips=chips)

@@ -78,6 +78,7 @@ def test_layers_follow_each_other() -> None:
     assert np.abs(y - want).max() <= 4
 
 
+@pytest.mark.long
 def test_bert_large_is_free_of_conflicts() -> None:
     """Six layers are a chip's part of BERT-Large on four."""
     encoder = compile_encoder(Shape(TIMING), ONES, layers=6)

@@ -55,6 +55,7 @@ def bert_large() -> Stack:
     return compile_stack(Shape(TIMING), ONES)
 
 
+@pytest.mark.long
 def test_bert_large_on_four_chips() -> None:
     stack = bert_large()
     assert check(stack.program, TIMING, NODE) == []

@@ -67,9 +67,9 @@ def random(topology: Topology, vectors: int, number: Number) -> np.ndarray:
         (NODE, 19, "f32"),
         (NODE, 3, "int32"),
         (TWO, 3, "int32"),
-        (TWO, 40, "f32"),
-        (FOUR, 33, "f16"),
-        (RACK, 2, "f16"),
+        pytest.param(TWO, 40, "f32", marks=pytest.mark.long),
+        pytest.param(FOUR, 33, "f16", marks=pytest.mark.long),
+        pytest.param(RACK, 2, "f16", marks=pytest.mark.long),
     ],
     ids=["node-1", "node-19", "node-3", "two-3", "two-40", "four-33", "rack-2"],
 )
@@ -125,6 +125,7 @@ def test_a_long_one_keeps_all_links_of_a_node_busy() -> None:
     assert made.links_used > 0.9
 
 
+@pytest.mark.long
 def test_the_schedule_that_takes_less() -> None:
     for topology, vectors in ((NODE, 1), (NODE, 64), (FOUR, 1), (FOUR, 300)):
         made: dict[Variant, int] = {
