@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.lpu import determinism, functional, graphs, published
+from bench.lpu import determinism, functional, graphs, products, published
 
-GROUPS = (functional.run, published.run, graphs.run, determinism.run)
+GROUPS = (functional.run, published.run, products.run, graphs.run, determinism.run)
 """Each gives keys of its own."""
 
 

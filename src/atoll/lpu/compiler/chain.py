@@ -119,7 +119,8 @@ class Chain:
         self._touch(burst, burst.slices)
         toward = 1 if way == "in" else -1
         far = max(toward * self.timing.slice_positions[s] for s in tensor.slices)
-        for n in range(count if step else 1):
+        # Most of what is read lies there before: then nothing has to be waited for.
+        for n in range((count if step else 1) if tensor.there else 0):
             since = tensor.since(first + n * step)
             self.earliest = max(self.earliest, since + far - at - n * stride)
         return Operand(flow, tensor.number)

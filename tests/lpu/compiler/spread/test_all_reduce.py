@@ -27,7 +27,7 @@ DRAGONFLY = SYSTEMS.find("Dragonfly of 264")
 NODE = build(SYSTEMS.find("GroqNode"))
 RACK = build(SYSTEMS.find("GroqRack"))
 TWO = build(DRAGONFLY, nodes=2)
-FOUR = build(DRAGONFLY, nodes=4)
+THREE = build(DRAGONFLY, nodes=3)
 TYPES: dict[Number, str] = {"f16": "<f2", "f32": "<f4", "int32": "<i4"}
 
 
@@ -63,15 +63,15 @@ def random(topology: Topology, vectors: int, number: Number) -> np.ndarray:
 @pytest.mark.parametrize(
     ("topology", "vectors", "number"),
     [
-        (NODE, 1, "f16"),
-        (NODE, 19, "f32"),
+        (NODE, 5, "f32"),
         (NODE, 3, "int32"),
-        (TWO, 3, "int32"),
+        (TWO, 1, "int32"),
+        (THREE, 1, "f16"),
         pytest.param(TWO, 40, "f32", marks=pytest.mark.long),
-        pytest.param(FOUR, 33, "f16", marks=pytest.mark.long),
+        pytest.param(THREE, 150, "f16", marks=pytest.mark.long),
         pytest.param(RACK, 2, "f16", marks=pytest.mark.long),
     ],
-    ids=["node-1", "node-19", "node-3", "two-3", "two-40", "four-33", "rack-2"],
+    ids=["node-5", "node-3", "two-1", "three-1", "two-40", "three-150", "rack-2"],
 )
 def test_every_chip_has_the_sum(
     topology: Topology, vectors: int, number: Number, variant: Variant
@@ -125,9 +125,8 @@ def test_a_long_one_keeps_all_links_of_a_node_busy() -> None:
     assert made.links_used > 0.9
 
 
-@pytest.mark.long
 def test_the_schedule_that_takes_less() -> None:
-    for topology, vectors in ((NODE, 1), (NODE, 64), (FOUR, 1), (FOUR, 300)):
+    for topology, vectors in ((NODE, 1), (NODE, 64), (THREE, 1), (THREE, 150)):
         made: dict[Variant, int] = {
             "broadcast": all_reduce(TIMING, topology, vectors, variant="broadcast").cycles,
             "scatter": all_reduce(TIMING, topology, vectors, variant="scatter").cycles,

@@ -47,11 +47,10 @@ class Ports:
         """Ports with slices of their own."""
         return len(SIDES) * self._arriving
 
-    def reserve(self, words: Mapping[Side, int]) -> None:
-        """Leave the first words of the last group of each chip's sides to what lies there."""
-        for chip in range(self.chips):
-            for side, count in words.items():
-                self._used[chip, side, len(self._groups) - 1] = count
+    def reserve(self, words: Mapping[Side, int], chip: int) -> None:
+        """Leave the first words of the last group of a chip's sides to what lies there."""
+        for side, count in words.items():
+            self._used[chip, side, len(self._groups) - 1] = count
 
     def take(self, chip: int, side: Side, number: Number, count: int) -> Tensor:
         """Words for vectors of a chip, in the group of its side that has the most free.
