@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench.lpu import run
+from bench.lpu import determinism, graphs, run
 from bench.lpu.decoder import logits_of
 from bench.lpu.functional import (
     MAIN,
@@ -25,6 +25,7 @@ from tests.support.reference_decoder import ReferenceDecoder
 
 from atoll.engine.float_weights import FloatWeights
 from atoll.engine.lpu_session import LpuOptions
+from atoll.lpu.check.conflicts import Conflict
 
 SMALL = (
     Setting(MAIN, LpuOptions(context=TOKENS), 3),
@@ -102,3 +103,30 @@ def test_another_model_is_noticed(random_model: MakeModel) -> None:
     right, wrong = (simulate(p, [(options, known.texts[:3])])[0].logits for p in (path, other))
     assert worst(known.engine, wrong) > 100 * worst(known.engine, right)
     assert same_top1(known.engine, wrong) < same_top1(known.engine, right)
+
+
+def test_random_schedules_have_no_conflicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "STANDARD", {})
+    found = graphs.run(20, first=50)
+    assert (found["graphs"], found["conflicts"]) == (20, 0)
+    assert set(found["compiled"]) == {"all-reduce", "encoder", "product", "decoder", "graph"}
+    assert found["simulated"] > 0
+    assert found["simulated_error"] < 0.02
+
+
+def test_conflicts_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    conflict = Conflict("memory", "two at once", 0, 7, "slice 3")
+    monkeypatch.setattr(graphs, "STANDARD", {})
+    monkeypatch.setattr(graphs, "check", lambda *_: [conflict] * 3)
+    assert graphs.run(2, first=16)["conflicts"] == 6
+
+
+def test_processes_whose_hashes_differ_compile_the_same() -> None:
+    assert determinism.run(whole=False)["deterministic"] == 1
+
+
+def test_schedules_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(determinism, "_lines", lambda seed, *, whole: ["a: 5", f"b: {seed}"])
+    assert determinism.run() == {"deterministic": 0, "deterministic_digests": 2}
+    monkeypatch.setattr(determinism, "_lines", lambda seed, *, whole: [])
+    assert determinism.run()["deterministic"] == 0

@@ -56,11 +56,11 @@ GROUPS = {
     "nodes": ("list", "approve", "deny", "drain", "resume", "revoke"),
     "service": ("print",),
     "simulate": ("faults",),
-    "lpu": ("compile", "run"),
+    "lpu": ("compile", "run", "show"),
 }
 """Commands that hold others; these are functions of the group's module."""
 
-PLACES = {("lpu", "run"): "lpu_run"}
+PLACES = {("lpu", "run"): "lpu_run", ("lpu", "show"): "lpu_show"}
 """Commands of a group that are in a module of their own."""
 
 DEFAULTS = {"simulate": "atoll.cli.simulate_serving"}

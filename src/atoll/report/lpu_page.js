@@ -29,7 +29,7 @@ function merged(cycles) {
   let last = null;
   for (const [row, kind, begin, end, share, text] of data.bars) {
     if (end <= from || begin >= to) continue;
-    if (last && last.row === row && last.kind === kind && begin - last.end < cycles &&
+    if (last && kind !== "phase" && last.row === row && last.kind === kind && begin - last.end < cycles &&
         Math.min(last.end - last.begin, end - begin) < cycles) {
       const stop = Math.max(end, last.end);
       const used = last.share * (last.end - last.begin) + share * (end - begin);
@@ -147,10 +147,21 @@ function drawBars(pen) {
     };
     pen.globalAlpha = data.palest + (1 - data.palest) * bar.share;
     pen.fillStyle = data.kinds[bar.kind][0];
-    pen.fillRect(box.left, box.top, box.width, box.height);
+    // Neighbours of the row of phases are of one colour: a gap between them.
+    const isPhase = bar.kind === "phase", gap = isPhase ? Math.min(1, box.width / 2) : 0;
+    pen.fillRect(box.left, box.top, box.width - gap, box.height);
+    if (isPhase) drawPhaseName(pen, box);
     marks.push(box);
   }
   pen.globalAlpha = 1;
+}
+
+function drawPhaseName(pen, { bar, left, top, width, height }) {
+  const begin = Math.max(left, LEFT), room = Math.min(left + width, LEFT + plotWidth()) - begin;
+  if (pen.measureText(data.texts[bar.text]).width + 4 > room) return;
+  pen.fillStyle = "#1f2328";
+  pen.textAlign = "center";
+  pen.fillText(data.texts[bar.text], begin + room / 2, top + height / 2 + 4);
 }
 
 function said(bar) {
@@ -158,7 +169,7 @@ function said(bar) {
   const text = data.texts[bar.text], last = bar.end - 1;
   const when = last === bar.begin ? `cycle ${last}` : `cycles ${bar.begin} to ${last}`;
   const what = bar.bursts > 1 ? `${bar.bursts} instructions (${words}), the first: ${text}` : text;
-  return `${group}, ${name}, ${when}: ${what}`;
+  return `${[group, name, when].filter(Boolean).join(", ")}: ${what}`;
 }
 
 function point(event) {

@@ -19,17 +19,29 @@ COLOURS: dict[Kind, str] = {
     "vector": "#56b4e9",
     "send": "#7a4fb5",
     "receive": "#b08d00",
+    "phase": "#c3cad3",
 }
 """The first six are Okabe and Ito's. Kinds that share a row have a half of it each, so that
 nobody needs the colours to tell them apart.
 """
 STREAM_COLOUR = "#8a94a1"
 STREAM_WORDS = "share of stream registers in use"
-HEIGHTS = {"matrix": 14, "switch": 12, "memory": 8, "streams": 22, "unit": 7, "links": 14}
+HEIGHTS = {
+    "phase": 18,
+    "matrix": 14,
+    "switch": 12,
+    "memory": 8,
+    "streams": 22,
+    "unit": 7,
+    "links": 14,
+}
 """Of a row, by the last word of its group."""
 GROUP_GAP = 9
 NAME_HEIGHT = 11
 """Rows less high than this have no name each, but the first and last of their group."""
+LETTER_WIDTH = 5.9
+"""At most so wide is a letter, on average: longer names of phases than their bars are not written.
+"""
 PLOT_LEFT, PLOT_WIDTH, MARGIN = 190, 1000, 16
 WIDTH = PLOT_LEFT + PLOT_WIDTH + MARGIN
 LEAST_WIDTH = 2.0
@@ -80,7 +92,8 @@ def said(timeline: Timeline, bar: Bar) -> str:
         text = f"{bar.bursts} instructions ({KINDS[bar.kind]}), the first: {text}"
     last = bar.end - 1
     when = f"cycle {bar.begin}" if last == bar.begin else f"cycles {bar.begin} to {last}"
-    return f"{row.group}, {row.name}, {when}: {text}"
+    where = ", ".join(filter(None, (row.group, row.name, when)))
+    return f"{where}: {text}"
 
 
 def written(text: str) -> str:
@@ -213,3 +226,12 @@ def _bars(timeline: Timeline, rows: tuple[Band, ...]) -> Iterator[str]:
             f' width="{width:.2f}" height="{share * band.height - 0.5:.1f}"'
             f' fill-opacity="{opacity:.2f}"><title>{written(said(timeline, bar))}</title></rect>'
         )
+        name = timeline.texts[bar.text]
+        if bar.kind == "phase":
+            # A line where one ends: neighbours are of one colour.
+            end = x + width
+            yield f'<path d="M{end:.2f} {band.top}v{band.height - 0.5}" stroke="#ffffff"/>'
+            if len(name) * LETTER_WIDTH < width:
+                y = band.top + band.height / 2 + 3.5
+                middle = x + width / 2
+                yield f'<text x="{middle:.1f}" y="{y}" text-anchor="middle">{written(name)}</text>'

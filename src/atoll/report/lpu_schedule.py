@@ -36,7 +36,7 @@ from atoll.lpu.program import (
 from atoll.lpu.timing import Timing
 from atoll.lpu.wording import described
 
-Kind = Literal["read", "write", "load", "multiply", "switch", "vector", "send", "receive"]
+Kind = Literal["read", "write", "load", "multiply", "switch", "vector", "send", "receive", "phase"]
 KINDS: dict[Kind, str] = {
     "read": "memory is read",
     "write": "memory is written",
@@ -46,6 +46,7 @@ KINDS: dict[Kind, str] = {
     "vector": "an ALU computes",
     "send": "a link sends",
     "receive": "a link receives",
+    "phase": "what is being computed",
 }
 """Kinds of bars, and what each means."""
 SAMPLES_MAX = 4000
@@ -105,6 +106,7 @@ class Timeline:
             last = found[-1] if found else None
             if (
                 last is not None
+                and bar.kind != "phase"
                 and (last.row, last.kind) == (bar.row, bar.kind)
                 and bar.begin - last.end < cycles
                 and min(last.end - last.begin, bar.end - bar.begin) < cycles
@@ -113,6 +115,24 @@ class Timeline:
             else:
                 found.append(bar)
         return tuple(found)
+
+
+def with_phases(timeline: Timeline, phases: Sequence[tuple[str, int, int]]) -> Timeline:
+    """With a row above all others that says what is being computed: name, first cycle, and the
+    cycle after the last.
+    """
+    texts = (*timeline.texts, *(name for name, _, _ in phases))
+    above = [
+        Bar(0, "phase", begin, end, 1.0, len(timeline.texts) + n)
+        for n, (_, begin, end) in enumerate(phases)
+    ]
+    return replace(
+        timeline,
+        rows=(Row("phase", "", ("phase",)), *timeline.rows),
+        bars=(*above, *(bar._replace(row=bar.row + 1) for bar in timeline.bars)),
+        fills=tuple(replace(fill, row=fill.row + 1) for fill in timeline.fills),
+        texts=texts,
+    )
 
 
 def _joined(one: Bar, other: Bar) -> Bar:
