@@ -17,7 +17,7 @@ from atoll.forecast.devices import shipped_devices
 from atoll.forecast.lpu_compiled import CompiledTime, CompiledTimes, compilable
 from atoll.forecast.models import shipped_models
 from atoll.forecast.shapes import ModelShape
-from atoll.lpu.compiler.place import Wanted, place_decoder
+from atoll.lpu.compiler.chips.place import Wanted, place_decoder
 from atoll.lpu.machine import shipped_chips
 from atoll.lpu.sizes import CHIP, topology_for
 from atoll.lpu.timing import Timing, shipped_assumed

@@ -16,7 +16,7 @@ import msgspec
 from docs.marks import replaced
 
 from atoll.forecast.models import shipped_models
-from atoll.lpu.compiler.decode import Compiled, DecodeCompiler, split
+from atoll.lpu.compiler.decoder.decode import Compiled, DecodeCompiler, split
 from atoll.lpu.compiler.memory import BLOCK_COLUMNS, Stored
 from atoll.lpu.machine import shipped_chips
 from atoll.lpu.timing import Assumed, Timing, shipped_assumed

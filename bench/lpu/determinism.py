@@ -19,9 +19,9 @@ from tests.support.lpu_graphs import computed
 from tests.support.reference_decoder import random_weights
 
 from atoll.forecast.shapes import ModelShape
-from atoll.lpu.compiler.layout import digest
-from atoll.lpu.compiler.operators import compile_graph
-from atoll.lpu.compiler.place import Wanted, place_decoder
+from atoll.lpu.compiler.chips.layout import digest
+from atoll.lpu.compiler.chips.place import Wanted, place_decoder
+from atoll.lpu.compiler.graphs.operators import compile_graph
 from atoll.lpu.graph_laying import GraphLaying
 from atoll.lpu.laying import Laying, Rotation
 from atoll.lpu.program import Program

@@ -25,9 +25,9 @@ from atoll.domain.errors import BadRequest
 from atoll.forecast.models import shipped_models
 from atoll.lpu.check.conflicts import Conflict
 from atoll.lpu.check.programs import check
+from atoll.lpu.compiler.chips.place import Wanted, place_decoder
+from atoll.lpu.compiler.graphs.operators import compile_graph
 from atoll.lpu.compiler.memory import Stored
-from atoll.lpu.compiler.operators import compile_graph
-from atoll.lpu.compiler.place import Wanted, place_decoder
 from atoll.lpu.compiler.spread.all_reduce import Variant, all_reduce
 from atoll.lpu.machine import shipped_chips
 from atoll.lpu.program import Number, Program

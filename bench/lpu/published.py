@@ -14,10 +14,10 @@ import time
 from typing import Any
 
 from atoll.forecast.models import shipped_models
+from atoll.lpu.compiler.chips.place import Placed, Wanted, place_decoder
 from atoll.lpu.compiler.encoder.layer import Scales
 from atoll.lpu.compiler.encoder.shape import Shape
 from atoll.lpu.compiler.encoder.stack import compile_stack
-from atoll.lpu.compiler.place import Placed, Wanted, place_decoder
 from atoll.lpu.sizes import topology_for
 from bench.local import talk
 from bench.lpu.graphs import timing

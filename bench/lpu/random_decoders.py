@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from atoll.forecast.shapes import ModelShape
 from atoll.lpu.check.conflicts import Conflict
 from atoll.lpu.check.programs import check_routine
-from atoll.lpu.compiler.decode import Compiled, DecodeCompiler, split
+from atoll.lpu.compiler.decoder.decode import Compiled, DecodeCompiler, split
 from atoll.lpu.compiler.memory import Stored
 from atoll.lpu.timing import Timing
 

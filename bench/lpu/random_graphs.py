@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atoll.lpu.compiler.graph import Graph, Node
+from atoll.lpu.compiler.graphs.graph import Graph, Node
 from atoll.lpu.graph_laying import Weights
 from atoll.lpu.laying import Rotation
 from atoll.lpu.words import Values

@@ -9,8 +9,8 @@ import pytest
 from tests.support.lpu_small import timing_of
 
 from atoll.domain.errors import BadRequest
-from atoll.lpu.compiler.graph import Graph, Node
-from atoll.lpu.compiler.operators import CompiledGraph, compile_graph
+from atoll.lpu.compiler.graphs.graph import Graph, Node
+from atoll.lpu.compiler.graphs.operators import CompiledGraph, compile_graph
 from atoll.lpu.graph_laying import GraphLaying, Weights
 from atoll.lpu.laying import VERY_LOW, Rotation
 from atoll.lpu.words import Values, value_of

@@ -8,7 +8,7 @@ from tests.support.lpu_small import timing_of
 from tests.support.reference_decoder import random_weights
 
 from atoll.forecast.shapes import ModelShape
-from atoll.lpu.compiler.decode import Compiled, DecodeCompiler, split
+from atoll.lpu.compiler.decoder.decode import Compiled, DecodeCompiler, split
 from atoll.lpu.compiler.memory import Piece, Stored
 from atoll.lpu.laying import VERY_LOW, Laying, Rotation
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.support.lpu_small import SMALL, timing_of
 
-from atoll.lpu.compiler.place import Placed, Wanted, place_decoder
-from atoll.lpu.compiler.widths import layer_tiles
+from atoll.lpu.compiler.chips.place import Placed, Wanted, place_decoder
+from atoll.lpu.compiler.chips.widths import layer_tiles
 from atoll.lpu.sizes import topology_for
 from atoll.lpu.summary import summarise
 

@@ -9,7 +9,7 @@ import pytest
 from tests.support.lpu_small import SMALL, timing_of
 
 from atoll.domain.errors import BadRequest
-from atoll.lpu.compiler.place import Placed, Wanted, place_decoder
+from atoll.lpu.compiler.chips.place import Placed, Wanted, place_decoder
 from atoll.lpu.topology import build, shipped_systems
 from atoll.report.lpu_view import View, check_file, timeline_of, write_file
 

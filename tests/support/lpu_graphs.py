@@ -9,9 +9,9 @@ from bench.lpu.random_graphs import Made
 from numpy.typing import NDArray
 
 from atoll.lpu.check.programs import check
-from atoll.lpu.compiler.elementwise import GELU
-from atoll.lpu.compiler.graph import Graph, Held, Node
-from atoll.lpu.compiler.operators import CompiledGraph, compile_graph
+from atoll.lpu.compiler.graphs.elementwise import GELU
+from atoll.lpu.compiler.graphs.graph import Graph, Held, Node
+from atoll.lpu.compiler.graphs.operators import CompiledGraph, compile_graph
 from atoll.lpu.graph_laying import GraphLaying, Weights
 from atoll.lpu.program import NUMBER_BYTES
 from atoll.lpu.simulator.simulator import Simulator

@@ -11,8 +11,8 @@ from tests.support.lpu_small import timing_of
 from atoll.lpu.check.programs import check
 from atoll.lpu.compiler.builder import Builder, Matrix
 from atoll.lpu.compiler.chain import Tensor
+from atoll.lpu.compiler.decoder.norm import Ones
 from atoll.lpu.compiler.memory import BLOCK_COLUMNS, Memory, Piece, Stored, Tile
-from atoll.lpu.compiler.norm import Ones
 from atoll.lpu.program import SIDES, Block, Number, Program, Side, Step
 from atoll.lpu.simulator.simulator import Simulator
 

@@ -10,7 +10,7 @@ from atoll.cli.catalogue import chosen_model
 from atoll.cli.report_tables import show_table
 from atoll.cli.screen import say, show_json
 from atoll.cli.settings import flags
-from atoll.lpu.compiler.place import Wanted, place_decoder
+from atoll.lpu.compiler.chips.place import Wanted, place_decoder
 from atoll.lpu.machine import shipped_chips
 from atoll.lpu.sizes import topology_for
 from atoll.lpu.summary import Summary, summarise

@@ -11,7 +11,7 @@ from cyclopts.types import NonNegativeInt, PositiveInt
 from atoll.cli.catalogue import chosen_model
 from atoll.cli.screen import say, write
 from atoll.cli.settings import flags
-from atoll.lpu.compiler.place import Wanted, place_decoder
+from atoll.lpu.compiler.chips.place import Wanted, place_decoder
 from atoll.lpu.machine import shipped_chips
 from atoll.lpu.sizes import topology_for
 from atoll.lpu.timing import Timing, shipped_assumed

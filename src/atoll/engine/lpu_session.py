@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from atoll.domain.errors import BadRequest
 from atoll.engine.float_weights import FloatWeights
-from atoll.lpu.compiler.caches import indices
+from atoll.lpu.compiler.chips.place import DoesNotFit, Placed, Wanted, place_decoder
+from atoll.lpu.compiler.decoder.caches import indices
 from atoll.lpu.compiler.memory import Stored
-from atoll.lpu.compiler.place import DoesNotFit, Placed, Wanted, place_decoder
 from atoll.lpu.laying import Laying
 from atoll.lpu.machine import shipped_chips
 from atoll.lpu.simulator.simulator import Simulator

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from atoll.domain.errors import BadRequest
-from atoll.lpu.compiler.graph import Node
+from atoll.lpu.compiler.graphs.graph import Node
+from atoll.lpu.compiler.graphs.operators import CompiledGraph
 from atoll.lpu.compiler.memory import BLOCK_COLUMNS, Piece
-from atoll.lpu.compiler.operators import CompiledGraph
 from atoll.lpu.laying import VERY_LOW, Rotation, rotations
 from atoll.lpu.words import (
     Values,

@@ -12,9 +12,9 @@ from functools import cached_property
 
 import numpy as np
 
-from atoll.lpu.compiler.decode import Compiled
+from atoll.lpu.compiler.decoder.decode import Compiled
+from atoll.lpu.compiler.decoder.sums import order
 from atoll.lpu.compiler.memory import BLOCK_COLUMNS, Piece
-from atoll.lpu.compiler.sums import order
 from atoll.lpu.words import (
     Values,
     Words,

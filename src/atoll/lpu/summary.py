@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from atoll.forecast.devices import Device, shipped_devices
-from atoll.lpu.compiler.place import Placed
+from atoll.lpu.compiler.chips.place import Placed
 from atoll.lpu.program import Program, Routine, Step
 from atoll.lpu.timing import Assumed
 from atoll.lpu.usage import usage

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from atoll.domain.errors import BadRequest
-from atoll.lpu.compiler.place import Placed
+from atoll.lpu.compiler.chips.place import Placed
 from atoll.lpu.program import Program, Step
 from atoll.model.files import atomic_file
 from atoll.report.lpu_page import page

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.support.lpu_rig import LANES, Rig, vectors
 
+from atoll.lpu.compiler.decoder.sums import stored
 from atoll.lpu.compiler.memory import Stored
-from atoll.lpu.compiler.sums import stored
 from atoll.lpu.program import Multiply, Receive, Send
 
 

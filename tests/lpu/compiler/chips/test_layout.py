@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.support.lpu_small import SMALL
 
-from atoll.lpu.compiler.layout import Part, digest, joined, parts_of
+from atoll.lpu.compiler.chips.layout import Part, digest, joined, parts_of
 from atoll.lpu.compiler.memory import Piece
 from atoll.lpu.program import Block, Flow, Program, Read, Routine, Step
 

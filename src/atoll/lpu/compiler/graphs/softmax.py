@@ -6,11 +6,11 @@ scores is); the sum by a product with ones.
 
 from __future__ import annotations
 
-from atoll.lpu.compiler.attention import peaks
 from atoll.lpu.compiler.builder import Builder
 from atoll.lpu.compiler.chain import Tensor
-from atoll.lpu.compiler.elementwise import Source, elementwise, through
-from atoll.lpu.compiler.norm import Ones
+from atoll.lpu.compiler.decoder.attention import peaks
+from atoll.lpu.compiler.decoder.norm import Ones
+from atoll.lpu.compiler.graphs.elementwise import Source, elementwise, through
 from atoll.lpu.program import Alu, Number, Operand, Side
 
 SIDE: Side = "west"

@@ -10,9 +10,9 @@ from tests.support.lpu_small import timing_of
 
 from atoll.domain.errors import BadRequest
 from atoll.lpu.check.programs import check
-from atoll.lpu.compiler.graph import Graph, Node
-from atoll.lpu.compiler.layout import digest
-from atoll.lpu.compiler.operators import PLACES, compile_graph
+from atoll.lpu.compiler.chips.layout import digest
+from atoll.lpu.compiler.graphs.graph import Graph, Node
+from atoll.lpu.compiler.graphs.operators import PLACES, compile_graph
 
 TIMING = timing_of()
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.support.lpu_rig import LANES, Rig
 
-from atoll.lpu.compiler.attention import Heads, Tables, Turns, mix, peaks, rotate, scores
-from atoll.lpu.compiler.caches import VALUES_SIDE, Cache, indices
+from atoll.lpu.compiler.decoder.attention import Heads, Tables, Turns, mix, peaks, rotate, scores
+from atoll.lpu.compiler.decoder.caches import VALUES_SIDE, Cache, indices
 from atoll.lpu.program import SIDES
 
 HEADS = Heads(slots=2, rows=3, dim=64)

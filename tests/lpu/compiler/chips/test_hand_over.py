@@ -12,8 +12,8 @@ from tests.support.lpu_small import timing_of
 from atoll.domain.errors import BadRequest
 from atoll.lpu.check.programs import check
 from atoll.lpu.compiler.chain import Tensor
-from atoll.lpu.compiler.hand_over import Way, find_ways, hand_over, spread, transfer
-from atoll.lpu.compiler.sums import order
+from atoll.lpu.compiler.chips.hand_over import Way, find_ways, hand_over, spread, transfer
+from atoll.lpu.compiler.decoder.sums import order
 from atoll.lpu.program import Program, Step
 from atoll.lpu.simulator.simulator import Simulator
 from atoll.lpu.topology import Topology, build, shipped_systems

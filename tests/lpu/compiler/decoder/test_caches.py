@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.support.lpu_rig import LANES, Rig, vectors
 
-from atoll.lpu.compiler.caches import (
+from atoll.lpu.compiler.decoder.caches import (
     ValueTables,
     add_key,
     add_value,

@@ -10,10 +10,10 @@ from tests.support.reference_decoder import ReferenceDecoder, random_weights
 from atoll.domain.errors import BadRequest
 from atoll.forecast.shapes import ModelShape
 from atoll.lpu.check.programs import check, check_routine
-from atoll.lpu.compiler.caches import indices
-from atoll.lpu.compiler.decode import DecodeCompiler, split
+from atoll.lpu.compiler.chips.place import Wanted, place_decoder
+from atoll.lpu.compiler.decoder.caches import indices
+from atoll.lpu.compiler.decoder.decode import DecodeCompiler, split
 from atoll.lpu.compiler.memory import Stored
-from atoll.lpu.compiler.place import Wanted, place_decoder
 from atoll.lpu.laying import Laying, Rotation
 from atoll.lpu.simulator.simulator import Simulator
 from atoll.lpu.topology import build, shipped_systems

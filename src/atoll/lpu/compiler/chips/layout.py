@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from atoll.forecast.shapes import ModelShape
-from atoll.lpu.compiler.decode import Compiled
+from atoll.lpu.compiler.chips.stages import Run
+from atoll.lpu.compiler.decoder.decode import Compiled
 from atoll.lpu.compiler.memory import Piece
-from atoll.lpu.compiler.stages import Run
 from atoll.lpu.program import Block, Program
 
 SHARED = "tables"

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.lpu.compiler.stages import Run, assign
+from atoll.lpu.compiler.chips.stages import Run, assign
 
 LLAMA_2_70B = [1485, 3594] * 80 + [1316]
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from atoll.lpu.compiler.builder import Builder
 from atoll.lpu.compiler.chain import Tensor
+from atoll.lpu.compiler.decoder.norm import Ones
 from atoll.lpu.compiler.memory import BLOCK_COLUMNS, Memory, Tile
-from atoll.lpu.compiler.norm import Ones
 from atoll.lpu.program import SIDES, Alu, Operand, Side
 
 VALUES_SIDE: Side = "west"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from atoll.domain.errors import BadRequest
-from atoll.lpu.compiler.graph import Graph, Node, checked, formatted, ordered, widths
+from atoll.lpu.compiler.graphs.graph import Graph, Node, checked, formatted, ordered, widths
 
 LANES = 320
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.support.lpu_rig import Rig, vectors
 
-from atoll.lpu.compiler.norm import rms_norm
+from atoll.lpu.compiler.decoder.norm import rms_norm
 
 
 @pytest.mark.parametrize("hidden", [320, 576, 700, 6000])

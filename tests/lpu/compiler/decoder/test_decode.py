@@ -13,8 +13,8 @@ from tests.support.reference_decoder import ReferenceDecoder, random_weights
 from atoll.domain.errors import BadRequest
 from atoll.forecast.shapes import Latent, ModelShape
 from atoll.lpu.check.programs import check_routine
-from atoll.lpu.compiler.caches import indices
-from atoll.lpu.compiler.decode import CONTEXT_MAX, Compiled, DecodeCompiler, split
+from atoll.lpu.compiler.decoder.caches import indices
+from atoll.lpu.compiler.decoder.decode import CONTEXT_MAX, Compiled, DecodeCompiler, split
 from atoll.lpu.compiler.memory import Stored
 from atoll.lpu.laying import Laying, Rotation
 from atoll.lpu.program import Block, Program, Routine, Step

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.support.lpu_rig import LANES, Rig
 
-from atoll.lpu.compiler.sums import add_product, order
+from atoll.lpu.compiler.decoder.sums import add_product, order
 
 
 def test_each_chip_begins_with_its_own_block() -> None:

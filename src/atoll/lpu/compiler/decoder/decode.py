@@ -11,20 +11,20 @@ from dataclasses import dataclass
 
 from atoll.domain.errors import BadRequest
 from atoll.forecast.shapes import ModelShape
-from atoll.lpu.compiler import attention
 from atoll.lpu.compiler.builder import Builder, Matrix, make_matrix
-from atoll.lpu.compiler.caches import (
+from atoll.lpu.compiler.chain import Tensor
+from atoll.lpu.compiler.decoder import attention
+from atoll.lpu.compiler.decoder.caches import (
     Cache,
     ValueTables,
     add_key,
     add_value,
     make_cache,
 )
-from atoll.lpu.compiler.chain import Tensor
-from atoll.lpu.compiler.feed_forward import gated
+from atoll.lpu.compiler.decoder.feed_forward import gated
+from atoll.lpu.compiler.decoder.norm import Ones, rms_norm
+from atoll.lpu.compiler.decoder.sums import add_product, stored
 from atoll.lpu.compiler.memory import BLOCK_COLUMNS, WORK, Memory, Piece, Stored
-from atoll.lpu.compiler.norm import Ones, rms_norm
-from atoll.lpu.compiler.sums import add_product, stored
 from atoll.lpu.program import SIDES, Routine, Side
 from atoll.lpu.timing import Timing
 

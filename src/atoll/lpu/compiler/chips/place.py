@@ -12,12 +12,12 @@ from functools import cached_property
 
 from atoll.domain.errors import BadRequest
 from atoll.forecast.shapes import ModelShape
-from atoll.lpu.compiler.decode import Compiled, DecodeCompiler, split
-from atoll.lpu.compiler.hand_over import Transfer, Way, find_ways, hand_over, spread, transfer
-from atoll.lpu.compiler.layout import Origin, Part, lay_out, parts_of
+from atoll.lpu.compiler.chips.hand_over import Transfer, Way, find_ways, hand_over, spread, transfer
+from atoll.lpu.compiler.chips.layout import Origin, Part, lay_out, parts_of
+from atoll.lpu.compiler.chips.stages import Run, assign
+from atoll.lpu.compiler.chips.widths import Least, least, widths
+from atoll.lpu.compiler.decoder.decode import Compiled, DecodeCompiler, split
 from atoll.lpu.compiler.memory import Stored
-from atoll.lpu.compiler.stages import Run, assign
-from atoll.lpu.compiler.widths import Least, least, widths
 from atoll.lpu.program import Program, Routine, Step
 from atoll.lpu.timing import Timing
 from atoll.lpu.topology import Topology

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atoll.lpu.compiler.builder import Builder
-from atoll.lpu.compiler.caches import VALUES_SIDE, Cache
 from atoll.lpu.compiler.chain import Chain, Every, Tensor
-from atoll.lpu.compiler.norm import Ones
+from atoll.lpu.compiler.decoder.caches import VALUES_SIDE, Cache
+from atoll.lpu.compiler.decoder.norm import Ones
 from atoll.lpu.program import SIDES, Alu, Flow, Operand, Side
 
 PEAK_OPERANDS = 8

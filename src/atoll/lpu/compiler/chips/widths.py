@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atoll.forecast.shapes import ModelShape
-from atoll.lpu.compiler.decode import Split, split
+from atoll.lpu.compiler.decoder.decode import Split, split
 from atoll.lpu.compiler.memory import BLOCK_COLUMNS, WORK, Stored
 from atoll.lpu.program import SIDES
 from atoll.lpu.timing import Timing

@@ -7,7 +7,7 @@ import pytest
 from tests.support.lpu_graphs import run
 from tests.support.lpu_small import timing_of
 
-from atoll.lpu.compiler.graph import Held, Node
+from atoll.lpu.compiler.graphs.graph import Held, Node
 
 TIMING = timing_of()
 NUMBERS = np.arange(1, 2001, dtype=np.float32)

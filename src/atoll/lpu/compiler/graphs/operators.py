@@ -11,17 +11,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from atoll.lpu.compiler.attention import Turns, rotate
 from atoll.lpu.compiler.builder import Builder, Matrix, make_matrix
 from atoll.lpu.compiler.chain import Tensor
-from atoll.lpu.compiler.elementwise import FUNCTIONS, Formula, Source, elementwise
-from atoll.lpu.compiler.feed_forward import gated
-from atoll.lpu.compiler.graph import Graph, Node, checked, columns, formatted, ordered, widths
+from atoll.lpu.compiler.decoder.attention import Turns, rotate
+from atoll.lpu.compiler.decoder.feed_forward import gated
+from atoll.lpu.compiler.decoder.norm import Ones, rms_norm
+from atoll.lpu.compiler.decoder.sums import stored
+from atoll.lpu.compiler.graphs.elementwise import FUNCTIONS, Formula, Source, elementwise
+from atoll.lpu.compiler.graphs.graph import (
+    Graph,
+    Node,
+    checked,
+    columns,
+    formatted,
+    ordered,
+    widths,
+)
+from atoll.lpu.compiler.graphs.shifts import Halves, behind, part
+from atoll.lpu.compiler.graphs.softmax import softmax
 from atoll.lpu.compiler.memory import Memory, Piece
-from atoll.lpu.compiler.norm import Ones, rms_norm
-from atoll.lpu.compiler.shifts import Halves, behind, part
-from atoll.lpu.compiler.softmax import softmax
-from atoll.lpu.compiler.sums import stored
 from atoll.lpu.program import SIDES, Block, Program, Routine, Side, Step
 from atoll.lpu.timing import Timing
 

@@ -7,7 +7,7 @@ import pytest
 from tests.support.lpu_graphs import run
 from tests.support.lpu_small import timing_of
 
-from atoll.lpu.compiler.graph import Node
+from atoll.lpu.compiler.graphs.graph import Node
 from atoll.lpu.words import Values
 
 TIMING = timing_of()

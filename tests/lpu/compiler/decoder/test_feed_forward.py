@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.support.lpu_rig import LANES, Rig, vectors
 
-from atoll.lpu.compiler.feed_forward import gated
+from atoll.lpu.compiler.decoder.feed_forward import gated
 from atoll.lpu.compiler.memory import Stored
 
 

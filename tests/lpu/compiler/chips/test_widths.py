@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.support.lpu_small import SMALL, timing_of
 
-from atoll.lpu.compiler.decode import DecodeCompiler, split
+from atoll.lpu.compiler.chips.widths import least, widths
+from atoll.lpu.compiler.decoder.decode import DecodeCompiler, split
 from atoll.lpu.compiler.memory import Stored
-from atoll.lpu.compiler.widths import least, widths
 
 TIMING = timing_of()
 

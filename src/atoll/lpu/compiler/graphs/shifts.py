@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from atoll.lpu.compiler.builder import Builder
 from atoll.lpu.compiler.chain import Tensor
-from atoll.lpu.compiler.elementwise import Formula, Source, elementwise, through
+from atoll.lpu.compiler.graphs.elementwise import Formula, Source, elementwise, through
 from atoll.lpu.program import Number
 
 

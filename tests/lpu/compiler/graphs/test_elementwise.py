@@ -10,8 +10,8 @@ from tests.support.lpu_small import timing_of
 from atoll.lpu.check.programs import check_routine
 from atoll.lpu.compiler.builder import Builder
 from atoll.lpu.compiler.chain import Tensor
-from atoll.lpu.compiler.elementwise import FUNCTIONS, Source, elementwise
-from atoll.lpu.compiler.graph import Node
+from atoll.lpu.compiler.graphs.elementwise import FUNCTIONS, Source, elementwise
+from atoll.lpu.compiler.graphs.graph import Node
 from atoll.lpu.compiler.memory import Memory
 from atoll.lpu.program import Read
 

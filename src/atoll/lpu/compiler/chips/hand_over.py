@@ -18,8 +18,8 @@ from itertools import pairwise
 
 from atoll.domain.errors import BadRequest
 from atoll.lpu.compiler.chain import LATER, Tensor
+from atoll.lpu.compiler.decoder.sums import order
 from atoll.lpu.compiler.spread.links import Arrival, Fabric
-from atoll.lpu.compiler.sums import order
 from atoll.lpu.program import Routine
 from atoll.lpu.timing import Timing
 from atoll.lpu.topology import Topology

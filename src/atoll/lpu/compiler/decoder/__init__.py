@@ -1,0 +1,1 @@
+"""One token of a decoder on the chips that share its layers."""

@@ -1,0 +1,1 @@
+"""Graphs of plain operators on vectors, for one chip."""
