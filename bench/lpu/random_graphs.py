@@ -26,7 +26,7 @@ class Made:
 
 
 class _Maker:
-    """Nodes one after the other; `tame` are values of which squares and exponentials do no harm."""
+    """Nodes one after the other; squares and exponentials of `tame` values are halves."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -134,7 +134,7 @@ def random_graph(seed: int, nodes: int = 12) -> Made:
         elif kind < 0.3:
             maker.norm(x)
         elif kind < 0.4:
-            maker.add("softmax", (x,), maker.widths[x], True)
+            maker.add("softmax", (x,), maker.widths[x], False)
         elif kind < 0.5:
             maker.rotate(x)
         else:
