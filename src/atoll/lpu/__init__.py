@@ -1,1 +1,1 @@
-"""Groq's LPU as published: the chip to the cycle, its links, and how chips are joined."""
+"""Groq's LPU to the cycle: the machine as published, a compiler, a checker and a simulator."""

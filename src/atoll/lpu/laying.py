@@ -110,8 +110,8 @@ class Laying:
         name, _, scales = piece.what.partition(" ")
         matrix = self._matrix(name, routine, layer, chip)
         if scales:
-            return self._scales(name, matrix, piece)
-        return self._tile(name, matrix, piece)
+            return self._scales(matrix, piece)
+        return self._tile(matrix, piece)
 
     def hidden(self, values: Values, chip: int) -> Words:
         """A hidden vector as a chip keeps it, to be put at `compiled.hidden`."""
@@ -244,12 +244,10 @@ class Laying:
             first += group.slots
         return np.concatenate(found)
 
-    def _scales(self, name: str, matrix: Values, piece: Piece) -> Words:
-        del name
+    def _scales(self, matrix: Values, piece: Piece) -> Words:
         return singles(scales_of(matrix).reshape(-1, self.lanes)[piece.part[0] :: 2])
 
-    def _tile(self, name: str, matrix: Values, piece: Piece) -> Words:
-        del name
+    def _tile(self, matrix: Values, piece: Piece) -> Words:
         k, n = piece.part
         rows = slice(k * self.lanes, (k + 1) * self.lanes)
         first = n * self.lanes

@@ -100,10 +100,9 @@ def test_the_greatest_of_many_blocks(blocks: int, rows: int) -> None:
     rig = Rig()
     some = [rng.standard_normal((rows, LANES)).astype(np.float32) for _ in range(blocks)]
     tensors = []
-    for n, block in enumerate(some):
+    for block in some:
         room = rig.memory.scratch("f32", 1)
         tensors.append(rig.put(block, "f32", side=room.side, first=room.slices[0]))
-        del n
     peak = peaks(rig.builder, tensors)
     rig.run()
     wanted = np.max(np.concatenate(some, axis=1), axis=1)

@@ -18,9 +18,7 @@ def test_it_is_numpys(hidden: int, size: float, outlier: float) -> None:
     x[7] += outlier
     weight = 1 + 0.1 * rng.standard_normal(hidden)
     rig = Rig()
-    kept = rig.memory.work("f32", len(vectors(x)))
     given = rig.put(vectors(x), "f32", first=40)
-    del kept
     ones = rig.ones()
     normed = rms_norm(
         rig.builder, given, rig.put(vectors(weight), "f16"), ones, hidden=hidden, eps=1e-5
