@@ -48,7 +48,6 @@ class Split:
     vocab: int
     half: bool = False
     eps: float = 1e-5
-    bias: bool = False
 
     @property
     def dims(self) -> tuple[int, ...]:
